@@ -1,0 +1,301 @@
+//! Packet buffers whose ownership is in the type.
+//!
+//! An [`Mbuf`] is the only owner of its chain: dropping it returns every segment to its
+//! pool, and handing a [`Burst`] to a transmit call moves what was taken out of the burst,
+//! so a transmitted buffer cannot be touched again. This layer never makes a second
+//! reference to a buffer (copies are deep), which is what makes `&mut` access sound.
+
+use std::mem::ManuallyDrop;
+use std::ptr::NonNull;
+use std::slice;
+
+use arrayvec::ArrayVec;
+use dpdk_sys as sys;
+
+/// Packets per burst: what one receive call asks for at most.
+pub const BURST: usize = 32;
+
+/// Up to [`BURST`] packets, owned.
+pub type Burst = ArrayVec<Mbuf, BURST>;
+
+/// An owned chain of one or more DPDK buffers holding one packet.
+#[repr(transparent)]
+pub struct Mbuf(NonNull<sys::rte_mbuf>);
+
+// SAFETY: the chain has one owner and no thread affinity; mempools are multi-thread safe.
+unsafe impl Send for Mbuf {}
+
+/// The packet does not fit into the room of its buffer.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, thiserror::Error)]
+#[error("no room in the buffer")]
+pub struct NoRoom;
+
+impl Mbuf {
+    /// Takes ownership of a chain.
+    ///
+    /// # Safety
+    /// `raw` heads a valid chain with reference counts of one that nobody else uses.
+    pub(in crate::dpdk) unsafe fn from_raw(raw: NonNull<sys::rte_mbuf>) -> Self {
+        Mbuf(raw)
+    }
+
+    /// Gives ownership up to C.
+    pub(in crate::dpdk) fn into_raw(self) -> NonNull<sys::rte_mbuf> {
+        ManuallyDrop::new(self).0
+    }
+
+    fn raw(&self) -> &sys::rte_mbuf {
+        // SAFETY: self owns a valid chain for as long as it lives.
+        unsafe { self.0.as_ref() }
+    }
+
+    fn raw_mut(&mut self) -> &mut sys::rte_mbuf {
+        // SAFETY: as `raw`, and the borrow is exclusive.
+        unsafe { self.0.as_mut() }
+    }
+
+    /// The raw chain, for C calls that only borrow it.
+    pub(in crate::dpdk) fn as_ptr(&self) -> *mut sys::rte_mbuf {
+        self.0.as_ptr()
+    }
+
+    /// Bytes of the whole packet, all segments.
+    #[inline]
+    pub fn len(&self) -> usize {
+        self.raw().pkt_len as usize
+    }
+
+    /// Whether the packet has no bytes.
+    #[inline]
+    pub fn is_empty(&self) -> bool {
+        self.len() == 0
+    }
+
+    /// Number of segments, at least one.
+    #[inline]
+    pub fn segment_count(&self) -> usize {
+        usize::from(self.raw().nb_segs)
+    }
+
+    /// Whether all bytes lie in the first segment.
+    #[inline]
+    pub fn is_contiguous(&self) -> bool {
+        self.raw().nb_segs == 1
+    }
+
+    /// Bytes of the first segment.
+    #[inline]
+    pub fn head(&self) -> &[u8] {
+        let m = self.raw();
+        // SAFETY: data_off + data_len lies within the segment's buffer (DPDK's invariant,
+        // kept by every method here), and self owns it.
+        unsafe { slice::from_raw_parts(data(m), usize::from(m.data_len)) }
+    }
+
+    /// Bytes of the first segment, writable.
+    #[inline]
+    pub fn head_mut(&mut self) -> &mut [u8] {
+        let m = self.raw_mut();
+        // SAFETY: as `head`; the borrow is exclusive.
+        unsafe { slice::from_raw_parts_mut(data(m), usize::from(m.data_len)) }
+    }
+
+    /// Every segment's bytes, in order.
+    pub fn segments(&self) -> impl Iterator<Item = &[u8]> {
+        let mut next = Some(self.0);
+        std::iter::from_fn(move || {
+            // SAFETY: the chain is valid and borrowed for the iterator's life.
+            let m = unsafe { next?.as_ref() };
+            next = NonNull::new(m.next);
+            // SAFETY: as `head`.
+            Some(unsafe { slice::from_raw_parts(data(m), usize::from(m.data_len)) })
+        })
+    }
+
+    /// Every segment's bytes, in order, writable.
+    pub fn segments_mut(&mut self) -> impl Iterator<Item = &mut [u8]> {
+        let mut next = Some(self.0);
+        std::iter::from_fn(move || {
+            // SAFETY: the chain is valid and exclusively borrowed for the iterator's life;
+            // each segment is yielded once.
+            let m = unsafe { next?.as_mut() };
+            next = NonNull::new(m.next);
+            // SAFETY: as `head_mut`; segments do not overlap.
+            Some(unsafe { slice::from_raw_parts_mut(data(m), usize::from(m.data_len)) })
+        })
+    }
+
+    /// Bytes free before the packet.
+    #[inline]
+    pub fn headroom(&self) -> usize {
+        usize::from(self.raw().data_off)
+    }
+
+    /// Bytes free behind the last segment's data.
+    #[inline]
+    pub fn tailroom(&self) -> usize {
+        // SAFETY: `last` is a segment of the chain that self owns.
+        let m = unsafe { self.last().as_ref() };
+        usize::from(m.buf_len) - usize::from(m.data_off) - usize::from(m.data_len)
+    }
+
+    fn last(&self) -> NonNull<sys::rte_mbuf> {
+        let mut seg = self.0;
+        // SAFETY: walks the valid chain that self owns.
+        while let Some(next) = NonNull::new(unsafe { seg.as_ref() }.next) {
+            seg = next;
+        }
+        seg
+    }
+
+    /// Grows the packet by `n` bytes at its front and returns them (contents undefined).
+    #[inline]
+    pub fn prepend(&mut self, n: usize) -> Result<&mut [u8], NoRoom> {
+        let m = self.raw_mut();
+        let n16 = u16::try_from(n).map_err(|_| NoRoom)?;
+        m.data_off = m.data_off.checked_sub(n16).ok_or(NoRoom)?;
+        m.data_len += n16;
+        m.pkt_len += u32::from(n16);
+        // SAFETY: the n bytes were headroom of the first segment and now are its data.
+        Ok(unsafe { slice::from_raw_parts_mut(data(m), n) })
+    }
+
+    /// Grows the packet by `n` bytes at its end and returns them (contents undefined).
+    #[inline]
+    pub fn append(&mut self, n: usize) -> Result<&mut [u8], NoRoom> {
+        if n > self.tailroom() {
+            return Err(NoRoom);
+        }
+        self.raw_mut().pkt_len += n as u32;
+        let mut last = if self.is_contiguous() { self.0 } else { self.last() };
+        // SAFETY: a segment of our chain, exclusively borrowed through self.
+        let m = unsafe { last.as_mut() };
+        let old = usize::from(m.data_len);
+        m.data_len += n as u16;
+        // SAFETY: tailroom was checked, so old..old+n lies in the segment's buffer.
+        Ok(unsafe { slice::from_raw_parts_mut(data(m).add(old), n) })
+    }
+
+    /// Removes `n` bytes from the front; all of them must lie in the first segment.
+    #[inline]
+    pub fn trim_front(&mut self, n: usize) -> Result<(), NoRoom> {
+        let m = self.raw_mut();
+        let n16 = u16::try_from(n).map_err(|_| NoRoom)?;
+        m.data_len = m.data_len.checked_sub(n16).ok_or(NoRoom)?;
+        m.data_off += n16;
+        m.pkt_len -= u32::from(n16);
+        Ok(())
+    }
+
+    /// Cuts the packet down to `len` bytes, over all segments; longer than it is: no effect.
+    pub fn truncate(&mut self, len: usize) {
+        let mut left = len.min(self.len());
+        self.raw_mut().pkt_len = left as u32;
+        let mut seg = Some(self.0);
+        let mut kept = 0u16;
+        while let Some(mut s) = seg {
+            // SAFETY: a segment of our chain, exclusively borrowed through self.
+            let m = unsafe { s.as_mut() };
+            let here = left.min(usize::from(m.data_len));
+            m.data_len = here as u16;
+            left -= here;
+            kept += 1;
+            seg = NonNull::new(m.next);
+            if left == 0 {
+                m.next = std::ptr::null_mut();
+                break;
+            }
+        }
+        self.raw_mut().nb_segs = kept;
+        if let Some(rest) = seg {
+            // SAFETY: `rest` was just cut off our chain and has no other owner;
+            // rte_pktmbuf_free_seg walks it one by one through `next`.
+            unsafe { free_rest(rest) };
+        }
+    }
+
+    /// Moves all bytes into the first segment.
+    pub fn linearize(&mut self) -> Result<(), NoRoom> {
+        if self.is_contiguous() {
+            return Ok(());
+        }
+        // SAFETY: the chain is ours; the call only moves data within it and frees the tail.
+        if unsafe { sys::vs_pktmbuf_linearize(self.as_ptr()) } == 0 { Ok(()) } else { Err(NoRoom) }
+    }
+
+    /// A number that travels with the packet between workers (kept in `hash.usr`).
+    #[inline]
+    pub fn mark(&self) -> u32 {
+        // SAFETY: every bit pattern of the union is a valid u32.
+        unsafe { self.raw().__bindgen_anon_2.hash.usr }
+    }
+
+    /// Sets [`Self::mark`].
+    #[inline]
+    pub fn set_mark(&mut self, mark: u32) {
+        self.raw_mut().__bindgen_anon_2.hash.usr = mark;
+    }
+
+    /// DPDK's offload flags (`RTE_MBUF_F_*`).
+    #[inline]
+    pub fn offload_flags(&self) -> u64 {
+        self.raw().ol_flags
+    }
+
+    /// Forgets all offload flags and the received VLAN tag.
+    #[inline]
+    pub fn clear_offload_flags(&mut self) {
+        self.raw_mut().ol_flags = 0;
+    }
+
+    /// Whether the sender left the layer 4 checksum for us to complete
+    /// (librte_vhost with compliant flags: `RX_L4_CKSUM_NONE`).
+    #[inline]
+    pub fn needs_l4_checksum(&self) -> bool {
+        self.raw().ol_flags & u64::from(sys::RTE_MBUF_F_RX_L4_CKSUM_MASK)
+            == u64::from(sys::RTE_MBUF_F_RX_L4_CKSUM_NONE)
+    }
+}
+
+fn data(m: &sys::rte_mbuf) -> *mut u8 {
+    // SAFETY: data_off never exceeds buf_len, so the pointer stays within the buffer.
+    unsafe { m.buf_addr.cast::<u8>().add(usize::from(m.data_off)) }
+}
+
+/// # Safety
+/// `seg` heads a valid run of segments that nobody else owns.
+unsafe fn free_rest(mut seg: NonNull<sys::rte_mbuf>) {
+    // A cut-off tail is no head: give it the counts rte_pktmbuf_free expects.
+    let mut count = 0u16;
+    let mut cursor = Some(seg);
+    while let Some(s) = cursor {
+        count += 1;
+        // SAFETY: caller's contract.
+        cursor = NonNull::new(unsafe { s.as_ref() }.next);
+    }
+    // SAFETY: caller's contract; ownership ends here.
+    unsafe {
+        seg.as_mut().nb_segs = count;
+        sys::vs_pktmbuf_free(seg.as_ptr());
+    }
+}
+
+impl Drop for Mbuf {
+    #[inline]
+    fn drop(&mut self) {
+        // SAFETY: self owns the chain, and it ends here.
+        unsafe { sys::vs_pktmbuf_free(self.0.as_ptr()) }
+    }
+}
+
+/// Returns a burst's packets to their pools with one call.
+#[inline]
+pub fn free_burst(burst: &mut Burst) {
+    let n = burst.len();
+    // SAFETY: Mbuf is a transparent pointer; the call takes all n of them, and set_len
+    // makes the burst forget them without a second free.
+    unsafe {
+        sys::rte_pktmbuf_free_bulk(burst.as_mut_ptr().cast::<*mut sys::rte_mbuf>(), n as u32);
+        burst.set_len(0);
+    }
+}

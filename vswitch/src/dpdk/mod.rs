@@ -1,0 +1,3 @@
+//! The safe layer over `dpdk-sys`: everything the datapath needs of DPDK, with ownership
+//! in the types. All FFI calls of the product are in this room.
+pub mod mbuf;
