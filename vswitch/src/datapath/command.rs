@@ -1,0 +1,141 @@
+//! What the control side says to a worker and what a worker reports.
+//!
+//! Commands travel on a bounded queue that the worker looks into at burst boundaries; a
+//! [`Command::Transaction`] is applied whole within one boundary. Whatever a command
+//! replaces goes back as [`Event::Retired`], so that memory is freed on the control side.
+
+use std::any::Any;
+use std::net::IpAddr;
+use std::sync::Arc;
+
+use vswitch_net::MacAddr;
+use vswitch_policy::Bindings;
+use vswitch_sa::{Inbound, Outbound, Spi};
+use vswitch_vn::{Change, PeerId, PortId, TunnelId, VnId};
+
+use super::snapshot::WorkerSnapshot;
+use crate::dpdk::mapped::MappedCounters;
+use crate::dpdk::vhost::{VhostRx, VhostTx};
+
+/// Number of a worker, from zero.
+pub type WorkerId = u16;
+
+/// One resolved next hop towards a peer.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Path {
+    /// The underlay port it leads through.
+    pub underlay: u16,
+    /// Our MAC on that port.
+    pub src_mac: MacAddr,
+    /// The next hop's MAC.
+    pub dst_mac: MacAddr,
+    /// Our tunnel endpoint.
+    pub src: IpAddr,
+    /// The peer's tunnel endpoint.
+    pub dst: IpAddr,
+    /// IP MTU of the underlay port.
+    pub mtu: u16,
+}
+
+/// A tenant or VLAN port as a worker needs to know it.
+#[derive(Debug, Clone)]
+pub struct PortSetup {
+    /// Its id.
+    pub id: PortId,
+    /// Addresses placed on it; `None` admits any source (a VLAN).
+    pub bindings: Option<Bindings>,
+    /// Broadcast, unknown unicast and multicast frames per second that this worker admits.
+    pub bum_rate: u64,
+    /// Index of the device that carries its VLAN; `None` for a tenant.
+    pub trunk: Option<u16>,
+    /// 802.1Q VLAN identifier on that device.
+    pub vid: u16,
+}
+
+/// An outbound SA and what belongs to it.
+pub struct OutboundSetup {
+    /// The tunnel whose packets it protects.
+    pub tunnel: TunnelId,
+    /// The SA.
+    pub sa: Box<Outbound>,
+    /// Outer UDP source port.
+    pub source_port: u16,
+}
+
+/// An inbound SA and what belongs to it.
+pub struct InboundSetup {
+    /// The tunnel whose packets it opens.
+    pub tunnel: TunnelId,
+    /// The SA.
+    pub sa: Box<Inbound>,
+    /// Where its highest sequence number is kept across restarts: table and slot.
+    pub floor: Option<(Arc<MappedCounters>, usize)>,
+}
+
+/// Control → worker.
+pub enum Command {
+    /// Several commands, applied at one burst boundary.
+    Transaction(Vec<Command>),
+    /// Changes of the forwarding tables, already validated against the master copy.
+    Tables(Arc<[Change]>),
+    /// Adds or replaces a port.
+    Port(Box<PortSetup>),
+    /// Removes a port; its queues come back retired.
+    RemovePort(PortId),
+    /// A tenant's queues that this worker owns from now on (either may be absent), and the
+    /// worker to which packets go for which this one has no queue.
+    Attach {
+        /// The port.
+        port: PortId,
+        /// Guest to switch.
+        rx: Vec<VhostRx>,
+        /// Switch to guest.
+        tx: Option<VhostTx>,
+        /// Who transmits if `tx` is absent.
+        via: WorkerId,
+    },
+    /// The tenant's device is gone; its queues come back retired.
+    Detach(PortId),
+    /// The next hops of a peer, in a fixed order; empty while unresolved.
+    Paths(PeerId, Arc<[Path]>),
+    /// Installs or replaces the outbound SA of a tunnel.
+    InstallOutbound(Box<OutboundSetup>),
+    /// Removes it.
+    RemoveOutbound(TunnelId),
+    /// The worker that has an outbound SA for a tunnel, for those that have none.
+    OutboundOwner(TunnelId, Option<WorkerId>),
+    /// More sequence numbers of a manual key: reserved up to here, exclusive.
+    Reserved(Spi, TunnelId, u64),
+    /// Installs or replaces an inbound SA.
+    InstallInbound(Box<InboundSetup>),
+    /// Removes it.
+    RemoveInbound(Spi),
+    /// The worker that owns an inbound SA (to all workers), or nobody.
+    InboundOwner(Spi, Option<WorkerId>),
+    /// A remote MAC that another worker learned.
+    Learned(VnId, MacAddr, vswitch_vn::Destination),
+    /// Answer with [`Event::Snapshot`] at this boundary.
+    Snapshot(u64),
+    /// Answer with [`Event::Done`] when everything before has taken effect.
+    Barrier(u64),
+    /// Drop what is in the rings, report, and end.
+    Stop,
+}
+
+/// Worker → control.
+pub enum Event {
+    /// The counters at a burst boundary.
+    Snapshot(u64, Box<WorkerSnapshot>),
+    /// Everything sent before this barrier has taken effect.
+    Done(WorkerId, u64),
+    /// A manual key's reserved sequence numbers run low.
+    ReservationLow(WorkerId, TunnelId, Spi),
+    /// An SA passed its soft limit.
+    SoftLimit(WorkerId, TunnelId, Spi),
+    /// A source seen behind a tunnel or a learning port.
+    Learned(WorkerId, VnId, MacAddr, vswitch_vn::Destination),
+    /// Something a command replaced, to be freed by the control side.
+    Retired(Box<dyn Any + Send>),
+    /// The worker has ended; its last counters.
+    Stopped(WorkerId, Box<WorkerSnapshot>),
+}

@@ -1,0 +1,161 @@
+//! What one worker counts. Plain numbers of its own: nothing is shared or atomic.
+
+use serde::Serialize;
+use vswitch_vn::PortId;
+
+use super::books::{Books, Verdicts};
+use super::verdict::{Class, Verdict};
+use crate::dpdk::mbuf::Mbuf;
+
+/// Packets and bytes in both directions of a port, tunnel or VN.
+///
+/// For a port, rx is what the switch received from it; for a tunnel, rx is what came from
+/// the peer (bytes of inner frames).
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq, Serialize)]
+pub struct Traffic {
+    /// Packets received.
+    pub rx_packets: u64,
+    /// Bytes received, Ethernet header included, FCS not.
+    pub rx_bytes: u64,
+    /// Packets received and then dropped.
+    pub rx_dropped: u64,
+    /// Packets sent.
+    pub tx_packets: u64,
+    /// Bytes sent.
+    pub tx_bytes: u64,
+    /// Packets that should have been sent and were dropped.
+    pub tx_dropped: u64,
+}
+
+impl Traffic {
+    /// Adds another worker's figures.
+    pub fn merge(&mut self, other: &Traffic) {
+        self.rx_packets += other.rx_packets;
+        self.rx_bytes += other.rx_bytes;
+        self.rx_dropped += other.rx_dropped;
+        self.tx_packets += other.tx_packets;
+        self.tx_bytes += other.tx_bytes;
+        self.tx_dropped += other.tx_dropped;
+    }
+
+    /// Counts one received packet.
+    #[inline]
+    pub fn rx(&mut self, bytes: usize) {
+        self.rx_packets += 1;
+        self.rx_bytes += bytes as u64;
+    }
+
+    /// Counts one sent packet.
+    #[inline]
+    pub fn tx(&mut self, bytes: usize) {
+        self.tx_packets += 1;
+        self.tx_bytes += bytes as u64;
+    }
+}
+
+/// A table of [`Traffic`] by dense id, grown at change time and never while packets pass.
+#[derive(Debug, Clone, Default)]
+pub struct TrafficTable(Vec<Traffic>);
+
+impl TrafficTable {
+    /// Makes room for id `id`.
+    pub fn reserve(&mut self, id: usize) {
+        if self.0.len() <= id {
+            self.0.resize(id + 1, Traffic::default());
+        }
+    }
+
+    /// The entry of `id`; an id without room is counted nowhere.
+    #[inline]
+    pub fn get_mut(&mut self, id: usize) -> Option<&mut Traffic> {
+        self.0.get_mut(id)
+    }
+
+    /// Forgets what a removed id counted, so that its successor starts at zero.
+    pub fn clear(&mut self, id: usize) {
+        if let Some(entry) = self.0.get_mut(id) {
+            *entry = Traffic::default();
+        }
+    }
+
+    /// All entries by id.
+    pub fn entries(&self) -> &[Traffic] {
+        &self.0
+    }
+}
+
+/// Whose traffic a transmit queue carries.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Account {
+    /// A tenant port.
+    Port(PortId),
+    /// An underlay port.
+    Underlay(u16),
+    /// The tap beside an underlay port.
+    Tap(u16),
+    /// A trunk device: its VLAN ports are counted one by one, before.
+    Trunk,
+}
+
+/// Everything a worker counts.
+#[derive(Debug, Clone, Default)]
+pub struct Counters {
+    /// Packets taken from receive queues.
+    pub received: u64,
+    /// Packets made here.
+    pub generated: u64,
+    /// Copies made here.
+    pub copied: u64,
+    /// Packets taken over from other workers.
+    pub handed_in: u64,
+    /// Endings.
+    pub verdicts: Verdicts,
+    /// By tenant or VLAN port.
+    pub ports: TrafficTable,
+    /// By virtual network.
+    pub vns: TrafficTable,
+    /// By tunnel: one (VN, peer) pair.
+    pub tunnels: TrafficTable,
+    /// By underlay port.
+    pub underlays: TrafficTable,
+    /// By underlay port: the tap beside it.
+    pub taps: TrafficTable,
+    /// TSC ticks of loop passes that found packets.
+    pub busy_ticks: u64,
+    /// TSC ticks of loop passes that found none.
+    pub idle_ticks: u64,
+}
+
+impl Counters {
+    /// Ends one packet: counts the verdict and returns the buffer to its pool.
+    #[inline]
+    pub fn end(&mut self, verdict: Verdict, packet: Mbuf) {
+        self.verdicts.add(verdict, 1);
+        drop(packet);
+    }
+
+    /// The entry of an account, if it has one.
+    pub fn account(&mut self, account: Account) -> Option<&mut Traffic> {
+        match account {
+            Account::Port(port) => self.ports.get_mut(port.index()),
+            Account::Underlay(port) => self.underlays.get_mut(usize::from(port)),
+            Account::Tap(port) => self.taps.get_mut(usize::from(port)),
+            Account::Trunk => None,
+        }
+    }
+
+    /// The books, with `held` packets still in the worker's hands.
+    pub fn books(&self, held: u64) -> Books {
+        Books {
+            received: self.received,
+            generated: self.generated,
+            copied: self.copied,
+            handed_in: self.handed_in,
+            sent: self.verdicts.of_class(Class::Sent),
+            dropped: self.verdicts.of_class(Class::Dropped),
+            consumed: self.verdicts.of_class(Class::Consumed),
+            handed_out: self.verdicts.of_class(Class::HandedOut),
+            held,
+        }
+    }
+}

@@ -1,0 +1,321 @@
+//! Out of the overlay: replay, open, replay again, then the checks that make an overlay one:
+//! the VNI must be the SA's, and the inner source must be mapped to the SA's peer.
+
+use std::net::IpAddr;
+
+use arrayvec::ArrayVec;
+use vswitch_aead::{Backend, Job};
+use vswitch_net::checksum::Checksum;
+use vswitch_net::frame::Frame;
+use vswitch_net::ip::protocol;
+use vswitch_net::outer::Outer;
+use vswitch_net::tunnel::{self, Encapsulation, TunnelError};
+use vswitch_sa::{Authenticated, Candidate, Inbound, OpenError};
+use vswitch_vn::{Destination, Protection, SourceVerdict, TunnelId, VnId};
+
+use super::forward::Origin;
+use super::probe::{Probe, Stage};
+use super::verdict::Verdict;
+use super::worker::Worker;
+use crate::dpdk::mbuf::{BURST, Mbuf};
+
+/// An ESP packet whose SA is this worker's.
+pub(super) struct Sealed {
+    pub packet: Mbuf,
+    pub slot: usize,
+    /// Where ESP begins and ends in the packet.
+    pub start: usize,
+    pub end: usize,
+    /// Outer source address.
+    pub src: IpAddr,
+}
+
+/// A tunnel packet in the clear.
+pub(super) struct Clear {
+    pub encapsulation: Encapsulation,
+    /// Where the tunnel header begins and the datagram ends.
+    pub start: usize,
+    pub end: usize,
+    pub outer: Outer,
+}
+
+/// A packet past the first replay check.
+struct Opening {
+    packet: Mbuf,
+    slot: usize,
+    start: usize,
+    end: usize,
+    /// Taken by the verdict on the packet's job.
+    candidate: Option<Candidate>,
+    authenticated: Option<Authenticated>,
+}
+
+/// Buffers in one packet at most, as in `encap`.
+const MAX_SEGMENTS: usize = 40;
+
+impl<P: Probe> Worker<P> {
+    /// Opens ESP packets as one batch and forwards what they carried.
+    pub(super) fn open(&mut self, port: u16, sealed: ArrayVec<Sealed, BURST>) {
+        self.probe.enter();
+        let n = sealed.len();
+        let mut batch: ArrayVec<Opening, BURST> = ArrayVec::new();
+        for sealed in sealed {
+            match self.before_opening(&sealed) {
+                Ok(candidate) => batch.push(Opening {
+                    packet: sealed.packet,
+                    slot: sealed.slot,
+                    start: sealed.start,
+                    end: sealed.end,
+                    candidate: Some(candidate),
+                    authenticated: None,
+                }),
+                Err(verdict) => self.sa_drop(port, sealed.slot, verdict, sealed.packet),
+            }
+        }
+        self.run_open(&mut batch);
+        self.probe.leave(Stage::Open, n);
+
+        for opening in batch {
+            let Opening { mut packet, slot, start, authenticated, .. } = opening;
+            let Some(authenticated) = authenticated else {
+                self.sa_drop(port, slot, Verdict::AuthFailed, packet);
+                continue;
+            };
+            match self.after_opening(slot, start, authenticated, &mut packet) {
+                Ok((tunnel, vn)) => self.inner_input(tunnel, vn, packet),
+                Err(verdict) => self.sa_drop(port, slot, verdict, packet),
+            }
+        }
+        self.probe.leave(Stage::Decapsulate, n);
+    }
+
+    /// What can be refused without the key.
+    #[inline]
+    fn before_opening(&self, sealed: &Sealed) -> Result<Candidate, Verdict> {
+        let slot = self.sas.inbound(sealed.slot).ok_or(Verdict::UnknownSpi)?;
+        let tunnel = self.tables.tunnel(slot.tunnel).ok_or(Verdict::UnknownSpi)?;
+        let peer = self.tables.peer(tunnel.peer).ok_or(Verdict::UnknownSpi)?;
+        if !peer.addresses.contains(&sealed.src) {
+            return Err(Verdict::WrongPeer);
+        }
+        let head = sealed.packet.head();
+        let first = head
+            .get(sealed.start..sealed.end.min(head.len()))
+            .ok_or(Verdict::EspTruncated)?;
+        slot.sa.precheck_segments(first, sealed.end - sealed.start).map_err(open_verdict)
+    }
+
+    #[inline]
+    fn run_open(&self, batch: &mut ArrayVec<Opening, BURST>) {
+        let mut jobs: ArrayVec<Job<'_>, BURST> = ArrayVec::new();
+        let mut places: ArrayVec<_, BURST> = ArrayVec::new();
+        for opening in batch {
+            let Opening { packet, slot, start, end, candidate, authenticated } = opening;
+            let Some(slot) = self.sas.inbound(*slot) else { continue };
+            packet.truncate(*end);
+            if !packet.is_contiguous() {
+                *authenticated = open_chain(self.backend, &slot.sa, candidate, packet, *start);
+            } else if let Some(esp) = packet.head_mut().get_mut(*start..)
+                && let Some(known) = candidate.as_ref()
+                && let Ok(job) = slot.sa.open_job(known, esp)
+            {
+                jobs.push(job);
+                places.push((candidate, authenticated));
+            }
+        }
+        self.backend.open(&mut jobs);
+        for (job, (candidate, authenticated)) in jobs.iter().zip(places) {
+            *authenticated = candidate.take().and_then(|c| c.verdict(job).ok());
+        }
+    }
+
+    /// Replay once more, padding, next header, tunnel header, VNI. Leaves the inner frame.
+    #[inline]
+    fn after_opening(
+        &mut self,
+        slot: usize,
+        start: usize,
+        authenticated: Authenticated,
+        packet: &mut Mbuf,
+    ) -> Result<(TunnelId, VnId), Verdict> {
+        let inbound = self.sas.inbound_mut(slot).ok_or(Verdict::UnknownSpi)?;
+        let opened = if packet.is_contiguous() {
+            let esp = packet.head().get(start..).ok_or(Verdict::EspTruncated)?;
+            inbound.sa.accept(authenticated, esp)
+        } else {
+            let mut segments: ArrayVec<&[u8], MAX_SEGMENTS> = ArrayVec::new();
+            for (i, segment) in packet.segments().enumerate() {
+                let part = segment.get(if i == 0 { start } else { 0 }..).unwrap_or_default();
+                segments.try_push(part).map_err(|_| Verdict::NotContiguous)?;
+            }
+            inbound.sa.accept_segments(authenticated, &segments)
+        };
+        inbound.keep_floor();
+        let opened = opened.map_err(open_verdict)?;
+        if opened.next_header != protocol::UDP {
+            return Err(Verdict::EspNextHeader);
+        }
+        let id = inbound.tunnel;
+        let tunnel = self.tables.tunnel(id).ok_or(Verdict::NoVn)?;
+        let at = start + opened.payload.start;
+        packet.truncate(start + opened.payload.end);
+        let head = packet.head().get(at..).ok_or(Verdict::NotContiguous)?;
+        let parsed = tunnel::parse_tunnel(head, opened.payload.len()).map_err(tunnel_verdict)?;
+        if parsed.encapsulation != tunnel.encapsulation {
+            return Err(Verdict::TunnelMalformed);
+        }
+        if parsed.vni != tunnel.vni {
+            return Err(Verdict::WrongVni);
+        }
+        if !tunnel::is_zero(packet.segments(), at + parsed.end) {
+            return Err(Verdict::TfcPadding);
+        }
+        packet.truncate(at + parsed.end);
+        packet.trim_front(at + parsed.inner).map_err(|_| Verdict::NotContiguous)?;
+        Ok((id, tunnel.vn))
+    }
+
+    /// A tunnel packet in the clear: only of a VN that asks for no protection, and from one
+    /// of its edges.
+    pub(super) fn open_clear(&mut self, port: u16, clear: Clear, mut packet: Mbuf) {
+        match self.check_clear(&clear, &packet) {
+            Ok((tunnel, vn, inner)) => {
+                packet.truncate(clear.end);
+                match packet.trim_front(inner) {
+                    Ok(()) => self.inner_input(tunnel, vn, packet),
+                    Err(_) => self.underlay_drop(port, Verdict::NotContiguous, packet),
+                }
+            }
+            Err(verdict) => self.underlay_drop(port, verdict, packet),
+        }
+    }
+
+    fn check_clear(&self, clear: &Clear, packet: &Mbuf) -> Result<(TunnelId, VnId, usize), Verdict> {
+        let Clear { encapsulation, start, end, outer } = clear;
+        let head = packet.head().get(*start..).ok_or(Verdict::NotContiguous)?;
+        let parsed =
+            tunnel::parse_clear(*encapsulation, head, end - start).map_err(tunnel_verdict)?;
+        let id = self.tables.vn_by_vni(parsed.vni).ok_or(Verdict::ClearUnknownVni)?;
+        let vn = self.tables.vn(id).ok_or(Verdict::ClearUnknownVni)?;
+        if vn.config.protection != Protection::None {
+            return Err(Verdict::ClearForProtected);
+        }
+        let tunnel = self
+            .tables
+            .peer_by_address(outer.src)
+            .and_then(|peer| self.tables.tunnel_between(id, peer))
+            .ok_or(Verdict::ClearUnknownPeer)?;
+        if self.tables.tunnel(tunnel).is_none_or(|t| t.encapsulation != *encapsulation) {
+            return Err(Verdict::TunnelMalformed);
+        }
+        if !udp_checksum_ok(outer, packet) {
+            return Err(Verdict::UdpChecksum);
+        }
+        Ok((tunnel, id, start + parsed.inner))
+    }
+
+    /// A frame from a peer: its source must be mapped to that peer.
+    #[inline]
+    fn inner_input(&mut self, tunnel: TunnelId, vn: VnId, mut packet: Mbuf) {
+        let origin = Origin::Tunnel(tunnel);
+        packet.clear_offload_flags();
+        if let Some(traffic) = self.counters.tunnels.get_mut(tunnel.index()) {
+            traffic.rx(packet.len());
+        }
+        if packet.head().len() < HEADERS.min(packet.len()) && packet.linearize().is_err() {
+            return self.end(origin, vn, Verdict::NotContiguous, packet);
+        }
+        let Ok(frame) = Frame::parse(packet.head(), packet.len()) else {
+            return self.end(origin, vn, Verdict::Malformed, packet);
+        };
+        if frame.vlan.is_some() {
+            return self.end(origin, vn, Verdict::UnexpectedVlan, packet);
+        }
+        match self.tables.check_remote_source(vn, frame.src, tunnel) {
+            Ok(SourceVerdict::Mapped) => {}
+            Ok(SourceVerdict::Learn) => self.learn(vn, frame.src, Destination::Tunnel(tunnel)),
+            Err(_) => return self.end(origin, vn, Verdict::SpoofedRemote, packet),
+        }
+        if let Some(traffic) = self.counters.vns.get_mut(vn.index()) {
+            traffic.tx(packet.len());
+        }
+        self.forward(vn, origin, &frame, packet);
+    }
+
+    /// Ends an ESP packet and charges its SA and tunnel.
+    fn sa_drop(&mut self, port: u16, slot: usize, verdict: Verdict, packet: Mbuf) {
+        if let Some(inbound) = self.sas.inbound_mut(slot) {
+            match verdict {
+                Verdict::Replayed | Verdict::TooOld => inbound.replayed += 1,
+                Verdict::AuthFailed => inbound.auth_failed += 1,
+                _ => {}
+            }
+            if let Some(traffic) = self.counters.tunnels.get_mut(inbound.tunnel.index()) {
+                traffic.rx_dropped += 1;
+            }
+        }
+        self.underlay_drop(port, verdict, packet);
+    }
+}
+
+/// Inner headers that must lie in the first buffer.
+const HEADERS: usize = 192;
+
+/// The slow way for a chain: opened alone, its segments read as one.
+fn open_chain(
+    backend: &dyn Backend,
+    sa: &Inbound,
+    candidate: &mut Option<Candidate>,
+    packet: &mut Mbuf,
+    start: usize,
+) -> Option<Authenticated> {
+    let mut segments: ArrayVec<&mut [u8], MAX_SEGMENTS> = ArrayVec::new();
+    for (i, segment) in packet.segments_mut().enumerate() {
+        let part = segment.get_mut(if i == 0 { start } else { 0 }..)?;
+        segments.try_push(part).ok()?;
+    }
+    let candidate = candidate.take()?;
+    let mut jobs = [sa.open_job_segments(&candidate, &mut segments).ok()?];
+    backend.open(&mut jobs);
+    let [job] = &jobs;
+    candidate.verdict(job).ok()
+}
+
+/// Whether the UDP checksum is absent (RFC 768; RFC 6935 for tunnels over IPv6) or right.
+fn udp_checksum_ok(outer: &Outer, packet: &Mbuf) -> bool {
+    let Some(udp) = outer.udp.filter(|udp| udp.checksum != 0) else { return true };
+    let mut sum = Checksum::new();
+    let len = udp.end - outer.payload;
+    match (outer.src, outer.dst) {
+        (IpAddr::V4(src), IpAddr::V4(dst)) => {
+            sum.add_pseudo_v4(src, dst, protocol::UDP, len as u16);
+        }
+        (IpAddr::V6(src), IpAddr::V6(dst)) => {
+            sum.add_pseudo_v6(src, dst, protocol::UDP, len as u32);
+        }
+        _ => return false,
+    }
+    sum.add_range(packet.segments(), outer.payload, udp.end);
+    sum.finish() == 0
+}
+
+fn open_verdict(error: OpenError) -> Verdict {
+    match error {
+        OpenError::Truncated | OpenError::Misaligned => Verdict::EspTruncated,
+        OpenError::WrongSpi => Verdict::UnknownSpi,
+        OpenError::IvMismatch => Verdict::IvMismatch,
+        OpenError::Replayed => Verdict::Replayed,
+        OpenError::TooOld => Verdict::TooOld,
+        OpenError::Forged | OpenError::WrongPacket => Verdict::AuthFailed,
+        OpenError::Padding => Verdict::EspPadding,
+        OpenError::Layout => Verdict::NotContiguous,
+    }
+}
+
+fn tunnel_verdict(error: TunnelError) -> Verdict {
+    match error {
+        TunnelError::CriticalOption => Verdict::GeneveCritical,
+        TunnelError::NotInHead => Verdict::NotContiguous,
+        _ => Verdict::TunnelMalformed,
+    }
+}

@@ -1,0 +1,314 @@
+//! Into the overlay: tunnel header, ESP, outer headers; sealed as one batch per burst.
+
+use std::net::IpAddr;
+
+use arrayvec::ArrayVec;
+use vswitch_aead::{Backend, Job, Outcome};
+use vswitch_net::outer;
+use vswitch_net::{tunnel, udp};
+use vswitch_sa::{self as sa, Assigned, Outbound, SealError};
+use vswitch_vn::{Protection, TunnelId};
+
+use super::command::{Event, Path};
+use super::handoff::Work;
+use super::outlet::Way;
+use super::probe::{Probe, Stage};
+use super::verdict::Verdict;
+use super::worker::{SEAL_BATCH, Worker};
+use crate::dpdk::mbuf::{Mbuf, NoRoom};
+use crate::dpdk::mempool::Mempool;
+
+/// Buffers in one packet at most: a 64 KiB frame in buffers of 2 KiB, and a trailer.
+const MAX_SEGMENTS: usize = 40;
+
+/// Next header of the protected payload: UDP.
+const UDP: u8 = 17;
+
+/// Sequence numbers left at which a manual key's worker asks for more: half a block lasts
+/// far longer than a durable write takes.
+const RESERVATION_LOW: u64 = 1 << 21;
+
+/// A packet whose headers are written and which waits for the cipher.
+struct Sealing {
+    packet: Mbuf,
+    tunnel: TunnelId,
+    slot: usize,
+    /// Spent by the job that seals it.
+    assigned: Option<Assigned>,
+    outer: usize,
+    frame: usize,
+}
+
+impl<P: Probe> Worker<P> {
+    /// Gathers a frame for a tunnel.
+    #[inline]
+    pub(super) fn encapsulate(&mut self, tunnel: TunnelId, packet: Mbuf) {
+        if self.sealing.is_full() {
+            self.seal();
+        }
+        self.sealing.push((packet, tunnel));
+    }
+
+    /// Carries all gathered frames to the underlay's outlets.
+    pub(super) fn seal(&mut self) {
+        if self.sealing.is_empty() {
+            return;
+        }
+        self.probe.enter();
+        let mut batch: ArrayVec<Sealing, SEAL_BATCH> = ArrayVec::new();
+        let gathered = std::mem::take(&mut self.sealing);
+        let n = gathered.len();
+        for (packet, tunnel) in gathered {
+            if let Some(sealing) = self.prepare(tunnel, packet) {
+                batch.push(sealing);
+            }
+        }
+        self.probe.leave(Stage::Encapsulate, n);
+
+        let sealed = self.run_cipher(&mut batch);
+        self.probe.leave(Stage::Seal, n);
+
+        for (sealing, sealed) in batch.into_iter().zip(sealed) {
+            if sealed {
+                self.finish(sealing);
+            } else {
+                // Fail closed: nothing leaves in the clear.
+                self.tunnel_drop(sealing.tunnel, Verdict::NoSa, sealing.packet);
+            }
+        }
+        self.probe.leave(Stage::Encapsulate, 0);
+    }
+
+    /// Seals the batch in place; tells which packets are sealed.
+    #[inline]
+    fn run_cipher(&self, batch: &mut ArrayVec<Sealing, SEAL_BATCH>) -> [bool; SEAL_BATCH] {
+        let mut sealed = [false; SEAL_BATCH];
+        let mut jobs: ArrayVec<Job<'_>, SEAL_BATCH> = ArrayVec::new();
+        let mut places: ArrayVec<&mut bool, SEAL_BATCH> = ArrayVec::new();
+        for (sealing, place) in batch.iter_mut().zip(&mut sealed) {
+            let Some(slot) = self.sas.outbound(sealing.slot) else { continue };
+            if !sealing.packet.is_contiguous() {
+                *place = seal_chain(self.backend, &slot.sa, sealing);
+            } else if let Some(esp) = sealing.packet.head_mut().get_mut(sealing.outer..)
+                && let Some(assigned) = sealing.assigned.take()
+                && let Ok(job) = slot.sa.seal_job(assigned, esp, UDP)
+            {
+                jobs.push(job);
+                places.push(place);
+            }
+        }
+        self.backend.seal(&mut jobs);
+        for (job, place) in jobs.iter().zip(places) {
+            *place = job.outcome() == Outcome::Sealed;
+        }
+        sealed
+    }
+
+    /// Everything up to the cipher. `None` if the packet has ended or gone elsewhere.
+    #[inline]
+    fn prepare(&mut self, id: TunnelId, packet: Mbuf) -> Option<Sealing> {
+        let (Some(tunnel), Some(state)) = (self.tables.tunnel(id), self.tunnels.get(id)) else {
+            self.tunnel_drop(id, Verdict::NoSa, packet);
+            return None;
+        };
+        let protected = tunnel.protection != Protection::None;
+        if protected && state.sa.is_none() {
+            match state.owner {
+                Some(owner) if owner != self.id => {
+                    let work = Work::Encapsulate(id);
+                    self.handoff.send(owner, work, packet, &mut self.counters);
+                }
+                _ => self.tunnel_drop(id, Verdict::NoSa, packet),
+            }
+            return None;
+        }
+        let Some(route) = &state.route else {
+            self.tunnel_drop(id, Verdict::NoNeighbour, packet);
+            return None;
+        };
+        let mut packet = packet;
+        let frame = packet.len();
+        let outer = route.template.len();
+        // In the clear the outer UDP header is the tunnel's own.
+        let tunnel_header = tunnel::HEADER_LEN - udp::HEADER_LEN;
+        let payload = tunnel::HEADER_LEN + frame;
+        let (before, behind) = if protected {
+            let sealed = sa::sealed_len(payload);
+            (outer + sa::PREFIX_LEN + tunnel::HEADER_LEN, sealed - sa::PREFIX_LEN - payload)
+        } else {
+            (outer + tunnel_header, 0)
+        };
+        if grow(&mut packet, before, behind, &self.pool).is_err() {
+            self.tunnel_drop(id, Verdict::NoRoom, packet);
+            return None;
+        }
+        let mut spent = None;
+        let slot = state.sa.unwrap_or(usize::MAX);
+        if protected {
+            let Some(out) = self.sas.outbound_mut(slot) else {
+                self.tunnel_drop(id, Verdict::NoSa, packet);
+                return None;
+            };
+            match out.sa.assign(payload) {
+                Ok(assigned) => {
+                    if assigned.soft_limit_hit() {
+                        let event = Event::SoftLimit(self.id, id, out.sa.spi());
+                        let _ = self.events.try_send(event);
+                    }
+                    if !out.asked && out.sa.reservation_left() < RESERVATION_LOW {
+                        let event = Event::ReservationLow(self.id, id, out.sa.spi());
+                        out.asked = self.events.try_send(event).is_ok();
+                    }
+                    spent = Some(assigned);
+                }
+                Err(error) => {
+                    let verdict = match error {
+                        SealError::ReservationExhausted => Verdict::SaReservation,
+                        SealError::TooLong => Verdict::TooBig,
+                        _ => Verdict::SaHardLimit,
+                    };
+                    self.tunnel_drop(id, verdict, packet);
+                    return None;
+                }
+            }
+        }
+        let port = tunnel.encapsulation.port();
+        let (udp_payload, written) = if protected {
+            let headers = packet.head_mut().get_mut(outer + sa::PREFIX_LEN..);
+            let written =
+                headers.and_then(|out| tunnel.encapsulation.write(out, port, tunnel.vni, frame));
+            (sa::sealed_len(payload), written)
+        } else {
+            let header = packet.head_mut().get_mut(outer..);
+            let written =
+                header.and_then(|out| tunnel.encapsulation.write_header(out, tunnel.vni));
+            (tunnel_header + frame, written)
+        };
+        let headers = route.template.write(packet.head_mut(), udp_payload);
+        let checksum = !protected
+            || set_inner_checksum(&mut packet, outer + sa::PREFIX_LEN, payload, &route.path);
+        if written.is_none() || headers.is_none() || !checksum {
+            self.tunnel_drop(id, Verdict::TooBig, packet);
+            return None;
+        }
+        let sealing = Sealing { packet, tunnel: id, slot, assigned: spent, outer, frame };
+        if protected {
+            return Some(sealing);
+        }
+        self.finish(sealing);
+        None
+    }
+
+    /// Behind the cipher: checksum where IPv6 asks for one, counters, outlet.
+    #[inline]
+    fn finish(&mut self, sealing: Sealing) {
+        let Sealing { mut packet, tunnel, frame, .. } = sealing;
+        let Some(route) = self.tunnels.get(tunnel).and_then(|t| t.route.as_ref()) else {
+            return self.tunnel_drop(tunnel, Verdict::NoNeighbour, packet);
+        };
+        let underlay = route.underlay;
+        if route.path.dst.is_ipv6() && !set_outer_checksum(&mut packet) {
+            return self.tunnel_drop(tunnel, Verdict::NoRoom, packet);
+        }
+        if let Some(traffic) = self.counters.tunnels.get_mut(tunnel.index()) {
+            traffic.tx(frame);
+        }
+        self.transmit(underlay, packet);
+    }
+
+    /// Hands a complete frame to an underlay port.
+    #[inline]
+    pub(super) fn transmit(&mut self, underlay: u16, packet: Mbuf) {
+        match self.underlays.get_mut(usize::from(underlay)) {
+            Some(Way::Mine(outlet)) => outlet.push(packet, &mut self.counters),
+            Some(Way::Via(worker)) => {
+                let worker = *worker;
+                self.handoff.send(worker, Work::Transmit(underlay), packet, &mut self.counters);
+            }
+            Some(Way::Down) | None => self.counters.end(Verdict::UnderlayTxFull, packet),
+        }
+    }
+
+    fn tunnel_drop(&mut self, tunnel: TunnelId, verdict: Verdict, packet: Mbuf) {
+        if let Some(traffic) = self.counters.tunnels.get_mut(tunnel.index()) {
+            traffic.tx_dropped += 1;
+        }
+        self.counters.end(verdict, packet);
+    }
+}
+
+/// Makes room before and behind a frame. A chain is joined where it fits into one buffer;
+/// where it does not, headers and trailer each stay in one piece.
+fn grow(packet: &mut Mbuf, before: usize, behind: usize, pool: &Mempool) -> Result<(), NoRoom> {
+    if !packet.is_contiguous() && packet.head_room_for(packet.len() + behind) {
+        packet.linearize()?;
+    }
+    packet.prepend(before)?;
+    if packet.tailroom() < behind {
+        packet.append_segment(pool.alloc().ok_or(NoRoom)?)?;
+    }
+    packet.append(behind)?;
+    Ok(())
+}
+
+/// The slow way for a chain: sealed alone, its segments read as one.
+fn seal_chain(backend: &dyn Backend, sa: &Outbound, sealing: &mut Sealing) -> bool {
+    let mut segments: ArrayVec<&mut [u8], MAX_SEGMENTS> = ArrayVec::new();
+    for (i, segment) in sealing.packet.segments_mut().enumerate() {
+        let skip = if i == 0 { sealing.outer } else { 0 };
+        if let Some(part) = segment.get_mut(skip..) {
+            if segments.try_push(part).is_err() {
+                return false;
+            }
+        }
+    }
+    let Some(Ok(job)) = sealing
+        .assigned
+        .take()
+        .map(|assigned| sa.seal_job_segments(assigned, &mut segments, UDP))
+    else {
+        return false;
+    };
+    let mut jobs = [job];
+    backend.seal(&mut jobs);
+    jobs.iter().all(|job| job.outcome() == Outcome::Sealed)
+}
+
+/// The checksum of the UDP header inside ESP, which IPv6 asks for (RFC 8200, 8.1; over IPv4
+/// it is zero, RFC 8926, 3.3).
+fn set_inner_checksum(packet: &mut Mbuf, at: usize, payload: usize, path: &Path) -> bool {
+    let (IpAddr::V6(src), IpAddr::V6(dst)) = (path.src, path.dst) else { return true };
+    let mut rest: ArrayVec<&[u8], MAX_SEGMENTS> = ArrayVec::new();
+    let mut left = payload;
+    let mut segments = packet.segments_mut();
+    let Some(head) = segments.next().and_then(|head| head.get_mut(at..)) else { return false };
+    let len = left.min(head.len());
+    let Some(head) = head.get_mut(..len) else { return false };
+    left -= len;
+    for segment in segments {
+        let part = segment.get(..left.min(segment.len())).unwrap_or_default();
+        left -= part.len();
+        if rest.try_push(part).is_err() {
+            return false;
+        }
+    }
+    tunnel::set_udp_checksum_v6(head, &rest, src, dst).is_some()
+}
+
+/// The checksum of the outer UDP header over IPv6.
+fn set_outer_checksum(packet: &mut Mbuf) -> bool {
+    let mut rest: ArrayVec<&[u8], MAX_SEGMENTS> = ArrayVec::new();
+    let mut segments = packet.segments_mut();
+    let Some((headers, payload)) =
+        segments.next().and_then(|head| head.split_at_mut_checked(outer::LEN_V6))
+    else {
+        return false;
+    };
+    rest.push(payload);
+    for segment in segments {
+        if rest.try_push(segment).is_err() {
+            return false;
+        }
+    }
+    outer::set_ipv6_udp_checksum(headers, &rest).is_some()
+}

@@ -1,0 +1,190 @@
+//! Forwarding inside a virtual network: from a checked frame to where it goes.
+
+use vswitch_net::MacAddr;
+use vswitch_net::frame::Frame;
+use vswitch_vn::{Destination, PortId, TunnelId, UnknownUnicast, VnId};
+
+use super::handoff::Work;
+use super::outlet::Way;
+use super::probe::Probe;
+use super::verdict::Verdict;
+use super::worker::Worker;
+use crate::dpdk::mbuf::Mbuf;
+
+/// Where a frame entered.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Origin {
+    /// A tenant's port or a VLAN.
+    Port(PortId),
+    /// A peer edge.
+    Tunnel(TunnelId),
+}
+
+impl Origin {
+    fn destination(self) -> Destination {
+        match self {
+            Origin::Port(port) => Destination::Port(port),
+            Origin::Tunnel(tunnel) => Destination::Tunnel(tunnel),
+        }
+    }
+}
+
+impl<P: Probe> Worker<P> {
+    /// Sends a checked frame on its way within `vn`.
+    #[inline]
+    pub(super) fn forward(&mut self, vn: VnId, origin: Origin, frame: &Frame, packet: Mbuf) {
+        let dst = frame.dst;
+        if dst.is_multicast() {
+            if is_link_local_group(dst) {
+                return self.end(origin, vn, Verdict::LinkLocalMulticast, packet);
+            }
+            return self.flood(vn, origin, frame, packet);
+        }
+        match self.tables.lookup(vn, dst) {
+            Some(destination) if destination == origin.destination() => {
+                self.end(origin, vn, Verdict::SamePort, packet);
+            }
+            Some(Destination::Port(port)) => self.deliver(port, packet),
+            Some(Destination::Tunnel(tunnel)) => match origin {
+                // Edges are a full mesh: what one sent us is never sent to a third.
+                Origin::Tunnel(_) => self.end(origin, vn, Verdict::SplitHorizon, packet),
+                Origin::Port(port) => self.tunnel_or_too_big(port, tunnel, frame, packet),
+            },
+            None => match self.tables.vn(vn).map(|vn| vn.config.unknown_unicast) {
+                Some(UnknownUnicast::Flood) => self.flood(vn, origin, frame, packet),
+                Some(UnknownUnicast::Drop) => self.end(origin, vn, Verdict::UnknownUnicast, packet),
+                None => self.end(origin, vn, Verdict::NoVn, packet),
+            },
+        }
+    }
+
+    /// Broadcast, multicast and flooded unicast: to every port of the VN here, and from a
+    /// port also to every edge of the VN (head-end replication). The last one gets the
+    /// original, the others copies.
+    fn flood(&mut self, vn: VnId, origin: Origin, frame: &Frame, packet: Mbuf) {
+        if let Origin::Port(port) = origin
+            && let Some(Some(attachment)) = self.attachments.get_mut(port.index())
+            && !attachment.bum.take(self.now)
+        {
+            return self.end(origin, vn, Verdict::BumRate, packet);
+        }
+        let mut original = Some(packet);
+        let mut previous: Option<Destination> = None;
+        let mut i = 0;
+        while let Some(target) = self.flood_target(vn, origin, i) {
+            i += 1;
+            if target == origin.destination() {
+                continue;
+            }
+            if let Some(previous) = previous.replace(target)
+                && let Some(original) = &original
+            {
+                self.counters.copied += 1;
+                match original.copy(&self.pool) {
+                    Some(copy) => self.flood_to(previous, origin, frame, copy),
+                    None => self.counters.verdicts.add(Verdict::BufferExhausted, 1),
+                }
+            }
+        }
+        let Some(packet) = original.take() else { return };
+        match previous {
+            Some(last) => self.flood_to(last, origin, frame, packet),
+            None => self.end(origin, vn, Verdict::NoReceiver, packet),
+        }
+    }
+
+    /// The i-th place that a flooded frame of `vn` may go to.
+    fn flood_target(&self, vn: VnId, origin: Origin, i: usize) -> Option<Destination> {
+        let vn = self.tables.vn(vn)?;
+        if let Some(port) = vn.flood_ports.get(i) {
+            return Some(Destination::Port(*port));
+        }
+        match origin {
+            Origin::Tunnel(_) => None,
+            Origin::Port(_) => {
+                let tunnel = vn.flood_tunnels.get(i - vn.flood_ports.len())?;
+                Some(Destination::Tunnel(*tunnel))
+            }
+        }
+    }
+
+    fn flood_to(&mut self, target: Destination, origin: Origin, frame: &Frame, packet: Mbuf) {
+        match (target, origin) {
+            (Destination::Port(port), _) => self.deliver(port, packet),
+            (Destination::Tunnel(tunnel), Origin::Port(port)) => {
+                self.tunnel_or_too_big(port, tunnel, frame, packet);
+            }
+            (Destination::Tunnel(_), Origin::Tunnel(_)) => {
+                self.counters.end(Verdict::SplitHorizon, packet);
+            }
+        }
+    }
+
+    fn tunnel_or_too_big(&mut self, port: PortId, tunnel: TunnelId, frame: &Frame, packet: Mbuf) {
+        if packet.len() > self.tunnels.max_frame(tunnel) {
+            self.too_big(port, tunnel, frame, packet);
+        } else {
+            self.encapsulate(tunnel, packet);
+        }
+    }
+
+    /// Hands a frame to a tenant or VLAN port: by its own queue or through its owner.
+    #[inline]
+    pub(super) fn deliver(&mut self, port: PortId, mut packet: Mbuf) {
+        let Some(Some(attachment)) = self.attachments.get_mut(port.index()) else {
+            return self.counters.end(Verdict::TenantDown, packet);
+        };
+        if let Some(device) = attachment.trunk {
+            return self.deliver_to_vlan(port, device, packet);
+        }
+        match &mut attachment.way {
+            Way::Mine(outlet) => {
+                packet.clear_offload_flags();
+                outlet.push(packet, &mut self.counters);
+            }
+            Way::Via(worker) => {
+                let worker = *worker;
+                self.handoff.send(worker, Work::Deliver(port), packet, &mut self.counters);
+            }
+            Way::Down => {
+                if let Some(traffic) = self.counters.ports.get_mut(port.index()) {
+                    traffic.tx_dropped += 1;
+                }
+                self.counters.end(Verdict::TenantDown, packet);
+            }
+        }
+    }
+
+    /// Ends a packet and charges the drop to where it came from.
+    pub(super) fn end(&mut self, origin: Origin, vn: VnId, verdict: Verdict, packet: Mbuf) {
+        let traffic = match origin {
+            Origin::Port(port) => self.counters.ports.get_mut(port.index()),
+            Origin::Tunnel(tunnel) => self.counters.tunnels.get_mut(tunnel.index()),
+        };
+        if let Some(traffic) = traffic {
+            traffic.rx_dropped += 1;
+        }
+        if let Some(traffic) = self.counters.vns.get_mut(vn.index()) {
+            traffic.rx_dropped += 1;
+        }
+        self.counters.end(verdict, packet);
+    }
+}
+
+/// 01:80:c2:00:00:00 to 0f: never forwarded by a bridge (IEEE 802.1Q, 8.6.3).
+fn is_link_local_group(mac: MacAddr) -> bool {
+    matches!(mac.0, [0x01, 0x80, 0xc2, 0, 0, last] if last < 0x10)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn bridge_group_addresses() {
+        assert!(is_link_local_group(MacAddr([1, 0x80, 0xc2, 0, 0, 0])));
+        assert!(is_link_local_group(MacAddr([1, 0x80, 0xc2, 0, 0, 0x0e])));
+        assert!(!is_link_local_group(MacAddr([1, 0x80, 0xc2, 0, 0, 0x10])));
+        assert!(!is_link_local_group(MacAddr([0xff; 6])));
+    }
+}

@@ -1,0 +1,137 @@
+//! Hand-off between workers: one ring for each ordered pair, one producer, one consumer,
+//! so that workers that share a core never wait for one another. What the receiver must do
+//! with a packet travels in the packet's mark.
+
+use vswitch_vn::{PortId, TunnelId};
+
+use super::counters::Counters;
+use super::verdict::Verdict;
+use crate::dpdk::mbuf::{Burst, Mbuf, free_burst};
+use crate::dpdk::ring::{Consumer, Producer};
+
+/// What remains to be done with a packet that another worker hands in.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Work {
+    /// An ESP packet from this underlay port, whose SA the receiver owns.
+    Open(u16),
+    /// A complete frame for a tenant or VLAN port whose queue the receiver owns.
+    Deliver(PortId),
+    /// A complete frame for an underlay port whose queue the receiver owns.
+    Transmit(u16),
+    /// A complete frame for the tap beside an underlay port.
+    Kernel(u16),
+    /// A frame for a tunnel whose outbound SA the receiver owns.
+    Encapsulate(TunnelId),
+}
+
+const ARGUMENT_BITS: u32 = 28;
+const ARGUMENT: u32 = (1 << ARGUMENT_BITS) - 1;
+
+impl Work {
+    /// As the 32 bits of [`Mbuf::mark`]: kind in the upper 4, argument in the lower 28.
+    pub fn to_mark(self) -> u32 {
+        let (kind, argument) = match self {
+            Work::Open(port) => (1, u32::from(port)),
+            Work::Deliver(port) => (2, u32::from(port.0)),
+            Work::Transmit(port) => (3, u32::from(port)),
+            Work::Kernel(port) => (4, u32::from(port)),
+            Work::Encapsulate(tunnel) => (5, tunnel.0 & ARGUMENT),
+        };
+        kind << ARGUMENT_BITS | argument
+    }
+
+    /// The inverse of [`Self::to_mark`]; `None` for a mark that no worker writes.
+    pub fn from_mark(mark: u32) -> Option<Work> {
+        let argument = mark & ARGUMENT;
+        let port = argument as u16;
+        Some(match mark >> ARGUMENT_BITS {
+            1 => Work::Open(port),
+            2 => Work::Deliver(PortId(port)),
+            3 => Work::Transmit(port),
+            4 => Work::Kernel(port),
+            5 => Work::Encapsulate(TunnelId(argument)),
+            _ => return None,
+        })
+    }
+}
+
+/// The rings of one worker: to and from each other worker.
+#[derive(Default)]
+pub struct Handoff {
+    to: Vec<Option<(Producer, Burst)>>,
+    from: Vec<Consumer>,
+}
+
+impl Handoff {
+    /// `to[w]` leads to worker `w` (`None` for the worker itself); `from` come to it.
+    pub fn new(to: Vec<Option<Producer>>, from: Vec<Consumer>) -> Self {
+        Handoff {
+            to: to.into_iter().map(|p| p.map(|p| (p, Burst::new()))).collect(),
+            from,
+        }
+    }
+
+    /// Gathers a packet for `worker`; full bursts leave at once, the rest by [`Self::flush`].
+    pub fn send(&mut self, worker: u16, work: Work, mut packet: Mbuf, counters: &mut Counters) {
+        let Some(Some((producer, burst))) = self.to.get_mut(usize::from(worker)) else {
+            counters.end(Verdict::HandoffFull, packet);
+            return;
+        };
+        packet.set_mark(work.to_mark());
+        burst.push(packet);
+        if burst.is_full() {
+            Self::drain(producer, burst, counters);
+        }
+    }
+
+    /// Sends what was gathered; what a full ring refuses is counted and freed.
+    pub fn flush(&mut self, counters: &mut Counters) {
+        for (producer, burst) in self.to.iter_mut().flatten() {
+            if !burst.is_empty() {
+                Self::drain(producer, burst, counters);
+            }
+        }
+    }
+
+    fn drain(producer: &mut Producer, burst: &mut Burst, counters: &mut Counters) {
+        let sent = producer.send(burst);
+        counters.verdicts.add(Verdict::HandedOut, sent as u64);
+        counters.verdicts.add(Verdict::HandoffFull, burst.len() as u64);
+        free_burst(burst);
+    }
+
+    /// Rings that lead here.
+    pub fn inputs(&self) -> usize {
+        self.from.len()
+    }
+
+    /// Takes a burst from input `i`.
+    pub fn receive(&mut self, i: usize, burst: &mut Burst) -> usize {
+        self.from.get_mut(i).map_or(0, |consumer| consumer.receive(burst))
+    }
+
+    /// Packets gathered and not yet sent.
+    pub fn held(&self) -> u64 {
+        self.to.iter().flatten().map(|(_, burst)| burst.len() as u64).sum()
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn marks_round_trip() {
+        for work in [
+            Work::Open(0),
+            Work::Deliver(PortId(65535)),
+            Work::Transmit(7),
+            Work::Kernel(1),
+            Work::Encapsulate(TunnelId(ARGUMENT)),
+        ] {
+            assert_eq!(Work::from_mark(work.to_mark()), Some(work));
+        }
+        assert_eq!(Work::from_mark(0), None);
+        assert_eq!(Work::from_mark(u32::MAX), None);
+    }
+}

@@ -1,0 +1,120 @@
+//! Transmit sides: packets gather in a burst and leave together; what a queue refuses is
+//! counted under its reason and freed, never retried in a spin.
+
+use super::command::WorkerId;
+use super::counters::{Account, Counters};
+use super::verdict::Verdict;
+use crate::dpdk::ethdev::TxQueue;
+use crate::dpdk::mbuf::{Burst, Mbuf, free_burst};
+use crate::dpdk::vhost::VhostTx;
+
+/// A queue that takes bursts.
+pub enum Queue {
+    /// Of an Ethernet device.
+    Ethernet(TxQueue),
+    /// Of a vhost device.
+    Vhost(VhostTx),
+}
+
+impl Queue {
+    fn send(&mut self, burst: &mut Burst) -> usize {
+        match self {
+            Queue::Ethernet(queue) => queue.send(burst),
+            Queue::Vhost(queue) => queue.send(burst),
+        }
+    }
+
+    /// Whether a chain of buffers may be given to it.
+    fn takes_chains(&self) -> bool {
+        match self {
+            Queue::Ethernet(queue) => queue.multi_segment(),
+            Queue::Vhost(_) => true,
+        }
+    }
+}
+
+/// One queue with the packets that wait for the end of the burst.
+pub struct Outlet {
+    queue: Queue,
+    waiting: Burst,
+    sent: Verdict,
+    refused: Verdict,
+    account: Account,
+}
+
+impl Outlet {
+    /// An outlet whose packets end as `sent` or `refused` and are counted for `account`.
+    pub fn new(queue: Queue, sent: Verdict, refused: Verdict, account: Account) -> Self {
+        Outlet { queue, waiting: Burst::new(), sent, refused, account }
+    }
+
+    /// Gathers a packet; a full burst leaves at once.
+    #[inline]
+    pub fn push(&mut self, mut packet: Mbuf, counters: &mut Counters) {
+        if !packet.is_contiguous() && !self.queue.takes_chains() && packet.linearize().is_err() {
+            counters.end(Verdict::NotContiguous, packet);
+            return;
+        }
+        self.waiting.push(packet);
+        if self.waiting.is_full() {
+            self.flush(counters);
+        }
+    }
+
+    /// Sends what has gathered.
+    pub fn flush(&mut self, counters: &mut Counters) {
+        if self.waiting.is_empty() {
+            return;
+        }
+        let all = self.waiting.len() as u64;
+        let bytes: u64 = self.waiting.iter().map(|p| p.len() as u64).sum();
+        let sent = self.queue.send(&mut self.waiting) as u64;
+        let left: u64 = self.waiting.iter().map(|p| p.len() as u64).sum();
+        counters.verdicts.add(self.sent, sent);
+        counters.verdicts.add(self.refused, all - sent);
+        if let Some(traffic) = counters.account(self.account) {
+            traffic.tx_packets += sent;
+            traffic.tx_bytes += bytes - left;
+            traffic.tx_dropped += all - sent;
+        }
+        free_burst(&mut self.waiting);
+    }
+
+    /// Sends a burst at once behind what has gathered, its packets ending as `sent`.
+    pub fn pass(
+        &mut self,
+        burst: &mut Burst,
+        sent: Verdict,
+        counters: &mut Counters,
+    ) {
+        self.flush(counters);
+        let usual = std::mem::replace(&mut self.sent, sent);
+        for packet in burst.drain(..) {
+            self.push(packet, counters);
+        }
+        self.flush(counters);
+        self.sent = usual;
+    }
+
+    /// Packets gathered and not yet sent.
+    pub fn held(&self) -> u64 {
+        self.waiting.len() as u64
+    }
+
+    /// The queue, to be given back; what still waits is counted as refused.
+    pub fn retire(mut self, counters: &mut Counters) -> Queue {
+        counters.verdicts.add(self.refused, self.waiting.len() as u64);
+        free_burst(&mut self.waiting);
+        self.queue
+    }
+}
+
+/// How a worker reaches a port: by a queue of its own, or through a colleague.
+pub enum Way {
+    /// Own queue.
+    Mine(Box<Outlet>),
+    /// The worker that owns the queue.
+    Via(WorkerId),
+    /// Nobody: the port is down.
+    Down,
+}

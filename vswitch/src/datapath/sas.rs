@@ -1,0 +1,234 @@
+//! A worker's security associations: those it owns, and who owns the others.
+
+use std::collections::HashMap;
+use std::hash::{BuildHasher, Hasher};
+use std::sync::Arc;
+
+use vswitch_sa::{Inbound, Outbound, Spi};
+use vswitch_vn::TunnelId;
+
+use super::command::{InboundSetup, OutboundSetup, WorkerId};
+use super::snapshot::SaSnapshot;
+use crate::dpdk::mapped::MappedCounters;
+
+/// Where an SPI's packets are opened.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Located {
+    /// Here, by the SA in this slot.
+    Mine(usize),
+    /// By another worker.
+    Colleague(WorkerId),
+}
+
+/// An outbound SA with what the datapath keeps beside it.
+pub struct OutboundSlot {
+    /// The tunnel it protects.
+    pub tunnel: TunnelId,
+    /// The SA.
+    pub sa: Box<Outbound>,
+    /// Outer UDP source port.
+    pub source_port: u16,
+    /// Whether more sequence numbers have been asked for.
+    pub asked: bool,
+}
+
+/// An inbound SA with what the datapath keeps beside it.
+pub struct InboundSlot {
+    /// The tunnel it belongs to.
+    pub tunnel: TunnelId,
+    /// The SA.
+    pub sa: Box<Inbound>,
+    /// Packets refused as replayed or too old.
+    pub replayed: u64,
+    /// Packets that failed authentication.
+    pub auth_failed: u64,
+    floor: Option<(Arc<MappedCounters>, usize)>,
+}
+
+impl InboundSlot {
+    /// Writes the highest accepted number where it survives the process.
+    #[inline]
+    pub fn keep_floor(&self) {
+        if let Some((table, slot)) = &self.floor {
+            table.store(*slot, self.sa.highest());
+        }
+    }
+}
+
+/// SPIs come from the wire: a seeded multiply-fold keeps chains short whatever is sent.
+#[derive(Clone, Copy)]
+struct SpiHash(u64);
+
+struct SpiHasher {
+    seed: u64,
+    state: u64,
+}
+
+impl BuildHasher for SpiHash {
+    type Hasher = SpiHasher;
+    fn build_hasher(&self) -> SpiHasher {
+        SpiHasher { seed: self.0, state: 0 }
+    }
+}
+
+impl Hasher for SpiHasher {
+    fn finish(&self) -> u64 {
+        self.state
+    }
+    fn write(&mut self, bytes: &[u8]) {
+        for byte in bytes {
+            self.write_u32(u32::from(*byte));
+        }
+    }
+    #[inline]
+    fn write_u32(&mut self, value: u32) {
+        let product = u128::from(self.seed ^ u64::from(value) ^ self.state)
+            * 0x9e37_79b9_7f4a_7c15_f39c_0c4a_u128;
+        self.state = (product ^ (product >> 64)) as u64;
+    }
+}
+
+/// All SAs a worker knows of.
+pub struct SaTable {
+    outbound: Vec<Option<Box<OutboundSlot>>>,
+    inbound: Vec<Option<Box<InboundSlot>>>,
+    by_spi: HashMap<u32, Located, SpiHash>,
+}
+
+impl SaTable {
+    /// Empty.
+    pub fn new(seed: u64) -> Self {
+        SaTable {
+            outbound: Vec::new(),
+            inbound: Vec::new(),
+            by_spi: HashMap::with_hasher(SpiHash(seed)),
+        }
+    }
+
+    /// Who opens packets of this SPI.
+    #[inline]
+    pub fn locate(&self, spi: u32) -> Option<Located> {
+        self.by_spi.get(&spi).copied()
+    }
+
+    /// The outbound SA in a slot.
+    #[inline]
+    pub fn outbound(&self, slot: usize) -> Option<&OutboundSlot> {
+        self.outbound.get(slot)?.as_deref()
+    }
+
+    /// The outbound SA in a slot, to count on.
+    #[inline]
+    pub fn outbound_mut(&mut self, slot: usize) -> Option<&mut OutboundSlot> {
+        self.outbound.get_mut(slot)?.as_deref_mut()
+    }
+
+    /// The inbound SA in a slot.
+    #[inline]
+    pub fn inbound(&self, slot: usize) -> Option<&InboundSlot> {
+        self.inbound.get(slot)?.as_deref()
+    }
+
+    /// The inbound SA in a slot, to count on.
+    #[inline]
+    pub fn inbound_mut(&mut self, slot: usize) -> Option<&mut InboundSlot> {
+        self.inbound.get_mut(slot)?.as_deref_mut()
+    }
+
+    /// Stores an outbound SA and returns its slot.
+    pub fn install_outbound(&mut self, setup: OutboundSetup) -> usize {
+        let OutboundSetup { tunnel, sa, source_port } = setup;
+        place(&mut self.outbound, OutboundSlot { tunnel, sa, source_port, asked: false })
+    }
+
+    /// Takes the outbound SA of a slot out.
+    pub fn remove_outbound(&mut self, slot: usize) -> Option<Box<OutboundSlot>> {
+        self.outbound.get_mut(slot)?.take()
+    }
+
+    /// Stores an inbound SA; one with the same SPI is replaced and returned.
+    pub fn install_inbound(&mut self, setup: InboundSetup) -> Option<Box<InboundSlot>> {
+        let spi = setup.sa.spi();
+        let old = self.remove_inbound(spi);
+        let InboundSetup { tunnel, sa, floor } = setup;
+        let slot = InboundSlot { tunnel, sa, replayed: 0, auth_failed: 0, floor };
+        let index = place(&mut self.inbound, slot);
+        self.by_spi.insert(spi.get(), Located::Mine(index));
+        old
+    }
+
+    /// Takes an inbound SA of this worker out.
+    pub fn remove_inbound(&mut self, spi: Spi) -> Option<Box<InboundSlot>> {
+        match self.by_spi.get(&spi.get()) {
+            Some(Located::Mine(index)) => {
+                let index = *index;
+                self.by_spi.remove(&spi.get());
+                self.inbound.get_mut(index)?.take()
+            }
+            _ => None,
+        }
+    }
+
+    /// Notes who owns an inbound SA of another worker.
+    pub fn set_owner(&mut self, spi: Spi, owner: Option<WorkerId>) {
+        match owner {
+            Some(worker) => self.by_spi.insert(spi.get(), Located::Colleague(worker)),
+            None => self.by_spi.remove(&spi.get()),
+        };
+    }
+
+    /// Whether a slot's SA is the one of this SPI.
+    pub fn outbound_is(&self, slot: usize, spi: Spi) -> bool {
+        self.outbound(slot).is_some_and(|s| s.sa.spi() == spi)
+    }
+
+    /// What `show sas` needs.
+    pub fn snapshot(&self, worker: WorkerId) -> Vec<SaSnapshot> {
+        let outbound = self.outbound.iter().flatten().map(|slot| SaSnapshot {
+            worker,
+            outbound: true,
+            spi: slot.sa.spi().get(),
+            tunnel: slot.tunnel,
+            algorithm: slot.sa.algorithm().name(),
+            sequence: slot.sa.next_seq(),
+            reserved_until: Some(slot.sa.reserved_until()).filter(|until| *until != u64::MAX),
+            blocks: slot.sa.blocks_used(),
+            hard_limit: slot.sa.limits().hard,
+            packets: slot.sa.counters().packets,
+            bytes: slot.sa.counters().bytes,
+            replayed: 0,
+            auth_failed: 0,
+        });
+        let inbound = self.inbound.iter().flatten().map(|slot| SaSnapshot {
+            worker,
+            outbound: false,
+            spi: slot.sa.spi().get(),
+            tunnel: slot.tunnel,
+            algorithm: slot.sa.algorithm().name(),
+            sequence: slot.sa.highest(),
+            reserved_until: None,
+            blocks: 0,
+            hard_limit: 0,
+            packets: slot.sa.counters().packets,
+            bytes: slot.sa.counters().bytes,
+            replayed: slot.replayed,
+            auth_failed: slot.auth_failed,
+        });
+        outbound.chain(inbound).collect()
+    }
+}
+
+/// Puts a value into the first free place.
+fn place<T>(slots: &mut Vec<Option<Box<T>>>, value: T) -> usize {
+    let value = Some(Box::new(value));
+    match slots.iter().position(Option::is_none) {
+        Some(free) => {
+            slots[free] = value;
+            free
+        }
+        None => {
+            slots.push(value);
+            slots.len() - 1
+        }
+    }
+}

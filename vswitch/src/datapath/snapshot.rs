@@ -1,0 +1,70 @@
+//! What a worker reports of itself, taken at one burst boundary.
+
+use serde::Serialize;
+use vswitch_sa::Spi;
+use vswitch_vn::{TunnelId, VnId};
+
+use super::command::WorkerId;
+use super::counters::Counters;
+
+/// One SA as its owner sees it. No key material.
+#[derive(Debug, Clone, Serialize)]
+pub struct SaSnapshot {
+    /// Its owner.
+    pub worker: WorkerId,
+    /// Whether it protects what we send.
+    pub outbound: bool,
+    /// Security parameters index.
+    pub spi: u32,
+    /// The tunnel it belongs to.
+    pub tunnel: TunnelId,
+    /// Algorithm's name.
+    pub algorithm: &'static str,
+    /// Outbound: the next sequence number. Inbound: the highest accepted.
+    pub sequence: u64,
+    /// Outbound manual keys: numbers reserved up to here, exclusive.
+    pub reserved_until: Option<u64>,
+    /// AES blocks processed under the key.
+    pub blocks: u64,
+    /// AES blocks at which it closes.
+    pub hard_limit: u64,
+    /// Packets protected or accepted.
+    pub packets: u64,
+    /// Bytes of inner payload.
+    pub bytes: u64,
+    /// Inbound: packets refused as replayed or too old.
+    pub replayed: u64,
+    /// Inbound: packets that failed authentication.
+    pub auth_failed: u64,
+}
+
+/// Counters of a worker at a burst boundary.
+#[derive(Debug, Clone)]
+pub struct WorkerSnapshot {
+    /// Which worker.
+    pub worker: WorkerId,
+    /// Its counters.
+    pub counters: Counters,
+    /// Packets in its hands.
+    pub held: u64,
+    /// Its SAs.
+    pub sas: Vec<SaSnapshot>,
+    /// Remote MACs learned, as this worker knows them.
+    pub learned: Vec<LearnedEntry>,
+}
+
+/// A learned forwarding entry.
+#[derive(Debug, Clone, Serialize)]
+pub struct LearnedEntry {
+    /// The network.
+    pub vn: VnId,
+    /// The address.
+    pub mac: vswitch_net::MacAddr,
+    /// Where it was seen.
+    pub destination: vswitch_vn::Destination,
+}
+
+/// An SPI as shown to people.
+pub fn show_spi(spi: Spi) -> String {
+    format!("{:#010x}", spi.get())
+}

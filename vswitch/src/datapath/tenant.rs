@@ -1,0 +1,253 @@
+//! From tenants: the source is checked before anything else is believed of a frame.
+//!
+//! VLANs of physical ports enter here too; what is behind them is admitted by the VLAN.
+
+use arrayvec::ArrayVec;
+use vswitch_net::checksum;
+use vswitch_net::ethernet::{ETHERNET_LEN, VLAN_LEN};
+use vswitch_net::frame::Frame;
+use vswitch_net::too_big;
+use vswitch_policy::Spoof;
+use vswitch_vn::{Destination, PortId, TunnelId, VnId};
+
+use super::forward::Origin;
+use super::outlet::Way;
+use super::probe::{Probe, Stage};
+use super::verdict::Verdict;
+use super::worker::Worker;
+use crate::dpdk::mbuf::{BURST, Burst, Mbuf};
+
+/// Headers that must lie in the first buffer: Ethernet to L4, with IPv6 extensions.
+const HEADERS: usize = 192;
+
+impl<P: Probe> Worker<P> {
+    /// A burst from a tenant's queue.
+    pub(super) fn tenant_input(&mut self, port: PortId, burst: &mut Burst) {
+        self.probe.enter();
+        let n = burst.len();
+        let Some(vn) = self.tables.port(port).map(|p| p.vn) else {
+            for packet in burst.drain(..) {
+                self.counters.end(Verdict::NoVn, packet);
+            }
+            return;
+        };
+        let mut checked: ArrayVec<(Mbuf, Frame), BURST> = ArrayVec::new();
+        for packet in burst.drain(..) {
+            if let Some(traffic) = self.counters.ports.get_mut(port.index()) {
+                traffic.rx(packet.len());
+            }
+            match self.check(port, packet) {
+                Ok(admitted) => checked.push(admitted),
+                Err((verdict, packet)) => self.end(Origin::Port(port), vn, verdict, packet),
+            }
+        }
+        self.probe.leave(Stage::Check, n);
+        for (packet, frame) in checked {
+            if let Some(traffic) = self.counters.vns.get_mut(vn.index()) {
+                traffic.rx(packet.len());
+            }
+            self.forward(vn, Origin::Port(port), &frame, packet);
+        }
+        self.probe.leave(Stage::Forward, n);
+    }
+
+    /// Parses a tenant's frame and checks that its sources are placed on the port.
+    #[inline]
+    fn check(&mut self, port: PortId, mut packet: Mbuf) -> Result<(Mbuf, Frame), (Verdict, Mbuf)> {
+        if packet.head().len() < HEADERS.min(packet.len()) && packet.linearize().is_err() {
+            return Err((Verdict::NotContiguous, packet));
+        }
+        let frame = match Frame::parse(packet.head(), packet.len()) {
+            Ok(frame) => frame,
+            Err(_) => return Err((Verdict::Malformed, packet)),
+        };
+        let Some(Some(attachment)) = self.attachments.get(port.index()) else {
+            return Err((Verdict::NoVn, packet));
+        };
+        if let Some(bindings) = &attachment.bindings
+            && let Err(spoof) = bindings.check(&frame)
+        {
+            return Err((spoof_verdict(spoof), packet));
+        }
+        if packet.needs_l4_checksum() && complete_checksum(&frame, &mut packet).is_err() {
+            return Err((Verdict::ChecksumOffload, packet));
+        }
+        Ok((packet, frame))
+    }
+
+    /// A burst from a device that carries VLANs.
+    pub(super) fn trunk_input(&mut self, device: u16, burst: &mut Burst) {
+        for mut packet in burst.drain(..) {
+            let vid = match packet.take_stripped_vlan() {
+                Some(tci) => Some(tci & 0xfff),
+                None => strip_tag(&mut packet),
+            };
+            let port = vid.and_then(|vid| {
+                self.attachments
+                    .iter()
+                    .flatten()
+                    .find(|a| a.trunk == Some(device) && a.vid == vid)
+                    .map(|a| a.id)
+            });
+            let Some(port) = port else {
+                self.counters.end(Verdict::UnexpectedVlan, packet);
+                continue;
+            };
+            let Some(p) = self.tables.port(port) else {
+                self.counters.end(Verdict::NoVn, packet);
+                continue;
+            };
+            let (vn, learning) = (p.vn, p.learning);
+            if let Some(traffic) = self.counters.ports.get_mut(port.index()) {
+                traffic.rx(packet.len());
+            }
+            match self.check(port, packet) {
+                Err((verdict, packet)) => self.end(Origin::Port(port), vn, verdict, packet),
+                Ok((packet, frame)) => {
+                    if let Err(verdict) = self.admit_vlan_source(vn, port, learning, &frame) {
+                        self.end(Origin::Port(port), vn, verdict, packet);
+                        continue;
+                    }
+                    if let Some(traffic) = self.counters.vns.get_mut(vn.index()) {
+                        traffic.rx(packet.len());
+                    }
+                    self.forward(vn, Origin::Port(port), &frame, packet);
+                }
+            }
+        }
+    }
+
+    /// A source behind a VLAN: learned if the port learns, refused if it is mapped elsewhere.
+    fn admit_vlan_source(
+        &mut self,
+        vn: VnId,
+        port: PortId,
+        learning: bool,
+        frame: &Frame,
+    ) -> Result<(), Verdict> {
+        let here = Destination::Port(port);
+        if frame.src.is_multicast() || frame.vlan.is_some() {
+            return Err(if frame.vlan.is_some() {
+                Verdict::UnexpectedVlan
+            } else {
+                Verdict::SpoofedMac
+            });
+        }
+        match self.tables.mapping(vn, frame.src) {
+            Some(mapping) if mapping.destination == here => Ok(()),
+            Some(_) => Err(Verdict::SpoofedMac),
+            None if learning => {
+                self.learn(vn, frame.src, here);
+                Ok(())
+            }
+            None => Ok(()),
+        }
+    }
+
+    /// Sends a frame to a VLAN: tagged, by the device's outlet.
+    pub(super) fn deliver_to_vlan(&mut self, port: PortId, device: u16, mut packet: Mbuf) {
+        let vid = self
+            .attachments
+            .get(port.index())
+            .and_then(|a| a.as_ref())
+            .map_or(0, |a| a.vid);
+        let Some(way) = self.trunks.get_mut(usize::from(device)) else {
+            return self.counters.end(Verdict::TenantDown, packet);
+        };
+        match way {
+            Way::Via(worker) => {
+                let worker = *worker;
+                let work = super::handoff::Work::Deliver(port);
+                self.handoff.send(worker, work, packet, &mut self.counters);
+            }
+            Way::Mine(outlet) => {
+                packet.clear_offload_flags();
+                if push_tag(&mut packet, vid).is_err() {
+                    return self.counters.end(Verdict::NoRoom, packet);
+                }
+                if let Some(traffic) = self.counters.ports.get_mut(port.index()) {
+                    traffic.tx(packet.len());
+                }
+                outlet.push(packet, &mut self.counters);
+            }
+            Way::Down => self.counters.end(Verdict::TenantDown, packet),
+        }
+    }
+
+    /// A tenant's frame that does not fit into its tunnel: the tenant is told where the
+    /// protocol has a message for it, from the address it was sent to, at a limited rate.
+    pub(super) fn too_big(&mut self, port: PortId, tunnel: TunnelId, frame: &Frame, packet: Mbuf) {
+        let max_frame = self.tunnels.max_frame(tunnel);
+        let vn = self.tables.port(port).map_or(VnId(u16::MAX), |p| p.vn);
+        let admitted = match self.attachments.get_mut(port.index()) {
+            Some(Some(attachment)) => attachment.icmp.take(self.now),
+            _ => false,
+        };
+        let l2 = usize::from(frame.l3_offset);
+        let mtu = u16::try_from(max_frame.saturating_sub(l2)).unwrap_or(u16::MAX);
+        if admitted && let Some(mut answer) = self.pool.alloc() {
+            let room = answer.tailroom();
+            let written = answer
+                .append(room.min(too_big::MAX_LEN))
+                .ok()
+                .and_then(|out| too_big::build(frame, packet.head(), mtu, out));
+            if let Some(len) = written {
+                answer.truncate(len);
+                self.counters.generated += 1;
+                self.deliver(port, answer);
+            }
+        }
+        self.end(Origin::Port(port), vn, Verdict::TooBig, packet);
+    }
+}
+
+fn spoof_verdict(spoof: Spoof) -> Verdict {
+    match spoof {
+        Spoof::Mac => Verdict::SpoofedMac,
+        Spoof::Vlan => Verdict::UnexpectedVlan,
+        Spoof::Ipv4 | Spoof::Ipv6 => Verdict::SpoofedIp,
+        Spoof::ArpMac | Spoof::ArpIp => Verdict::SpoofedArp,
+        Spoof::NdTarget | Spoof::NdLinkLayer => Verdict::SpoofedNd,
+        Spoof::RouterAdvertisement | Spoof::Redirect => Verdict::RogueRouter,
+    }
+}
+
+/// Completes the checksum that a guest left to us (VIRTIO_NET_F_CSUM).
+fn complete_checksum(frame: &Frame, packet: &mut Mbuf) -> Result<(), Verdict> {
+    let (value, offset) = checksum::complete_l4(frame, packet.segments(), packet.len())
+        .ok_or(Verdict::ChecksumOffload)?;
+    let field = packet
+        .head_mut()
+        .get_mut(offset..offset + 2)
+        .ok_or(Verdict::ChecksumOffload)?;
+    field.copy_from_slice(&value.to_be_bytes());
+    Ok(())
+}
+
+/// Removes an 802.1Q tag and returns its VLAN; `None` if the frame has none.
+fn strip_tag(packet: &mut Mbuf) -> Option<u16> {
+    let head = packet.head_mut();
+    let tag = head.get(12..ETHERNET_LEN + 2)?;
+    if tag.get(..2)? != [0x81, 0x00] {
+        return None;
+    }
+    let vid = u16::from_be_bytes([*tag.get(2)?, *tag.get(3)?]) & 0xfff;
+    head.copy_within(0..12, VLAN_LEN);
+    packet.trim_front(VLAN_LEN).ok()?;
+    Some(vid)
+}
+
+/// Puts an 802.1Q tag behind the addresses.
+fn push_tag(packet: &mut Mbuf, vid: u16) -> Result<(), Verdict> {
+    packet.prepend(VLAN_LEN).map_err(|_| Verdict::NoRoom)?;
+    let head = packet.head_mut();
+    if head.len() < VLAN_LEN + 12 {
+        return Err(Verdict::Malformed);
+    }
+    head.copy_within(VLAN_LEN..VLAN_LEN + 12, 0);
+    let vid = vid.to_be_bytes();
+    if let Some(tag) = head.get_mut(12..12 + VLAN_LEN) {
+        tag.copy_from_slice(&[0x81, 0x00, vid[0], vid[1]]);
+    }
+    Ok(())
+}

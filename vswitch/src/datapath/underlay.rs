@@ -1,0 +1,233 @@
+//! From the underlay: what is overlay traffic for us is taken up, what is nobody's is
+//! dropped under its reason, and everything else is the host kernel's.
+
+use std::net::IpAddr;
+
+use arrayvec::ArrayVec;
+use vswitch_net::MacAddr;
+use vswitch_net::esp::{self, UdpPayload};
+use vswitch_net::ethernet::ethertype;
+use vswitch_net::ip::{Fragment, protocol};
+use vswitch_net::outer::{self, Outer, OuterError};
+use vswitch_net::tunnel::Encapsulation;
+
+use super::decap::{Clear, Sealed};
+use super::handoff::Work;
+use super::outlet::Way;
+use super::police::Urgency;
+use super::probe::{Probe, Stage};
+use super::sas::Located;
+use super::verdict::Verdict;
+use super::worker::Worker;
+use crate::dpdk::mbuf::{BURST, Burst, Mbuf};
+
+/// Our end of the tunnels.
+#[derive(Debug, Clone, Default)]
+pub struct Endpoints {
+    /// Addresses that peers send to.
+    pub local: Vec<IpAddr>,
+    /// UDP port of encapsulated ESP.
+    pub esp_port: u16,
+    /// MAC of each underlay port, by index.
+    pub macs: Vec<MacAddr>,
+}
+
+/// Headers that must lie in the first buffer: outer Ethernet to tunnel, IPv6 extensions.
+const HEADERS: usize = 192;
+
+/// What an underlay packet is.
+enum Kind {
+    Esp { spi: u32, start: usize, end: usize, src: IpAddr },
+    Clear(Clear),
+    Kernel(Urgency),
+    End(Verdict),
+}
+
+impl<P: Probe> Worker<P> {
+    /// A burst from an underlay port.
+    pub(super) fn underlay_input(&mut self, port: u16, burst: &mut Burst) {
+        self.take_underlay(port, burst, false);
+    }
+
+    /// ESP packets that a colleague found to be ours.
+    pub(super) fn open_handed_in(&mut self, port: u16, burst: &mut Burst) {
+        if !burst.is_empty() {
+            self.take_underlay(port, burst, true);
+        }
+    }
+
+    fn take_underlay(&mut self, port: u16, burst: &mut Burst, handed_in: bool) {
+        self.probe.enter();
+        let n = burst.len();
+        let mut sealed: ArrayVec<Sealed, BURST> = ArrayVec::new();
+        let mut clear: ArrayVec<(Mbuf, Clear), BURST> = ArrayVec::new();
+        for mut packet in burst.drain(..) {
+            if !handed_in && let Some(traffic) = self.counters.underlays.get_mut(usize::from(port)) {
+                traffic.rx(packet.len());
+            }
+            if packet.head().len() < HEADERS.min(packet.len()) && packet.linearize().is_err() {
+                self.underlay_drop(port, Verdict::NotContiguous, packet);
+                continue;
+            }
+            match self.classify(port, &packet) {
+                Kind::Esp { spi, start, end, src } => match self.sas.locate(spi) {
+                    Some(Located::Mine(slot)) => {
+                        sealed.push(Sealed { packet, slot, start, end, src });
+                    }
+                    Some(Located::Colleague(worker)) if !handed_in => {
+                        self.handoff.send(worker, Work::Open(port), packet, &mut self.counters);
+                    }
+                    // Handed in and not ours: the SA moved away meanwhile.
+                    Some(Located::Colleague(_)) | None => {
+                        let reserved = spi < esp::MIN_SPI;
+                        let verdict = if reserved { Verdict::SpiReserved } else { Verdict::UnknownSpi };
+                        self.underlay_drop(port, verdict, packet);
+                    }
+                },
+                Kind::Clear(tunnel) => clear.push((packet, tunnel)),
+                Kind::Kernel(urgency) => {
+                    if self.police.admit(urgency, self.now) {
+                        self.to_kernel(port, packet);
+                    } else {
+                        self.underlay_drop(port, Verdict::KernelRate, packet);
+                    }
+                }
+                Kind::End(Verdict::Keepalive) => self.counters.end(Verdict::Keepalive, packet),
+                Kind::End(verdict) => self.underlay_drop(port, verdict, packet),
+            }
+        }
+        self.probe.leave(Stage::Classify, n);
+        if !sealed.is_empty() {
+            self.open(port, sealed);
+        }
+        for (packet, tunnel) in clear {
+            self.open_clear(port, tunnel, packet);
+        }
+    }
+
+    #[inline]
+    fn classify(&self, port: u16, packet: &Mbuf) -> Kind {
+        let head = packet.head();
+        let ours = self.endpoints.macs.get(usize::from(port)).copied();
+        let outer = match outer::classify(head, packet.len()) {
+            Ok(outer) => outer,
+            Err(OuterError::NotIp(kind)) => return self.classify_other(ours, head, kind),
+            Err(_) => return Kind::End(Verdict::Malformed),
+        };
+        if !outer.dst_mac.is_multicast() && Some(outer.dst_mac) != ours {
+            return Kind::End(Verdict::NotForUs);
+        }
+        if outer.fragment == Fragment::Later {
+            // Its first fragment had the port and was dropped; this one is of a tunnel only
+            // if it comes from a peer, and the kernel could not put it together anyway.
+            let peer = outer.protocol == protocol::UDP
+                && self.tables.peer_by_address(outer.src).is_some();
+            return if peer {
+                Kind::End(Verdict::UnderlayFragment)
+            } else {
+                Kind::Kernel(Urgency::Rest)
+            };
+        }
+        let Some(udp) = outer.udp else { return Kind::Kernel(urgency(&outer)) };
+        let tunnel = Encapsulation::from_port(udp.dport);
+        let is_esp = udp.dport == self.endpoints.esp_port;
+        if !is_esp && tunnel.is_none() {
+            return Kind::Kernel(urgency(&outer));
+        }
+        if outer.fragment.is_fragment() {
+            return Kind::End(Verdict::UnderlayFragment);
+        }
+        let to_us = self.endpoints.local.contains(&outer.dst);
+        if let Some(encapsulation) = tunnel {
+            return if to_us {
+                Kind::Clear(Clear { encapsulation, start: udp.payload, end: udp.end, outer })
+            } else {
+                Kind::End(Verdict::UnderlayDestination)
+            };
+        }
+        let payload = head.get(udp.payload..).unwrap_or_default();
+        match esp::classify(payload, udp.end - udp.payload) {
+            UdpPayload::Ike => Kind::Kernel(Urgency::Control),
+            UdpPayload::Keepalive => Kind::End(Verdict::Keepalive),
+            UdpPayload::Short => Kind::End(Verdict::EspTruncated),
+            UdpPayload::NotInHead => Kind::End(Verdict::NotContiguous),
+            UdpPayload::Esp { .. } if !to_us => Kind::End(Verdict::UnderlayDestination),
+            UdpPayload::Esp { spi, .. } => {
+                Kind::Esp { spi, start: udp.payload, end: udp.end, src: outer.src }
+            }
+        }
+    }
+
+    /// Not IP: ARP, LLDP, whatever else is the kernel's.
+    fn classify_other(&self, ours: Option<MacAddr>, head: &[u8], kind: u16) -> Kind {
+        let dst = head.first_chunk::<6>().map(|mac| MacAddr(*mac));
+        match dst {
+            Some(dst) if dst.is_multicast() || Some(dst) == ours => Kind::Kernel(
+                if kind == ethertype::ARP { Urgency::Control } else { Urgency::Rest },
+            ),
+            _ => Kind::End(Verdict::NotForUs),
+        }
+    }
+
+    /// Gives a packet to the host kernel by the tap beside the port.
+    pub(super) fn to_kernel(&mut self, port: u16, mut packet: Mbuf) {
+        match self.taps.get_mut(usize::from(port)) {
+            Some(Way::Mine(outlet)) => {
+                packet.clear_offload_flags();
+                outlet.push(packet, &mut self.counters);
+            }
+            Some(Way::Via(worker)) => {
+                let worker = *worker;
+                self.handoff.send(worker, Work::Kernel(port), packet, &mut self.counters);
+            }
+            Some(Way::Down) | None => self.underlay_drop(port, Verdict::NoExceptionPort, packet),
+        }
+    }
+
+    /// What the kernel sends by the tap goes out as it is. The worker that owns a tap owns a
+    /// queue of its port too.
+    pub(super) fn kernel_input(&mut self, port: u16, burst: &mut Burst) {
+        let bytes: usize = burst.iter().map(Mbuf::len).sum();
+        if let Some(traffic) = self.counters.taps.get_mut(usize::from(port)) {
+            traffic.rx_packets += burst.len() as u64;
+            traffic.rx_bytes += bytes as u64;
+        }
+        match self.underlays.get_mut(usize::from(port)) {
+            Some(Way::Mine(outlet)) => {
+                outlet.pass(burst, Verdict::FromKernel, &mut self.counters);
+            }
+            _ => {
+                for packet in burst.drain(..) {
+                    self.transmit(port, packet);
+                }
+            }
+        }
+    }
+
+    pub(super) fn underlay_drop(&mut self, port: u16, verdict: Verdict, packet: Mbuf) {
+        if let Some(traffic) = self.counters.underlays.get_mut(usize::from(port)) {
+            traffic.rx_dropped += 1;
+        }
+        self.counters.end(verdict, packet);
+    }
+}
+
+/// Neighbour discovery, routing protocols and IKE before everything else.
+fn urgency(outer: &Outer) -> Urgency {
+    const OSPF: u8 = 89;
+    const BGP: u16 = 179;
+    const BFD: [u16; 3] = [3784, 3785, 4784];
+    const IKE: u16 = 500;
+    let control = match outer.protocol {
+        protocol::ICMPV6 => outer.hop_limit == 255,
+        OSPF => true,
+        // Network control (RFC 4594): what BGP and its kin mark their packets with.
+        protocol::TCP => outer.dscp() == 48 || outer.dscp() == 56,
+        protocol::UDP => {
+            outer.udp.is_some_and(|udp| BFD.contains(&udp.dport) || udp.dport == IKE)
+        }
+        _ => false,
+    };
+    let _ = BGP;
+    if control { Urgency::Control } else { Urgency::Rest }
+}

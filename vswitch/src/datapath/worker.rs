@@ -1,0 +1,386 @@
+//! The worker: one thread, one loop, everything in its hands its own.
+//!
+//! A pass takes a burst from every input in turn, carries it through the stages to the
+//! outlets, and flushes them; then it is at a burst boundary, where commands take effect.
+
+use std::thread;
+
+use arrayvec::ArrayVec;
+use crossbeam::channel::{Receiver, Sender};
+use vswitch_aead::Backend;
+use vswitch_vn::{PortId, Tables, TunnelId};
+
+use super::attachment::Attachment;
+use super::command::{Command, Event, WorkerId};
+use super::counters::Counters;
+use super::handoff::{Handoff, Work};
+use super::outlet::Way;
+use super::police::KernelPolice;
+use super::probe::{NoProbe, Probe, Stage};
+use super::sas::SaTable;
+use super::snapshot::WorkerSnapshot;
+use super::tunnels::TunnelTable;
+use super::underlay::Endpoints;
+use super::verdict::Verdict;
+use crate::dpdk::ethdev::RxQueue;
+use crate::dpdk::mbuf::{BURST, Burst, Mbuf, free_burst};
+use crate::dpdk::mempool::Mempool;
+use crate::dpdk::quiescence::Reader;
+use crate::dpdk::time;
+
+/// What a worker does when a pass found nothing.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Idle {
+    /// Look again at once: the core is the worker's alone.
+    Poll,
+    /// Let others have the core, and sleep for moments when it stays quiet.
+    Yield,
+}
+
+/// An Ethernet input.
+pub struct Input {
+    /// What arrives here.
+    pub kind: InputKind,
+    /// The queue.
+    pub queue: RxQueue,
+}
+
+/// Which role an input's port plays.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum InputKind {
+    /// An underlay port.
+    Underlay(u16),
+    /// The tap beside an underlay port.
+    Tap(u16),
+    /// A device that carries VLANs.
+    Trunk(u16),
+}
+
+/// Everything that is decided before a worker starts.
+pub struct WorkerSetup {
+    /// Its number.
+    pub id: WorkerId,
+    /// What to do when idle.
+    pub idle: Idle,
+    /// Buffers of its NUMA node.
+    pub pool: Mempool,
+    /// The AEAD implementation.
+    pub backend: &'static dyn Backend,
+    /// Seed of the forwarding tables' hash, random.
+    pub seed: u64,
+    /// Ethernet queues to receive from.
+    pub inputs: Vec<Input>,
+    /// Ways to the underlay ports, by index.
+    pub underlays: Vec<Way>,
+    /// Ways to the taps beside them, by index.
+    pub taps: Vec<Way>,
+    /// Ways to the devices with VLANs, by index.
+    pub trunks: Vec<Way>,
+    /// Rings to and from the other workers.
+    pub handoff: Handoff,
+    /// Local endpoints of tunnels.
+    pub endpoints: Endpoints,
+    /// Packets per second that the host kernel is given, for this worker.
+    pub kernel_rate: u64,
+    /// Commands.
+    pub mailbox: Receiver<Command>,
+    /// Reports.
+    pub events: Sender<Event>,
+    /// For teardown by publish-then-synchronize.
+    pub reader: Reader,
+}
+
+/// A worker. `P` times the stages in benchmarks and is nothing in production.
+pub struct Worker<P: Probe = NoProbe> {
+    pub(super) id: WorkerId,
+    idle: Idle,
+    pub(super) pool: Mempool,
+    pub(super) backend: &'static dyn Backend,
+    inputs: Vec<Input>,
+    pub(super) underlays: Vec<Way>,
+    pub(super) taps: Vec<Way>,
+    pub(super) trunks: Vec<Way>,
+    pub(super) handoff: Handoff,
+    pub(super) endpoints: Endpoints,
+    pub(super) police: KernelPolice,
+    mailbox: Receiver<Command>,
+    pub(super) events: Sender<Event>,
+    reader: Reader,
+    pub(super) tables: Tables,
+    pub(super) attachments: Vec<Option<Box<Attachment>>>,
+    /// Ids of attachments that this worker receives from.
+    pub(super) polled: Vec<PortId>,
+    pub(super) tunnels: TunnelTable,
+    pub(super) sas: SaTable,
+    pub(super) counters: Counters,
+    /// Frames on their way into a tunnel, gathered for one batch.
+    pub(super) sealing: ArrayVec<(Mbuf, TunnelId), SEAL_BATCH>,
+    /// TSC at the start of the pass.
+    pub(super) now: u64,
+    pub(super) probe: P,
+    stopping: bool,
+}
+
+/// Packets sealed together at most.
+pub const SEAL_BATCH: usize = 64;
+
+/// Commands looked at per boundary, so that a flood of them cannot stop the traffic.
+const COMMANDS_PER_BOUNDARY: usize = 64;
+
+impl<P: Probe> Worker<P> {
+    /// A worker with no ports, tunnels or SAs yet: those come as commands.
+    pub fn new(setup: WorkerSetup, probe: P) -> Self {
+        let mut counters = Counters::default();
+        counters.underlays.reserve(setup.underlays.len());
+        counters.taps.reserve(setup.taps.len());
+        let now = time::tsc();
+        Worker {
+            id: setup.id,
+            idle: setup.idle,
+            pool: setup.pool,
+            backend: setup.backend,
+            inputs: setup.inputs,
+            underlays: setup.underlays,
+            taps: setup.taps,
+            trunks: setup.trunks,
+            handoff: setup.handoff,
+            endpoints: setup.endpoints,
+            police: KernelPolice::new(setup.kernel_rate, time::tsc_hz(), now),
+            mailbox: setup.mailbox,
+            events: setup.events,
+            reader: setup.reader,
+            tables: Tables::new(setup.seed),
+            attachments: Vec::new(),
+            polled: Vec::new(),
+            tunnels: TunnelTable::default(),
+            sas: SaTable::new(setup.seed.rotate_left(32)),
+            counters,
+            sealing: ArrayVec::new(),
+            now,
+            probe,
+            stopping: false,
+        }
+    }
+
+    /// Runs until told to stop.
+    pub fn run(mut self) {
+        let mut quiet = 0u32;
+        let mut before = time::tsc();
+        while !self.stopping {
+            let packets = self.pass();
+            let after = time::tsc();
+            if packets > 0 {
+                quiet = 0;
+                self.counters.busy_ticks += after.wrapping_sub(before);
+            } else {
+                self.counters.idle_ticks += after.wrapping_sub(before);
+                if self.idle == Idle::Yield {
+                    quiet = quiet.saturating_add(1);
+                    self.rest(quiet);
+                }
+            }
+            before = after;
+        }
+        self.end();
+    }
+
+    /// One pass over all inputs, then the burst boundary. Returns the packets taken up.
+    pub fn pass(&mut self) -> usize {
+        self.now = time::tsc();
+        let mut packets = 0;
+        packets += self.poll_ethernet();
+        packets += self.poll_tenants();
+        packets += self.poll_colleagues();
+        self.flush();
+        self.boundary();
+        packets
+    }
+
+    /// Lets other threads of the core run. The sleep is short, so that what arrives
+    /// meanwhile waits less than it would in a scheduler's queue.
+    fn rest(&mut self, quiet: u32) {
+        if quiet < 64 {
+            thread::yield_now();
+        } else {
+            thread::sleep(std::time::Duration::from_micros(50));
+        }
+    }
+
+    fn poll_ethernet(&mut self) -> usize {
+        let mut total = 0;
+        let mut burst = Burst::new();
+        for i in 0..self.inputs.len() {
+            let Some(input) = self.inputs.get_mut(i) else { break };
+            self.probe.enter();
+            let n = input.queue.receive(&mut burst);
+            if n == 0 {
+                continue;
+            }
+            let kind = input.kind;
+            self.probe.leave(Stage::Receive, n);
+            total += n;
+            self.counters.received += n as u64;
+            match kind {
+                InputKind::Underlay(port) => self.underlay_input(port, &mut burst),
+                InputKind::Tap(port) => self.kernel_input(port, &mut burst),
+                InputKind::Trunk(device) => self.trunk_input(device, &mut burst),
+            }
+            debug_assert!(burst.is_empty());
+        }
+        total
+    }
+
+    fn poll_tenants(&mut self) -> usize {
+        let mut total = 0;
+        let mut burst = Burst::new();
+        for i in 0..self.polled.len() {
+            let Some(&port) = self.polled.get(i) else { break };
+            let mut queue = 0;
+            loop {
+                let Some(Some(attachment)) = self.attachments.get_mut(port.index()) else { break };
+                let Some(rx) = attachment.rx.get_mut(queue) else { break };
+                queue += 1;
+                self.probe.enter();
+                let n = rx.receive(&self.pool, &mut burst);
+                if n == 0 {
+                    continue;
+                }
+                self.probe.leave(Stage::Receive, n);
+                total += n;
+                self.counters.received += n as u64;
+                self.tenant_input(port, &mut burst);
+                debug_assert!(burst.is_empty());
+            }
+        }
+        total
+    }
+
+    fn poll_colleagues(&mut self) -> usize {
+        let mut total = 0;
+        let mut burst = Burst::new();
+        for i in 0..self.handoff.inputs() {
+            let n = self.handoff.receive(i, &mut burst);
+            if n == 0 {
+                continue;
+            }
+            total += n;
+            self.counters.handed_in += n as u64;
+            self.take_over(&mut burst);
+        }
+        total
+    }
+
+    /// Goes on with packets of other workers.
+    fn take_over(&mut self, burst: &mut Burst) {
+        let mut to_open = Burst::new();
+        let mut arrived = 0;
+        for packet in burst.drain(..) {
+            match Work::from_mark(packet.mark()) {
+                Some(Work::Deliver(port)) => self.deliver(port, packet),
+                Some(Work::Transmit(port)) => self.transmit(port, packet),
+                Some(Work::Kernel(port)) => self.to_kernel(port, packet),
+                Some(Work::Encapsulate(tunnel)) => self.encapsulate(tunnel, packet),
+                Some(Work::Open(port)) => {
+                    if port != arrived {
+                        self.open_handed_in(arrived, &mut to_open);
+                        arrived = port;
+                    }
+                    to_open.push(packet);
+                }
+                None => self.counters.end(Verdict::Malformed, packet),
+            }
+        }
+        self.open_handed_in(arrived, &mut to_open);
+    }
+
+    /// Seals what gathered and sends what the outlets hold.
+    fn flush(&mut self) {
+        self.seal();
+        self.probe.enter();
+        for way in self.underlays.iter_mut().chain(&mut self.taps).chain(&mut self.trunks) {
+            if let Way::Mine(outlet) = way {
+                outlet.flush(&mut self.counters);
+            }
+        }
+        for attachment in self.attachments.iter_mut().flatten() {
+            if let Way::Mine(outlet) = &mut attachment.way {
+                outlet.flush(&mut self.counters);
+            }
+        }
+        self.handoff.flush(&mut self.counters);
+        self.probe.leave(Stage::Transmit, 0);
+    }
+
+    /// The burst boundary: nothing is held, commands take effect.
+    fn boundary(&mut self) {
+        self.reader.quiesce();
+        for _ in 0..COMMANDS_PER_BOUNDARY {
+            match self.mailbox.try_recv() {
+                Ok(Command::Stop) => {
+                    self.stopping = true;
+                    return;
+                }
+                Ok(command) => self.apply(command),
+                Err(crossbeam::channel::TryRecvError::Empty) => return,
+                Err(crossbeam::channel::TryRecvError::Disconnected) => {
+                    self.stopping = true;
+                    return;
+                }
+            }
+        }
+    }
+
+    /// Packets in this worker's hands.
+    pub fn held(&self) -> u64 {
+        let outlets = self.underlays.iter().chain(&self.taps).chain(&self.trunks);
+        let attached = self.attachments.iter().flatten().map(|a| &a.way);
+        let waiting: u64 = outlets
+            .chain(attached)
+            .map(|way| if let Way::Mine(outlet) = way { outlet.held() } else { 0 })
+            .sum();
+        waiting + self.sealing.len() as u64 + self.handoff.held()
+    }
+
+    /// The counters and SAs at this moment.
+    pub fn snapshot(&self) -> WorkerSnapshot {
+        WorkerSnapshot {
+            worker: self.id,
+            counters: self.counters.clone(),
+            held: self.held(),
+            sas: self.sas.snapshot(self.id),
+            learned: self.learned_entries(),
+        }
+    }
+
+    /// The counters, for benchmarks and tests that drive [`Self::pass`] themselves.
+    pub fn counters(&self) -> &Counters {
+        &self.counters
+    }
+
+    /// The probe, likewise.
+    pub fn probe(&mut self) -> &mut P {
+        &mut self.probe
+    }
+
+    /// Empties the rings, so that every packet has its verdict, and reports for the last time.
+    fn end(mut self) {
+        let mut burst = Burst::new();
+        for i in 0..self.handoff.inputs() {
+            loop {
+                let n = self.handoff.receive(i, &mut burst);
+                if n == 0 {
+                    break;
+                }
+                self.counters.handed_in += n as u64;
+                self.counters.verdicts.add(Verdict::Stopping, n as u64);
+                free_burst(&mut burst);
+            }
+        }
+        self.reader.offline();
+        let last = Box::new(self.snapshot());
+        // The control side waits for this; if it is gone, there is nobody to tell.
+        let _ = self.events.send(Event::Stopped(self.id, last));
+    }
+}
+
+const _: () = assert!(SEAL_BATCH >= BURST, "a whole burst must fit into one batch");
