@@ -35,6 +35,14 @@ impl Cast {
     }
 }
 
+/// Whether a destination is for the neighbouring bridge only: spanning tree, pause, 802.1X,
+/// LLDP (01-80-C2-00-00-00 to -0F, IEEE 802.1Q table 8-1). Such frames are never forwarded;
+/// a tenant's must not reach a physical network's bridges.
+#[inline]
+pub const fn is_bridge_reserved(destination: MacAddr) -> bool {
+    destination.as_u64() & !0xf == 0x0180_c200_0000
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;
@@ -50,5 +58,14 @@ mod tests {
         assert_eq!(of([0xfe, 0xff, 0xff, 0xff, 0xff, 0xff]), Cast::Unicast);
         assert!(Cast::Broadcast.is_group() && Cast::Multicast.is_group());
         assert!(!Cast::Unicast.is_group());
+    }
+
+    #[test]
+    fn reserved_for_bridges() {
+        for last in 0..=0xff {
+            let destination = MacAddr([0x01, 0x80, 0xc2, 0, 0, last]);
+            assert_eq!(is_bridge_reserved(destination), last < 16, "{destination}");
+        }
+        assert!(!is_bridge_reserved(MacAddr::BROADCAST));
     }
 }

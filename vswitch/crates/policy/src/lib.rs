@@ -4,8 +4,10 @@
 //! No clocks, no sockets: time is a parameter, frames come parsed.
 #![forbid(unsafe_code)]
 
+mod binding;
 mod bucket;
 mod bum;
 
+pub use binding::{Bindings, Spoof, link_local};
 pub use bucket::TokenBucket;
-pub use bum::Cast;
+pub use bum::{Cast, is_bridge_reserved};
