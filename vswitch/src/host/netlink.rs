@@ -2,6 +2,7 @@
 use std::collections::HashMap;
 use std::io;
 use std::net::IpAddr;
+use std::time::Duration;
 
 use futures_util::StreamExt;
 use rtnetlink::packet_core::{
@@ -18,10 +19,14 @@ use rtnetlink::packet_route::neighbour::{
 };
 use rtnetlink::packet_route::route::{RouteAddress, RouteAttribute, RouteFlags, RouteMessage};
 use rtnetlink::packet_route::{AddressFamily, route::RouteType};
+use tokio::time::{Instant, timeout_at};
 
 use super::error::HostError;
 use super::resolve::{self, KernelRoute, Neighbour};
 use super::types::{IpNet, MacAddress};
+
+/// How long the kernel may take to answer.
+const PATIENCE: Duration = Duration::from_secs(2);
 
 /// A connection to the kernel; cheap to clone.
 #[derive(Debug, Clone)]
@@ -58,7 +63,9 @@ impl Kernel {
             .request(request)
             .map_err(|_| io::Error::from(io::ErrorKind::BrokenPipe))?;
         let mut found = Vec::new();
-        while let Some(answer) = answers.next().await {
+        // An answer lost to a full receive buffer must not stop us for good.
+        let deadline = Instant::now() + PATIENCE;
+        while let Some(answer) = timeout_at(deadline, answers.next()).await? {
             match answer.payload {
                 NetlinkPayload::InnerMessage(message) => found.push(message),
                 NetlinkPayload::Error(error) if error.code.is_some() => return Err(error.to_io()),
@@ -197,7 +204,9 @@ impl Kernel {
                     | libc::EACCES
                     | libc::EINVAL
                     | libc::ESRCH
-                    | libc::ENOENT,
+                    | libc::ENOENT
+                    | libc::EAFNOSUPPORT
+                    | libc::EOPNOTSUPP,
                 ) => Ok(None),
                 _ => Err(error),
             },

@@ -10,7 +10,7 @@ use std::net::IpAddr;
 use std::time::Duration;
 
 use tokio::sync::{mpsc, watch};
-use tokio::time::{Instant, sleep, sleep_until};
+use tokio::time::{Instant, sleep_until};
 use tracing::{debug, warn};
 
 use super::error::HostError;
@@ -133,7 +133,8 @@ impl HostNetwork {
                     Instant::now() + RETRY_FIRST
                 }
             };
-            let pause = GATHER.max((began.elapsed() * PAUSE_FACTOR).min(PAUSE_LIMIT));
+            let pause = (began.elapsed() * PAUSE_FACTOR).min(PAUSE_LIMIT);
+            let calm = Instant::now() + pause;
             let updates = self.updates.clone();
             tokio::select! {
                 wanted = self.wanted.changed() => {
@@ -145,7 +146,7 @@ impl HostNetwork {
                 () = sleep_until(wake) => {}
                 heard = heard(self.kernel.as_ref(), &links) => {
                     heard.map_err(HostError::Socket)?;
-                    sleep(pause).await;
+                    sleep_until(calm.max(Instant::now() + GATHER)).await;
                 }
             }
             if let Some((_, monitor)) = &self.kernel {
@@ -186,7 +187,15 @@ impl HostNetwork {
         let mut next_hops = BTreeSet::new();
         for destination in wanted {
             let route = match &self.kernel {
-                Some((kernel, _)) => kernel.route(destination).await?,
+                Some((kernel, _)) => match kernel.route(destination).await {
+                    Err(error) if error.kind() != io::ErrorKind::BrokenPipe => {
+                        // What was said before stays; the others must not suffer.
+                        warn!(%destination, %error, "the kernel did not answer about a route");
+                        wake = wake.min(now + RETRY_FIRST);
+                        continue;
+                    }
+                    answer => answer?,
+                },
                 None => None,
             };
             let from_kernel = route.map(|route| {
@@ -259,11 +268,11 @@ impl Attempt {
                 if self.backoff.take().is_some() {
                     self.due = now;
                 }
-                let due = stale && now >= self.due;
-                if due || !stale && now >= self.due {
+                let reached = now >= self.due;
+                if reached {
                     self.due = now + REFRESH;
                 }
-                due
+                stale && reached
             }
             Some(Neighbour::Resolving | Neighbour::Failed) | None => {
                 let wait = *self.backoff.get_or_insert_with(|| {
