@@ -114,6 +114,8 @@ pub enum Command {
     InboundOwner(Spi, Option<WorkerId>),
     /// A remote MAC that another worker learned.
     Learned(VnId, MacAddr, vswitch_vn::Destination),
+    /// Forget learned entries that are too old (sent about once a second).
+    Housekeeping,
     /// Answer with [`Event::Snapshot`] at this boundary.
     Snapshot(u64),
     /// Answer with [`Event::Done`] when everything before has taken effect.

@@ -269,13 +269,15 @@ fn open_chain(
     packet: &mut Mbuf,
     start: usize,
 ) -> Option<Authenticated> {
-    let mut segments: ArrayVec<&mut [u8], MAX_SEGMENTS> = ArrayVec::new();
+    // An array and no ArrayVec: the job borrows it for as long as the slices in it live.
+    let mut segments: [&mut [u8]; MAX_SEGMENTS] = std::array::from_fn(|_| Default::default());
+    let mut used = 0;
     for (i, segment) in packet.segments_mut().enumerate() {
-        let part = segment.get_mut(if i == 0 { start } else { 0 }..)?;
-        segments.try_push(part).ok()?;
+        *segments.get_mut(i)? = segment.get_mut(if i == 0 { start } else { 0 }..)?;
+        used += 1;
     }
     let candidate = candidate.take()?;
-    let mut jobs = [sa.open_job_segments(&candidate, &mut segments).ok()?];
+    let mut jobs = [sa.open_job_segments(&candidate, segments.get_mut(..used)?).ok()?];
     backend.open(&mut jobs);
     let [job] = &jobs;
     candidate.verdict(job).ok()

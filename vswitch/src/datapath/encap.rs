@@ -4,7 +4,7 @@ use std::net::IpAddr;
 
 use arrayvec::ArrayVec;
 use vswitch_aead::{Backend, Job, Outcome};
-use vswitch_net::outer;
+use vswitch_net::template;
 use vswitch_net::{tunnel, udp};
 use vswitch_sa::{self as sa, Assigned, Outbound, SealError};
 use vswitch_vn::{Protection, TunnelId};
@@ -220,7 +220,7 @@ impl<P: Probe> Worker<P> {
     #[inline]
     pub(super) fn transmit(&mut self, underlay: u16, packet: Mbuf) {
         match self.underlays.get_mut(usize::from(underlay)) {
-            Some(Way::Mine(outlet)) => outlet.push(packet, &mut self.counters),
+            Some(Way::Mine(outlet)) => outlet.push(packet, &self.reader, &mut self.counters),
             Some(Way::Via(worker)) => {
                 let worker = *worker;
                 self.handoff.send(worker, Work::Transmit(underlay), packet, &mut self.counters);
@@ -240,12 +240,12 @@ impl<P: Probe> Worker<P> {
 /// Makes room before and behind a frame. A chain is joined where it fits into one buffer;
 /// where it does not, headers and trailer each stay in one piece.
 fn grow(packet: &mut Mbuf, before: usize, behind: usize, pool: &Mempool) -> Result<(), NoRoom> {
-    if !packet.is_contiguous() && packet.head_room_for(packet.len() + behind) {
-        packet.linearize()?;
-    }
+    // What does not fit into one buffer stays a chain, which costs more but works.
+    let _ = packet.linearize();
     packet.prepend(before)?;
     if packet.tailroom() < behind {
-        packet.append_segment(pool.alloc().ok_or(NoRoom)?)?;
+        let trailer = pool.alloc().ok_or(NoRoom)?;
+        packet.append_segment(trailer).map_err(|_| NoRoom)?;
     }
     packet.append(behind)?;
     Ok(())
@@ -253,22 +253,21 @@ fn grow(packet: &mut Mbuf, before: usize, behind: usize, pool: &Mempool) -> Resu
 
 /// The slow way for a chain: sealed alone, its segments read as one.
 fn seal_chain(backend: &dyn Backend, sa: &Outbound, sealing: &mut Sealing) -> bool {
-    let mut segments: ArrayVec<&mut [u8], MAX_SEGMENTS> = ArrayVec::new();
+    // An array and no ArrayVec: the job borrows it for as long as the slices in it live.
+    let mut segments: [&mut [u8]; MAX_SEGMENTS] = std::array::from_fn(|_| Default::default());
+    let mut used = 0;
     for (i, segment) in sealing.packet.segments_mut().enumerate() {
         let skip = if i == 0 { sealing.outer } else { 0 };
-        if let Some(part) = segment.get_mut(skip..) {
-            if segments.try_push(part).is_err() {
-                return false;
-            }
-        }
+        let (Some(place), Some(part)) = (segments.get_mut(i), segment.get_mut(skip..)) else {
+            return false;
+        };
+        *place = part;
+        used += 1;
     }
-    let Some(Ok(job)) = sealing
-        .assigned
-        .take()
-        .map(|assigned| sa.seal_job_segments(assigned, &mut segments, UDP))
-    else {
-        return false;
-    };
+    let job = sealing.assigned.take().zip(segments.get_mut(..used)).and_then(
+        |(assigned, segments)| sa.seal_job_segments(assigned, segments, UDP).ok(),
+    );
+    let Some(job) = job else { return false };
     let mut jobs = [job];
     backend.seal(&mut jobs);
     jobs.iter().all(|job| job.outcome() == Outcome::Sealed)
@@ -300,7 +299,7 @@ fn set_outer_checksum(packet: &mut Mbuf) -> bool {
     let mut rest: ArrayVec<&[u8], MAX_SEGMENTS> = ArrayVec::new();
     let mut segments = packet.segments_mut();
     let Some((headers, payload)) =
-        segments.next().and_then(|head| head.split_at_mut_checked(outer::LEN_V6))
+        segments.next().and_then(|head| head.split_at_mut_checked(template::LEN_V6))
     else {
         return false;
     };
@@ -310,5 +309,5 @@ fn set_outer_checksum(packet: &mut Mbuf) -> bool {
             return false;
         }
     }
-    outer::set_ipv6_udp_checksum(headers, &rest).is_some()
+    template::set_ipv6_udp_checksum(headers, &rest).is_some()
 }

@@ -140,7 +140,7 @@ impl<P: Probe> Worker<P> {
         match &mut attachment.way {
             Way::Mine(outlet) => {
                 packet.clear_offload_flags();
-                outlet.push(packet, &mut self.counters);
+                outlet.push(packet, &self.reader, &mut self.counters);
             }
             Way::Via(worker) => {
                 let worker = *worker;

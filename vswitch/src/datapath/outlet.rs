@@ -4,8 +4,9 @@
 use super::command::WorkerId;
 use super::counters::{Account, Counters};
 use super::verdict::Verdict;
-use crate::dpdk::ethdev::TxQueue;
 use crate::dpdk::mbuf::{Burst, Mbuf, free_burst};
+use crate::dpdk::queue::TxQueue;
+use crate::dpdk::quiescence::Reader;
 use crate::dpdk::vhost::VhostTx;
 
 /// A queue that takes bursts.
@@ -17,17 +18,17 @@ pub enum Queue {
 }
 
 impl Queue {
-    fn send(&mut self, burst: &mut Burst) -> usize {
+    fn send(&mut self, reader: &Reader, burst: &mut Burst) -> usize {
         match self {
             Queue::Ethernet(queue) => queue.send(burst),
-            Queue::Vhost(queue) => queue.send(burst),
+            Queue::Vhost(queue) => queue.send(reader, burst),
         }
     }
 
     /// Whether a chain of buffers may be given to it.
     fn takes_chains(&self) -> bool {
         match self {
-            Queue::Ethernet(queue) => queue.multi_segment(),
+            Queue::Ethernet(queue) => queue.accepts_chains(),
             Queue::Vhost(_) => true,
         }
     }
@@ -50,25 +51,25 @@ impl Outlet {
 
     /// Gathers a packet; a full burst leaves at once.
     #[inline]
-    pub fn push(&mut self, mut packet: Mbuf, counters: &mut Counters) {
+    pub fn push(&mut self, mut packet: Mbuf, reader: &Reader, counters: &mut Counters) {
         if !packet.is_contiguous() && !self.queue.takes_chains() && packet.linearize().is_err() {
             counters.end(Verdict::NotContiguous, packet);
             return;
         }
         self.waiting.push(packet);
         if self.waiting.is_full() {
-            self.flush(counters);
+            self.flush(reader, counters);
         }
     }
 
     /// Sends what has gathered.
-    pub fn flush(&mut self, counters: &mut Counters) {
+    pub fn flush(&mut self, reader: &Reader, counters: &mut Counters) {
         if self.waiting.is_empty() {
             return;
         }
         let all = self.waiting.len() as u64;
         let bytes: u64 = self.waiting.iter().map(|p| p.len() as u64).sum();
-        let sent = self.queue.send(&mut self.waiting) as u64;
+        let sent = self.queue.send(reader, &mut self.waiting) as u64;
         let left: u64 = self.waiting.iter().map(|p| p.len() as u64).sum();
         counters.verdicts.add(self.sent, sent);
         counters.verdicts.add(self.refused, all - sent);
@@ -85,14 +86,15 @@ impl Outlet {
         &mut self,
         burst: &mut Burst,
         sent: Verdict,
+        reader: &Reader,
         counters: &mut Counters,
     ) {
-        self.flush(counters);
+        self.flush(reader, counters);
         let usual = std::mem::replace(&mut self.sent, sent);
         for packet in burst.drain(..) {
-            self.push(packet, counters);
+            self.push(packet, reader, counters);
         }
-        self.flush(counters);
+        self.flush(reader, counters);
         self.sent = usual;
     }
 

@@ -50,7 +50,7 @@ impl InboundSlot {
     #[inline]
     pub fn keep_floor(&self) {
         if let Some((table, slot)) = &self.floor {
-            table.store(*slot, self.sa.highest());
+            let _ = table.store(*slot, self.sa.highest());
         }
     }
 }

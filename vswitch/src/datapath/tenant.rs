@@ -4,7 +4,7 @@
 
 use arrayvec::ArrayVec;
 use vswitch_net::checksum;
-use vswitch_net::ethernet::{ETHERNET_LEN, VLAN_LEN};
+use vswitch_net::ethernet::{HEADER_LEN, TAG_LEN};
 use vswitch_net::frame::Frame;
 use vswitch_net::too_big;
 use vswitch_policy::Spoof;
@@ -168,7 +168,7 @@ impl<P: Probe> Worker<P> {
                 if let Some(traffic) = self.counters.ports.get_mut(port.index()) {
                     traffic.tx(packet.len());
                 }
-                outlet.push(packet, &mut self.counters);
+                outlet.push(packet, &self.reader, &mut self.counters);
             }
             Way::Down => self.counters.end(Verdict::TenantDown, packet),
         }
@@ -188,9 +188,9 @@ impl<P: Probe> Worker<P> {
         if admitted && let Some(mut answer) = self.pool.alloc() {
             let room = answer.tailroom();
             let written = answer
-                .append(room.min(too_big::MAX_LEN))
+                .append(room.min(too_big::MAX_FRAME))
                 .ok()
-                .and_then(|out| too_big::build(frame, packet.head(), mtu, out));
+                .and_then(|out| too_big::build(packet.head(), frame, mtu, out));
             if let Some(len) = written {
                 answer.truncate(len);
                 self.counters.generated += 1;
@@ -214,39 +214,38 @@ fn spoof_verdict(spoof: Spoof) -> Verdict {
 
 /// Completes the checksum that a guest left to us (VIRTIO_NET_F_CSUM).
 fn complete_checksum(frame: &Frame, packet: &mut Mbuf) -> Result<(), Verdict> {
-    let (value, offset) = checksum::complete_l4(frame, packet.segments(), packet.len())
-        .ok_or(Verdict::ChecksumOffload)?;
+    let sum = checksum::complete_l4(frame, packet.segments()).ok_or(Verdict::ChecksumOffload)?;
     let field = packet
         .head_mut()
-        .get_mut(offset..offset + 2)
+        .get_mut(sum.offset..sum.offset + 2)
         .ok_or(Verdict::ChecksumOffload)?;
-    field.copy_from_slice(&value.to_be_bytes());
+    field.copy_from_slice(&sum.value.to_be_bytes());
     Ok(())
 }
 
 /// Removes an 802.1Q tag and returns its VLAN; `None` if the frame has none.
 fn strip_tag(packet: &mut Mbuf) -> Option<u16> {
     let head = packet.head_mut();
-    let tag = head.get(12..ETHERNET_LEN + 2)?;
+    let tag = head.get(12..HEADER_LEN + 2)?;
     if tag.get(..2)? != [0x81, 0x00] {
         return None;
     }
     let vid = u16::from_be_bytes([*tag.get(2)?, *tag.get(3)?]) & 0xfff;
-    head.copy_within(0..12, VLAN_LEN);
-    packet.trim_front(VLAN_LEN).ok()?;
+    head.copy_within(0..12, TAG_LEN);
+    packet.trim_front(TAG_LEN).ok()?;
     Some(vid)
 }
 
 /// Puts an 802.1Q tag behind the addresses.
 fn push_tag(packet: &mut Mbuf, vid: u16) -> Result<(), Verdict> {
-    packet.prepend(VLAN_LEN).map_err(|_| Verdict::NoRoom)?;
+    packet.prepend(TAG_LEN).map_err(|_| Verdict::NoRoom)?;
     let head = packet.head_mut();
-    if head.len() < VLAN_LEN + 12 {
+    if head.len() < TAG_LEN + 12 {
         return Err(Verdict::Malformed);
     }
-    head.copy_within(VLAN_LEN..VLAN_LEN + 12, 0);
+    head.copy_within(TAG_LEN..TAG_LEN + 12, 0);
     let vid = vid.to_be_bytes();
-    if let Some(tag) = head.get_mut(12..12 + VLAN_LEN) {
+    if let Some(tag) = head.get_mut(12..12 + TAG_LEN) {
         tag.copy_from_slice(&[0x81, 0x00, vid[0], vid[1]]);
     }
     Ok(())

@@ -5,7 +5,7 @@ use std::sync::Arc;
 
 use vswitch_net::ip::IpVersion;
 use vswitch_net::mtu::{self, Wrapping};
-use vswitch_net::outer::Template;
+use vswitch_net::template::Template;
 use vswitch_vn::{PeerId, Protection, Tunnel, TunnelId};
 
 use super::command::{Path, WorkerId};

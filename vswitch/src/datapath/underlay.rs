@@ -174,7 +174,7 @@ impl<P: Probe> Worker<P> {
         match self.taps.get_mut(usize::from(port)) {
             Some(Way::Mine(outlet)) => {
                 packet.clear_offload_flags();
-                outlet.push(packet, &mut self.counters);
+                outlet.push(packet, &self.reader, &mut self.counters);
             }
             Some(Way::Via(worker)) => {
                 let worker = *worker;
@@ -194,7 +194,7 @@ impl<P: Probe> Worker<P> {
         }
         match self.underlays.get_mut(usize::from(port)) {
             Some(Way::Mine(outlet)) => {
-                outlet.pass(burst, Verdict::FromKernel, &mut self.counters);
+                outlet.pass(burst, Verdict::FromKernel, &self.reader, &mut self.counters);
             }
             _ => {
                 for packet in burst.drain(..) {
@@ -215,7 +215,6 @@ impl<P: Probe> Worker<P> {
 /// Neighbour discovery, routing protocols and IKE before everything else.
 fn urgency(outer: &Outer) -> Urgency {
     const OSPF: u8 = 89;
-    const BGP: u16 = 179;
     const BFD: [u16; 3] = [3784, 3785, 4784];
     const IKE: u16 = 500;
     let control = match outer.protocol {
@@ -228,6 +227,5 @@ fn urgency(outer: &Outer) -> Urgency {
         }
         _ => false,
     };
-    let _ = BGP;
     if control { Urgency::Control } else { Urgency::Rest }
 }

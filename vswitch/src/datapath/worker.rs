@@ -22,11 +22,11 @@ use super::snapshot::WorkerSnapshot;
 use super::tunnels::TunnelTable;
 use super::underlay::Endpoints;
 use super::verdict::Verdict;
-use crate::dpdk::ethdev::RxQueue;
 use crate::dpdk::mbuf::{BURST, Burst, Mbuf, free_burst};
 use crate::dpdk::mempool::Mempool;
+use crate::dpdk::queue::RxQueue;
 use crate::dpdk::quiescence::Reader;
-use crate::dpdk::time;
+use crate::dpdk::time::{self, TscClock};
 
 /// What a worker does when a pass found nothing.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -82,6 +82,8 @@ pub struct WorkerSetup {
     pub endpoints: Endpoints,
     /// Packets per second that the host kernel is given, for this worker.
     pub kernel_rate: u64,
+    /// Converts TSC ticks.
+    pub clock: TscClock,
     /// Commands.
     pub mailbox: Receiver<Command>,
     /// Reports.
@@ -105,7 +107,7 @@ pub struct Worker<P: Probe = NoProbe> {
     pub(super) police: KernelPolice,
     mailbox: Receiver<Command>,
     pub(super) events: Sender<Event>,
-    reader: Reader,
+    pub(super) reader: Reader,
     pub(super) tables: Tables,
     pub(super) attachments: Vec<Option<Box<Attachment>>>,
     /// Ids of attachments that this worker receives from.
@@ -117,12 +119,16 @@ pub struct Worker<P: Probe = NoProbe> {
     pub(super) sealing: ArrayVec<(Mbuf, TunnelId), SEAL_BATCH>,
     /// TSC at the start of the pass.
     pub(super) now: u64,
+    pub(super) clock: TscClock,
     pub(super) probe: P,
     stopping: bool,
 }
 
 /// Packets sealed together at most.
 pub const SEAL_BATCH: usize = 64;
+
+/// How long a quiet worker sleeps.
+const REST: std::time::Duration = std::time::Duration::from_micros(50);
 
 /// Commands looked at per boundary, so that a flood of them cannot stop the traffic.
 const COMMANDS_PER_BOUNDARY: usize = 64;
@@ -145,7 +151,7 @@ impl<P: Probe> Worker<P> {
             trunks: setup.trunks,
             handoff: setup.handoff,
             endpoints: setup.endpoints,
-            police: KernelPolice::new(setup.kernel_rate, time::tsc_hz(), now),
+            police: KernelPolice::new(setup.kernel_rate, setup.clock.hz(), now),
             mailbox: setup.mailbox,
             events: setup.events,
             reader: setup.reader,
@@ -157,6 +163,7 @@ impl<P: Probe> Worker<P> {
             counters,
             sealing: ArrayVec::new(),
             now,
+            clock: setup.clock,
             probe,
             stopping: false,
         }
@@ -181,7 +188,7 @@ impl<P: Probe> Worker<P> {
             }
             before = after;
         }
-        self.end();
+        self.finish_up();
     }
 
     /// One pass over all inputs, then the burst boundary. Returns the packets taken up.
@@ -202,7 +209,7 @@ impl<P: Probe> Worker<P> {
         if quiet < 64 {
             thread::yield_now();
         } else {
-            thread::sleep(std::time::Duration::from_micros(50));
+            self.reader.offline(|| thread::sleep(REST));
         }
     }
 
@@ -241,7 +248,7 @@ impl<P: Probe> Worker<P> {
                 let Some(rx) = attachment.rx.get_mut(queue) else { break };
                 queue += 1;
                 self.probe.enter();
-                let n = rx.receive(&self.pool, &mut burst);
+                let n = rx.receive(&self.reader, &self.pool, &mut burst);
                 if n == 0 {
                     continue;
                 }
@@ -299,12 +306,12 @@ impl<P: Probe> Worker<P> {
         self.probe.enter();
         for way in self.underlays.iter_mut().chain(&mut self.taps).chain(&mut self.trunks) {
             if let Way::Mine(outlet) = way {
-                outlet.flush(&mut self.counters);
+                outlet.flush(&self.reader, &mut self.counters);
             }
         }
         for attachment in self.attachments.iter_mut().flatten() {
             if let Way::Mine(outlet) = &mut attachment.way {
-                outlet.flush(&mut self.counters);
+                outlet.flush(&self.reader, &mut self.counters);
             }
         }
         self.handoff.flush(&mut self.counters);
@@ -363,7 +370,7 @@ impl<P: Probe> Worker<P> {
     }
 
     /// Empties the rings, so that every packet has its verdict, and reports for the last time.
-    fn end(mut self) {
+    fn finish_up(mut self) {
         let mut burst = Burst::new();
         for i in 0..self.handoff.inputs() {
             loop {
@@ -376,7 +383,6 @@ impl<P: Probe> Worker<P> {
                 free_burst(&mut burst);
             }
         }
-        self.reader.offline();
         let last = Box::new(self.snapshot());
         // The control side waits for this; if it is gone, there is nobody to tell.
         let _ = self.events.send(Event::Stopped(self.id, last));

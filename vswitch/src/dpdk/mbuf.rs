@@ -110,14 +110,11 @@ impl Mbuf {
     }
 
     /// Every segment's bytes, in order.
-    pub fn segments(&self) -> impl Iterator<Item = &[u8]> {
-        let mut next = Some(self.0.cast::<vs_mbuf>());
-        std::iter::from_fn(move || {
-            // SAFETY: the chain is valid and borrowed for the iterator's life.
-            let m = unsafe { next?.as_ref() };
-            next = NonNull::new(m.next);
+    pub fn segments(&self) -> impl Iterator<Item = &[u8]> + Clone {
+        // SAFETY: each segment of the chain is valid for as long as self is borrowed.
+        std::iter::successors(Some(self.raw()), |m| unsafe { m.next.as_ref() }).map(|m| {
             // SAFETY: as `head`.
-            Some(unsafe { slice::from_raw_parts(data(m), usize::from(m.data_len)) })
+            unsafe { slice::from_raw_parts(data(m), usize::from(m.data_len)) }
         })
     }
 
@@ -286,6 +283,17 @@ impl Mbuf {
     #[inline]
     pub fn offload_flags(&self) -> u64 {
         self.raw().ol_flags
+    }
+
+    /// The tag (TCI) that the driver took out of the packet, once.
+    pub fn take_stripped_vlan(&mut self) -> Option<u16> {
+        let stripped = u64::from(sys::RTE_MBUF_F_RX_VLAN_STRIPPED);
+        let m = self.raw_mut();
+        if m.ol_flags & stripped == 0 {
+            return None;
+        }
+        m.ol_flags &= !(stripped | u64::from(sys::RTE_MBUF_F_RX_VLAN));
+        Some(m.vlan_tci)
     }
 
     /// Forgets all offload flags and the received VLAN tag. What says whose the buffer's

@@ -65,6 +65,12 @@ impl TscClock {
         self.from_ns(u64::try_from(duration.as_nanos()).unwrap_or(u64::MAX))
     }
 
+    /// Whole seconds of so many ticks.
+    #[inline]
+    pub fn seconds(&self, ticks: u64) -> u64 {
+        ticks / self.hz
+    }
+
     /// The counter of this core as nanoseconds.
     #[inline]
     pub fn now_ns(&self) -> u64 {

@@ -1,0 +1,253 @@
+//! Commands take effect here, at a burst boundary, each as a whole.
+
+use std::any::Any;
+
+use vswitch_net::MacAddr;
+use vswitch_vn::{Change, Destination, Learn, Origin, PeerId, PortId, Tables, TunnelId, VnId};
+
+use super::attachment::Attachment;
+use super::command::{Command, Event};
+use super::counters::Account;
+use super::outlet::{Outlet, Queue, Way};
+use super::probe::Probe;
+use super::snapshot::LearnedEntry;
+use super::tunnels::source_port;
+use super::verdict::Verdict;
+use super::worker::Worker;
+use crate::dpdk::vhost::VhostTx;
+
+impl<P: Probe> Worker<P> {
+    /// Applies one command.
+    pub(super) fn apply(&mut self, command: Command) {
+        match command {
+            Command::Transaction(commands) => {
+                for command in commands {
+                    self.apply(command);
+                }
+            }
+            Command::Tables(changes) => self.change_tables(&changes),
+            Command::Port(setup) => {
+                let id = setup.id;
+                if self.attachments.len() <= id.index() {
+                    self.attachments.resize_with(id.index() + 1, || None);
+                }
+                self.counters.ports.reserve(id.index());
+                let mut new = Box::new(Attachment::new(*setup, self.clock.hz(), self.now));
+                if let Some(slot) = self.attachments.get_mut(id.index()) {
+                    if let Some(old) = slot.take() {
+                        let Attachment { rx, way, .. } = *old;
+                        (new.rx, new.way) = (rx, way);
+                    }
+                    *slot = Some(new);
+                }
+            }
+            Command::RemovePort(id) => {
+                self.detach(id);
+                if let Some(slot) = self.attachments.get_mut(id.index()) {
+                    *slot = None;
+                }
+                self.counters.ports.clear(id.index());
+            }
+            Command::Attach { port, rx, tx, via } => {
+                self.detach(port);
+                let Some(Some(attachment)) = self.attachments.get_mut(port.index()) else {
+                    self.retire((rx, tx));
+                    return;
+                };
+                if !rx.is_empty() {
+                    self.polled.push(port);
+                }
+                attachment.rx = rx;
+                attachment.way = match tx {
+                    Some(queue) => Way::Mine(tenant_outlet(port, queue)),
+                    None if via == self.id => Way::Down,
+                    None => Way::Via(via),
+                };
+            }
+            Command::Detach(port) => self.detach(port),
+            Command::Paths(peer, paths) => {
+                self.tunnels.set_paths(peer, paths);
+                self.refresh_peer(peer);
+            }
+            Command::InstallOutbound(setup) => {
+                let tunnel = setup.tunnel;
+                self.remove_outbound(tunnel);
+                let slot = self.sas.install_outbound(*setup);
+                self.tunnels.entry(tunnel).sa = Some(slot);
+                self.refresh(tunnel);
+            }
+            Command::RemoveOutbound(tunnel) => {
+                self.remove_outbound(tunnel);
+                self.refresh(tunnel);
+            }
+            Command::OutboundOwner(tunnel, owner) => self.tunnels.entry(tunnel).owner = owner,
+            Command::Reserved(spi, tunnel, until) => {
+                let slot = self.tunnels.get(tunnel).and_then(|t| t.sa);
+                if let Some(out) = slot.and_then(|slot| self.sas.outbound_mut(slot))
+                    && out.sa.spi() == spi
+                {
+                    out.sa.extend_reservation(until);
+                    out.asked = false;
+                }
+            }
+            Command::InstallInbound(setup) => {
+                if let Some(old) = self.sas.install_inbound(*setup) {
+                    self.retire(old);
+                }
+            }
+            Command::RemoveInbound(spi) => {
+                if let Some(old) = self.sas.remove_inbound(spi) {
+                    self.retire(old);
+                }
+            }
+            Command::InboundOwner(spi, owner) => {
+                if owner != Some(self.id) {
+                    self.sas.set_owner(spi, owner);
+                }
+            }
+            Command::Learned(vn, mac, destination) => {
+                self.tables.learn(vn, mac, destination, self.clock.seconds(self.now));
+            }
+            Command::Housekeeping => {
+                let now = self.clock.seconds(self.now);
+                self.tables.maintain(now, usize::MAX);
+            }
+            Command::Snapshot(id) => {
+                let snapshot = Box::new(self.snapshot());
+                // A report must not be lost; the control side always makes room for it.
+                let _ = self.events.send(Event::Snapshot(id, snapshot));
+            }
+            Command::Barrier(id) => {
+                let _ = self.events.send(Event::Done(self.id, id));
+            }
+            // Handled by the loop; inside a transaction it has no meaning.
+            Command::Stop => {}
+        }
+    }
+
+    fn change_tables(&mut self, changes: &[Change]) {
+        for change in changes {
+            match change {
+                Change::AddVn { id, .. } => {
+                    self.counters.vns.reserve(id.index());
+                    self.counters.vns.clear(id.index());
+                }
+                Change::AddTunnel { id, .. } => {
+                    self.counters.tunnels.reserve(id.index());
+                    self.counters.tunnels.clear(id.index());
+                }
+                _ => {}
+            }
+        }
+        self.tables.apply_all(changes);
+        // Removal takes dependent things along: drop what no longer has a tunnel.
+        let gone: Vec<TunnelId> =
+            self.tunnels.ids().filter(|id| self.tables.tunnel(*id).is_none()).collect();
+        for id in gone {
+            self.remove_outbound(id);
+            self.tunnels.remove(id);
+        }
+        for change in changes {
+            match change {
+                Change::AddTunnel { id, .. } => self.refresh(*id),
+                Change::UpdatePeer { id, .. } => self.refresh_peer(*id),
+                Change::UpdateVn { id, .. } => {
+                    let of_vn: Vec<TunnelId> = tunnels_where(&self.tables, |t| t.vn == *id);
+                    for tunnel in of_vn {
+                        self.refresh(tunnel);
+                    }
+                }
+                _ => {}
+            }
+        }
+    }
+
+    /// Builds the outer headers of a tunnel anew.
+    fn refresh(&mut self, id: TunnelId) {
+        let Some(tunnel) = self.tables.tunnel(id) else { return };
+        let out = self.tunnels.get(id).and_then(|t| t.sa).and_then(|slot| self.sas.outbound(slot));
+        let (key, ports) = match out {
+            Some(out) => (out.sa.spi().get(), (out.source_port, self.endpoints.esp_port)),
+            None => (id.0, (source_port(id.0), tunnel.encapsulation.port())),
+        };
+        self.tunnels.refresh(id, tunnel, key, ports);
+    }
+
+    fn refresh_peer(&mut self, peer: PeerId) {
+        for tunnel in tunnels_where(&self.tables, |t| t.peer == peer) {
+            self.refresh(tunnel);
+        }
+    }
+
+    fn remove_outbound(&mut self, tunnel: TunnelId) {
+        let slot = if self.tunnels.get(tunnel).is_some() {
+            self.tunnels.entry(tunnel).sa.take()
+        } else {
+            None
+        };
+        if let Some(old) = slot.and_then(|slot| self.sas.remove_outbound(slot)) {
+            self.retire(old);
+        }
+    }
+
+    /// Gives a port's queues back.
+    fn detach(&mut self, port: PortId) {
+        self.polled.retain(|polled| *polled != port);
+        let Some(Some(attachment)) = self.attachments.get_mut(port.index()) else { return };
+        let rx = std::mem::take(&mut attachment.rx);
+        let way = std::mem::replace(&mut attachment.way, Way::Down);
+        let tx = match way {
+            Way::Mine(outlet) => match outlet.retire(&mut self.counters) {
+                Queue::Vhost(queue) => Some(queue),
+                Queue::Ethernet(_) => None,
+            },
+            Way::Via(_) | Way::Down => None,
+        };
+        self.retire((rx, tx));
+    }
+
+    /// Sends something to the control side, where it is freed.
+    fn retire<T: Any + Send>(&self, old: T) {
+        // If the queue is full the value is freed here after all.
+        let _ = self.events.try_send(Event::Retired(Box::new(old)));
+    }
+
+    /// A source behind a learning tunnel or VLAN: noted here and told to the others.
+    #[inline]
+    pub(super) fn learn(&mut self, vn: VnId, mac: MacAddr, destination: Destination) {
+        match self.tables.learn(vn, mac, destination, self.clock.seconds(self.now)) {
+            Learn::New | Learn::Moved => {
+                let event = Event::Learned(self.id, vn, mac, destination);
+                let _ = self.events.try_send(event);
+            }
+            _ => {}
+        }
+    }
+
+    /// What this worker has learned.
+    pub(super) fn learned_entries(&self) -> Vec<LearnedEntry> {
+        self.tables
+            .fdb()
+            .iter()
+            .filter(|(_, entry)| matches!(entry.origin, Origin::Learned { .. }))
+            .map(|(key, entry)| LearnedEntry {
+                vn: key.vn(),
+                mac: key.mac(),
+                destination: entry.destination,
+            })
+            .collect()
+    }
+}
+
+fn tenant_outlet(port: PortId, queue: VhostTx) -> Box<Outlet> {
+    let queue = Queue::Vhost(queue);
+    let account = Account::Port(port);
+    Box::new(Outlet::new(queue, Verdict::ToTenant, Verdict::TenantTxFull, account))
+}
+
+fn tunnels_where(
+    tables: &Tables,
+    matches: impl Fn(&vswitch_vn::Tunnel) -> bool,
+) -> Vec<TunnelId> {
+    tables.tunnels().filter(|(_, tunnel)| matches(tunnel)).map(|(id, _)| id).collect()
+}

@@ -1,0 +1,34 @@
+//! The worker loop and its stages: where the rooms meet DPDK.
+//!
+//! ```text
+//! tenant → check → forward ─┬→ tenant, VLAN
+//!                           └→ encapsulate → seal → underlay
+//! underlay → classify ─┬→ open → checks → forward → tenant, VLAN
+//!                      ├→ colleague that owns the SA
+//!                      └→ host kernel (tap)
+//! ```
+//!
+//! Bursts pass stage by stage; every packet ends in exactly one [`verdict::Verdict`], and a
+//! worker's [`books::Books`] balance at every burst boundary.
+mod apply;
+mod attachment;
+pub mod books;
+pub mod command;
+pub mod counters;
+mod decap;
+mod encap;
+mod forward;
+pub mod handoff;
+pub mod outlet;
+mod police;
+pub mod probe;
+mod sas;
+pub mod snapshot;
+mod tenant;
+mod tunnels;
+mod underlay;
+pub mod verdict;
+pub mod worker;
+
+pub use tunnels::{source_port, wrapping};
+pub use underlay::Endpoints;
