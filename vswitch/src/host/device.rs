@@ -147,4 +147,21 @@ mod tests {
             assert!(check_name(bad).is_err(), "{bad}");
         }
     }
+
+    #[test]
+    fn a_missing_program_names_its_package_and_a_failing_one_speaks() {
+        let runtime = tokio::runtime::Builder::new_current_thread()
+            .enable_all()
+            .build()
+            .unwrap();
+        runtime.block_on(async {
+            let missing = run("no-such-nft", "nftables", "vh0", &[], "").await;
+            let text = missing.unwrap_err().to_string();
+            assert!(text.contains("apt-get install nftables"), "{text}");
+            let script = "read line; echo \"no $line\" >&2; exit 3";
+            let failed = run("sh", "dash", "vh0", &["-c", script], "rule\n").await;
+            let text = failed.unwrap_err().to_string();
+            assert!(text.contains("vh0: no rule"), "{text}");
+        });
+    }
 }
