@@ -25,8 +25,7 @@ const PATIENCE: Duration = Duration::from_secs(10);
 pub fn parse_iface(devargs: &str) -> Option<String> {
     let mut parts = devargs.split(',').map(str::trim);
     let name = parts.next()?;
-    let driver = name.trim_end_matches(|c: char| c.is_ascii_digit() || c == '_');
-    if !DRIVERS.contains(&driver) && !DRIVERS.iter().any(|d| name.starts_with(d)) {
+    if !DRIVERS.iter().any(|driver| name.starts_with(driver)) {
         return None;
     }
     parts
