@@ -58,6 +58,12 @@ impl Lab {
     fn run<F: Future<Output = ()>>(&self, test: impl FnOnce(Destinations, Updates) -> F + Send) {
         self.host.run(|| async {
             setup_taps(&self.ports, PATIENCE).await.unwrap();
+            // No duplicate address detection, which takes a second; only the kernel's deferred
+            // work is waited for.
+            tokio::time::sleep(Duration::from_millis(300)).await;
+            let addresses = self.host.ip("-6 addr show dev t0");
+            assert!(addresses.contains("fe80::ff:fe00:70a/64"), "{addresses}");
+            assert!(!addresses.contains("tentative"), "{addresses}");
             let (network, destinations, updates) = HostNetwork::open(self.ports.clone()).unwrap();
             let task = tokio::spawn(network.run());
             test(destinations, Updates(updates)).await;
@@ -97,6 +103,16 @@ impl Updates {
             }
             before += 1;
             empty += usize::from(update.paths.is_empty());
+        }
+    }
+
+    /// Waits for that many updates that are as wanted.
+    async fn many(&mut self, mut missing: usize, wanted: impl Fn(&PathUpdate) -> bool) {
+        let deadline = Instant::now() + PATIENCE;
+        while missing > 0 {
+            let update = tokio::time::timeout_at(deadline, self.0.recv()).await;
+            let update = update.expect("an update in time").unwrap();
+            missing -= usize::from(wanted(&update));
         }
     }
 
@@ -253,6 +269,37 @@ fn stale_neighbours_are_confirmed() {
         updates.silent(Duration::from_secs(29)).await;
         let state = lab.host.ip("neigh show 192.0.2.2 dev t0");
         assert!(state.contains("REACHABLE"), "{state}");
+    });
+}
+
+#[test]
+fn a_thousand_destinations_move_together() {
+    if !possible() {
+        return;
+    }
+    let lab = &Lab::new();
+    let (left, right) = (lab.path(0, "192.0.2.1"), lab.path(1, "198.51.100.1"));
+    lab.run(|destinations, mut updates| async move {
+        lab.host.ip("route add 10.0.0.0/8 via 192.0.2.2");
+        destinations.set(
+            (0..1000_u32)
+                .map(|n| IpAddr::from((0x0a00_0000 + n).to_be_bytes()))
+                .collect(),
+        );
+        let count = |path: Path| move |update: &PathUpdate| update.paths == [path];
+        updates.many(1000, count(left)).await;
+        lab.host
+            .ip("neigh replace 198.51.100.2 lladdr 02:00:00:00:00:01 dev t1");
+        let right = Path {
+            dst_mac: [2, 0, 0, 0, 0, 1],
+            ..right
+        };
+        let changed = Instant::now();
+        lab.host.ip("route replace 10.0.0.0/8 via 198.51.100.2");
+        updates.many(1000, count(right)).await;
+        let took = changed.elapsed();
+        eprintln!("1000 destinations moved in {took:?}");
+        assert!(took < Duration::from_secs(3), "{took:?}");
     });
 }
 

@@ -25,8 +25,7 @@ const PATIENCE: Duration = Duration::from_secs(10);
 pub fn parse_iface(devargs: &str) -> Option<String> {
     let mut parts = devargs.split(',').map(str::trim);
     let name = parts.next()?;
-    let driver = name.trim_end_matches(|c: char| c.is_ascii_digit() || c == '_');
-    if !DRIVERS.contains(&driver) && !DRIVERS.iter().any(|d| name.starts_with(d)) {
+    if !DRIVERS.iter().any(|driver| name.starts_with(driver)) {
         return None;
     }
     parts
@@ -146,5 +145,22 @@ mod tests {
         ] {
             assert!(check_name(bad).is_err(), "{bad}");
         }
+    }
+
+    #[test]
+    fn a_missing_program_names_its_package_and_a_failing_one_speaks() {
+        let runtime = tokio::runtime::Builder::new_current_thread()
+            .enable_all()
+            .build()
+            .unwrap();
+        runtime.block_on(async {
+            let missing = run("no-such-nft", "nftables", "vh0", &[], "").await;
+            let text = missing.unwrap_err().to_string();
+            assert!(text.contains("apt-get install nftables"), "{text}");
+            let script = "read line; echo \"no $line\" >&2; exit 3";
+            let failed = run("sh", "dash", "vh0", &["-c", script], "rule\n").await;
+            let text = failed.unwrap_err().to_string();
+            assert!(text.contains("vh0: no rule"), "{text}");
+        });
     }
 }

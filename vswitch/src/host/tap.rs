@@ -38,14 +38,18 @@ async fn setup(
     let link = wait(kernel, tap, patience).await?;
     let index = link.index;
 
+    let mut up = link.up;
     if link.mac != Some(port.mac) {
+        // The driver may have brought the tap up already: down once, so that the link-local
+        // address is made from the new MAC.
         kernel
-            .set_link(index, Some(port.mac), None, None)
+            .set_link(index, Some(port.mac), None, Some(false))
             .await
             .map_err(failed(format!(
                 "cannot set the MAC of {tap} to {:02x?}",
                 port.mac
             )))?;
+        up = false;
     }
     let mtu = u32::from(port.mtu);
     if link.mtu != Some(mtu) {
@@ -62,7 +66,7 @@ async fn setup(
     {
         warn!(tap, %error, "IPv6 duplicate address detection stays on");
     }
-    if !link.up {
+    if !up {
         kernel
             .set_link(index, None, None, Some(true))
             .await
