@@ -4,6 +4,9 @@
 //! pool, and handing a [`Burst`] to a transmit call moves what was taken out of the burst,
 //! so a transmitted buffer cannot be touched again. This layer never makes a second
 //! reference to a buffer (copies are deep), which is what makes `&mut` access sound.
+//!
+//! Fields are read through `sys::vs_mbuf`, whose offsets the shim asserts against
+//! `rte_mbuf` at compile time, so accessors are plain loads and stores.
 
 use std::mem::ManuallyDrop;
 use std::ptr::NonNull;
@@ -11,9 +14,15 @@ use std::slice;
 
 use arrayvec::ArrayVec;
 use dpdk_sys as sys;
+use sys::vs_mbuf;
+
+use super::mempool::Mempool;
 
 /// Packets per burst: what one receive call asks for at most.
 pub const BURST: usize = 32;
+
+/// Segments of a packet at most, as made by [`Mbuf::append_segment`].
+pub const MAX_SEGMENTS: usize = 128;
 
 /// Up to [`BURST`] packets, owned.
 pub type Burst = ArrayVec<Mbuf, BURST>;
@@ -44,14 +53,14 @@ impl Mbuf {
         ManuallyDrop::new(self).0
     }
 
-    fn raw(&self) -> &sys::rte_mbuf {
+    fn raw(&self) -> &vs_mbuf {
         // SAFETY: self owns a valid chain for as long as it lives.
-        unsafe { self.0.as_ref() }
+        unsafe { self.0.cast::<vs_mbuf>().as_ref() }
     }
 
-    fn raw_mut(&mut self) -> &mut sys::rte_mbuf {
+    fn raw_mut(&mut self) -> &mut vs_mbuf {
         // SAFETY: as `raw`, and the borrow is exclusive.
-        unsafe { self.0.as_mut() }
+        unsafe { self.0.cast::<vs_mbuf>().as_mut() }
     }
 
     /// The raw chain, for C calls that only borrow it.
@@ -102,7 +111,7 @@ impl Mbuf {
 
     /// Every segment's bytes, in order.
     pub fn segments(&self) -> impl Iterator<Item = &[u8]> {
-        let mut next = Some(self.0);
+        let mut next = Some(self.0.cast::<vs_mbuf>());
         std::iter::from_fn(move || {
             // SAFETY: the chain is valid and borrowed for the iterator's life.
             let m = unsafe { next?.as_ref() };
@@ -114,7 +123,7 @@ impl Mbuf {
 
     /// Every segment's bytes, in order, writable.
     pub fn segments_mut(&mut self) -> impl Iterator<Item = &mut [u8]> {
-        let mut next = Some(self.0);
+        let mut next = Some(self.0.cast::<vs_mbuf>());
         std::iter::from_fn(move || {
             // SAFETY: the chain is valid and exclusively borrowed for the iterator's life;
             // each segment is yielded once.
@@ -136,11 +145,13 @@ impl Mbuf {
     pub fn tailroom(&self) -> usize {
         // SAFETY: `last` is a segment of the chain that self owns.
         let m = unsafe { self.last().as_ref() };
-        usize::from(m.buf_len) - usize::from(m.data_off) - usize::from(m.data_len)
+        usize::from(m.buf_len)
+            .saturating_sub(usize::from(m.data_off))
+            .saturating_sub(usize::from(m.data_len))
     }
 
-    fn last(&self) -> NonNull<sys::rte_mbuf> {
-        let mut seg = self.0;
+    fn last(&self) -> NonNull<vs_mbuf> {
+        let mut seg = self.0.cast::<vs_mbuf>();
         // SAFETY: walks the valid chain that self owns.
         while let Some(next) = NonNull::new(unsafe { seg.as_ref() }.next) {
             seg = next;
@@ -167,7 +178,7 @@ impl Mbuf {
             return Err(NoRoom);
         }
         self.raw_mut().pkt_len += n as u32;
-        let mut last = if self.is_contiguous() { self.0 } else { self.last() };
+        let mut last = self.last();
         // SAFETY: a segment of our chain, exclusively borrowed through self.
         let m = unsafe { last.as_mut() };
         let old = usize::from(m.data_len);
@@ -187,11 +198,15 @@ impl Mbuf {
         Ok(())
     }
 
-    /// Cuts the packet down to `len` bytes, over all segments; longer than it is: no effect.
+    /// Cuts the packet down to `len` bytes and gives segments that are then empty back;
+    /// the first one stays. A `len` beyond the packet has no effect.
     pub fn truncate(&mut self, len: usize) {
-        let mut left = len.min(self.len());
+        if len >= self.len() {
+            return;
+        }
+        let mut left = len;
         self.raw_mut().pkt_len = left as u32;
-        let mut seg = Some(self.0);
+        let mut seg = Some(self.0.cast::<vs_mbuf>());
         let mut kept = 0u16;
         while let Some(mut s) = seg {
             // SAFETY: a segment of our chain, exclusively borrowed through self.
@@ -208,10 +223,38 @@ impl Mbuf {
         }
         self.raw_mut().nb_segs = kept;
         if let Some(rest) = seg {
-            // SAFETY: `rest` was just cut off our chain and has no other owner;
-            // rte_pktmbuf_free_seg walks it one by one through `next`.
+            // SAFETY: `rest` was just cut off our chain and has no other owner.
             unsafe { free_rest(rest) };
         }
+    }
+
+    /// Puts another packet's segments behind this one's. `Err` hands it back: there would
+    /// be more than [`MAX_SEGMENTS`].
+    pub fn append_segment(&mut self, tail: Mbuf) -> Result<(), Mbuf> {
+        if self.segment_count() + tail.segment_count() > MAX_SEGMENTS {
+            return Err(tail);
+        }
+        let (segments, bytes) = (tail.raw().nb_segs, tail.raw().pkt_len);
+        let mut last = self.last();
+        let head = self.raw_mut();
+        // A segment holds less than 2^16 bytes, so MAX_SEGMENTS of them fit into a u32.
+        head.nb_segs += segments;
+        head.pkt_len += bytes;
+        // SAFETY: the last segment of our chain; `tail`'s chain has no other owner.
+        unsafe { last.as_mut() }.next = tail.into_raw().as_ptr().cast();
+        Ok(())
+    }
+
+    /// A deep copy in buffers of `pool`, in as few segments as its data room allows, with
+    /// the same mark and flags. `None`: the pool is exhausted.
+    pub fn copy(&self, pool: &Mempool) -> Option<Mbuf> {
+        if self.is_empty() {
+            return pool.alloc();
+        }
+        // SAFETY: the chain is only read; the pool lives. Null or a chain of our own.
+        let copied = unsafe { sys::rte_pktmbuf_copy(self.as_ptr(), pool.as_ptr(), 0, u32::MAX) };
+        // SAFETY: a fresh chain that nobody else knows.
+        NonNull::new(copied).map(|raw| unsafe { Mbuf::from_raw(raw) })
     }
 
     /// Moves all bytes into the first segment.
@@ -220,20 +263,23 @@ impl Mbuf {
             return Ok(());
         }
         // SAFETY: the chain is ours; the call only moves data within it and frees the tail.
-        if unsafe { sys::vs_pktmbuf_linearize(self.as_ptr()) } == 0 { Ok(()) } else { Err(NoRoom) }
+        if unsafe { sys::vs_pktmbuf_linearize(self.as_ptr()) } == 0 {
+            Ok(())
+        } else {
+            Err(NoRoom)
+        }
     }
 
     /// A number that travels with the packet between workers (kept in `hash.usr`).
     #[inline]
     pub fn mark(&self) -> u32 {
-        // SAFETY: every bit pattern of the union is a valid u32.
-        unsafe { self.raw().__bindgen_anon_2.hash.usr }
+        self.raw().hash_usr
     }
 
     /// Sets [`Self::mark`].
     #[inline]
     pub fn set_mark(&mut self, mark: u32) {
-        self.raw_mut().__bindgen_anon_2.hash.usr = mark;
+        self.raw_mut().hash_usr = mark;
     }
 
     /// DPDK's offload flags (`RTE_MBUF_F_*`).
@@ -242,10 +288,11 @@ impl Mbuf {
         self.raw().ol_flags
     }
 
-    /// Forgets all offload flags and the received VLAN tag.
+    /// Forgets all offload flags and the received VLAN tag. What says whose the buffer's
+    /// memory is stays.
     #[inline]
     pub fn clear_offload_flags(&mut self) {
-        self.raw_mut().ol_flags = 0;
+        self.raw_mut().ol_flags &= sys::VS_MBUF_F_ATTACHED;
     }
 
     /// Whether the sender left the layer 4 checksum for us to complete
@@ -257,14 +304,14 @@ impl Mbuf {
     }
 }
 
-fn data(m: &sys::rte_mbuf) -> *mut u8 {
+fn data(m: &vs_mbuf) -> *mut u8 {
     // SAFETY: data_off never exceeds buf_len, so the pointer stays within the buffer.
     unsafe { m.buf_addr.cast::<u8>().add(usize::from(m.data_off)) }
 }
 
 /// # Safety
 /// `seg` heads a valid run of segments that nobody else owns.
-unsafe fn free_rest(mut seg: NonNull<sys::rte_mbuf>) {
+unsafe fn free_rest(mut seg: NonNull<vs_mbuf>) {
     // A cut-off tail is no head: give it the counts rte_pktmbuf_free expects.
     let mut count = 0u16;
     let mut cursor = Some(seg);
@@ -276,7 +323,7 @@ unsafe fn free_rest(mut seg: NonNull<sys::rte_mbuf>) {
     // SAFETY: caller's contract; ownership ends here.
     unsafe {
         seg.as_mut().nb_segs = count;
-        sys::vs_pktmbuf_free(seg.as_ptr());
+        sys::vs_pktmbuf_free(seg.as_ptr().cast());
     }
 }
 
@@ -297,5 +344,36 @@ pub fn free_burst(burst: &mut Burst) {
     unsafe {
         sys::rte_pktmbuf_free_bulk(burst.as_mut_ptr().cast::<*mut sys::rte_mbuf>(), n as u32);
         burst.set_len(0);
+    }
+}
+
+/// The free room of a burst as C's array, for calls that fill it; then [`grown`].
+pub(in crate::dpdk) fn room(burst: &mut Burst) -> (*mut *mut sys::rte_mbuf, u16) {
+    let free = burst.remaining_capacity();
+    // SAFETY: len is within the array, so the pointer stays in it or one behind it.
+    let end = unsafe { burst.as_mut_ptr().add(burst.len()) };
+    (end.cast(), free as u16)
+}
+
+/// Tells a burst that C wrote `n` packets into its [`room`].
+///
+/// # Safety
+/// The first `n` slots of the free room hold chains that nobody else owns.
+pub(in crate::dpdk) unsafe fn grown(burst: &mut Burst, n: usize) {
+    // SAFETY: caller's contract.
+    unsafe { burst.set_len(burst.len() + n) }
+}
+
+/// Makes a burst forget its first `n` packets, which C took; the rest moves to the front.
+///
+/// # Safety
+/// `n` is at most the burst's length, and C owns these packets now.
+pub(in crate::dpdk) unsafe fn taken(burst: &mut Burst, n: usize) {
+    let left = burst.len() - n;
+    // SAFETY: both ranges lie within the first len slots; the taken ones are not dropped.
+    unsafe {
+        let start = burst.as_mut_ptr();
+        std::ptr::copy(start.add(n), start, left);
+        burst.set_len(left);
     }
 }

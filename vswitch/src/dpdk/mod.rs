@@ -1,6 +1,21 @@
 //! The safe layer over `dpdk-sys`: everything the datapath needs of DPDK, with ownership
 //! in the types. All FFI calls of the product are in this room.
+//!
+//! Nothing here works before [`eal::Eal::init`]; constructors say so with an error.
+pub mod devices;
+pub mod eal;
+pub mod error;
+pub mod ethdev;
+pub mod hugepages;
+mod log;
 pub mod mapped;
 pub mod mbuf;
+pub mod mempool;
+mod port_config;
+mod queue;
 pub mod quiescence;
+pub mod ring;
+pub mod ring_port;
 mod sync;
+pub mod thread;
+pub mod time;
