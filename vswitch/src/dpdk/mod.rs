@@ -19,3 +19,4 @@ pub mod ring_port;
 mod sync;
 pub mod thread;
 pub mod time;
+pub mod vhost;
