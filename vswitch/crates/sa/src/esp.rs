@@ -1,6 +1,8 @@
 //! The shape of an ESP packet: lengths, padding, associated data and nonce.
 
 use vswitch_aead::{Aad, Data};
+use zerocopy::byteorder::network_endian::{U32, U64};
+use zerocopy::{FromBytes, Immutable, IntoBytes, KnownLayout, Unaligned, transmute};
 
 use crate::keys::Algorithm;
 
@@ -18,6 +20,25 @@ pub(crate) const TRAILER_LEN: usize = 2;
 pub const MIN_PACKET_LEN: usize = PREFIX_LEN + 4 + ICV_LEN;
 /// Longest ESP packet: what one UDP datagram over IPv4 carries.
 pub const MAX_PACKET_LEN: usize = 65_535 - 20 - 8;
+
+/// ESP header (RFC 4303 section 2) and explicit IV as on the wire.
+#[derive(Clone, Copy, FromBytes, Immutable, IntoBytes, KnownLayout, Unaligned)]
+#[repr(C)]
+pub(crate) struct Prefix {
+    pub(crate) spi: U32,
+    pub(crate) seq: U32,
+    pub(crate) iv: U64,
+}
+
+impl Prefix {
+    pub(crate) fn read(bytes: &[u8; PREFIX_LEN]) -> Self {
+        transmute!(*bytes)
+    }
+
+    pub(crate) fn write(self, bytes: &mut [u8; PREFIX_LEN]) {
+        *bytes = transmute!(self);
+    }
+}
 
 /// Padding of a payload, in bytes: what RFC 4303 section 2.4 needs and no more.
 pub(crate) const fn pad_len(payload_len: usize) -> usize {

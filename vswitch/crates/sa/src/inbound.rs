@@ -9,7 +9,7 @@ use zeroize::Zeroizing;
 
 use crate::Counters;
 use crate::error::{ConfigError, OpenError};
-use crate::esp::{ICV_LEN, MIN_PACKET_LEN, PREFIX_LEN, Sequence, TRAILER_LEN, nonce};
+use crate::esp::{ICV_LEN, MIN_PACKET_LEN, PREFIX_LEN, Prefix, Sequence, TRAILER_LEN, nonce};
 use crate::fingerprint::Fingerprint;
 use crate::keys::{Algorithm, KeyMaterial, SALT_LEN};
 use crate::replay::ReplayWindow;
@@ -157,7 +157,8 @@ impl Inbound {
             return Err(OpenError::Misaligned);
         }
         let prefix = first.first_chunk::<PREFIX_LEN>().ok_or(OpenError::Layout)?;
-        let (spi, seq, iv) = parse_prefix(prefix);
+        let prefix = Prefix::read(prefix);
+        let (spi, seq, iv) = (prefix.spi.get(), prefix.seq.get(), prefix.iv.get());
         if spi != self.spi.get() {
             return Err(OpenError::WrongSpi);
         }
@@ -351,12 +352,6 @@ impl fmt::Debug for Inbound {
     }
 }
 
-/// SPI, sequence number and IV.
-fn parse_prefix(prefix: &[u8; PREFIX_LEN]) -> (u32, u32, u64) {
-    let all = u128::from_be_bytes(*prefix);
-    ((all >> 96) as u32, (all >> 64) as u32, all as u64)
-}
-
 /// Reads the trailer from its end: next header, pad length, and padding that must count
 /// down to 1 (RFC 4303 section 2.4). Returns pad length and next header.
 fn parse_trailer<'p>(
@@ -394,4 +389,57 @@ pub(crate) fn infer_esn(highest: u64, width: u64, seq: u32) -> Option<u64> {
         top_hi
     };
     (hi <= u64::from(u32::MAX)).then_some(hi << 32 | u64::from(seq))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn inference_within_one_subspace() {
+        let high = 5 << 32 | 10_000;
+        assert_eq!(infer_esn(high, 1024, 10_001), Some(5 << 32 | 10_001));
+        assert_eq!(infer_esn(high, 1024, 10_000 - 1023), Some(5 << 32 | 8977));
+        assert_eq!(infer_esn(high, 1024, u32::MAX), Some(5 << 32 | 0xffff_ffff));
+        // Just below the window: the next subspace.
+        assert_eq!(infer_esn(high, 1024, 8976), Some(6 << 32 | 8976));
+        assert_eq!(infer_esn(u64::MAX, 1024, 5), None);
+    }
+
+    #[test]
+    fn inference_across_subspaces() {
+        let high = 5 << 32 | 100;
+        assert_eq!(infer_esn(high, 1024, 101), Some(5 << 32 | 101));
+        assert_eq!(infer_esn(high, 1024, 0), Some(5 << 32));
+        assert_eq!(infer_esn(high, 1024, u32::MAX), Some(4 << 32 | 0xffff_ffff));
+        let bottom = 100u32.wrapping_sub(1023);
+        let at_bottom = (5 << 32 | 100) - 1023;
+        assert_eq!(infer_esn(high, 1024, bottom), Some(at_bottom));
+        assert_eq!(
+            infer_esn(high, 1024, bottom - 1),
+            Some(at_bottom - 1 + (1 << 32))
+        );
+    }
+
+    #[test]
+    fn inference_at_the_start() {
+        assert_eq!(infer_esn(0, 1024, 1), Some(1));
+        assert_eq!(infer_esn(0, 1024, u32::MAX), Some(0xffff_ffff));
+        assert_eq!(infer_esn(1022, 1024, u32::MAX), Some(0xffff_ffff));
+        assert_eq!(infer_esn(0xffff_ffff, 1024, 0), Some(1 << 32));
+    }
+
+    #[test]
+    fn trailers() {
+        let parse = |bytes: &[u8], room| parse_trailer(bytes.iter().rev(), room);
+        assert_eq!(parse(&[9, 0, 17], 1), Ok((0, 17)));
+        assert_eq!(parse(&[1, 2, 3, 3, 17], 3), Ok((3, 17)));
+        assert_eq!(parse(&[1, 2, 3, 3, 17], 2), Err(OpenError::Padding));
+        assert_eq!(parse(&[1, 2, 4, 3, 17], 9), Err(OpenError::Padding));
+        assert_eq!(parse(&[0, 2, 3, 3, 17], 9), Err(OpenError::Padding));
+        assert_eq!(parse(&[17], 9), Err(OpenError::Truncated));
+        let longest: Vec<u8> = (1..=255).chain([255, 4]).collect();
+        assert_eq!(parse(&longest, 255), Ok((255, 4)));
+        assert_eq!(parse(&longest, 254), Err(OpenError::Padding));
+    }
 }
