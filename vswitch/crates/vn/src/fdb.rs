@@ -416,3 +416,6 @@ impl PartialEq for Fdb {
                 .all(|(key, entry)| other.get(key) == Some(entry))
     }
 }
+
+#[cfg(test)]
+mod tests;
