@@ -2,3 +2,4 @@
 //!
 //! Imports run one way: `bin` → `manage` → `datapath` → `dpdk` and the crates.
 pub mod dpdk;
+pub mod manage;
