@@ -1,0 +1,225 @@
+//! One packet's worth of work: what is authenticated, what is enciphered, and what came
+//! of it.
+
+use zeroize::Zeroize;
+
+use crate::key::Key;
+
+/// Length of a tag in bytes.
+pub const TAG_LEN: usize = 16;
+
+/// Bytes of associated data that a job holds itself: SPI, 64-bit sequence number and IV
+/// of ESP with AES-GMAC (RFC 4543 section 3.3), the longest header there is.
+pub const AAD_INLINE: usize = 20;
+
+/// Longest data of one job in bytes (SP 800-38D section 5.2.1.1: 2^39 - 256 bits).
+pub const MAX_DATA: u64 = (1 << 36) - 32;
+
+/// Associated data: a short head held by value, then bytes borrowed from elsewhere.
+#[derive(Debug)]
+pub struct Aad<'a> {
+    head: [u8; AAD_INLINE],
+    head_len: u8,
+    tail: Tail<'a>,
+}
+
+#[derive(Debug)]
+pub(crate) enum Tail<'a> {
+    Contiguous(&'a [u8]),
+    // Shared access to mutable slices: the form in which a chain of buffers arrives.
+    Segments(&'a [&'a mut [u8]]),
+}
+
+impl<'a> Aad<'a> {
+    /// Only a head; `N` is at most [`AAD_INLINE`].
+    #[must_use]
+    pub fn new<const N: usize>(head: [u8; N]) -> Self {
+        Self::build(head, Tail::Contiguous(&[]))
+    }
+
+    /// A head and a borrowed tail (AES-GMAC over a contiguous packet).
+    #[must_use]
+    pub fn with_tail<const N: usize>(head: [u8; N], tail: &'a [u8]) -> Self {
+        Self::build(head, Tail::Contiguous(tail))
+    }
+
+    /// A head and a tail in several pieces (AES-GMAC over a chain of buffers).
+    #[must_use]
+    pub fn with_segments<const N: usize>(head: [u8; N], tail: &'a [&'a mut [u8]]) -> Self {
+        Self::build(head, Tail::Segments(tail))
+    }
+
+    /// Borrowed bytes only.
+    #[must_use]
+    pub fn borrowed(aad: &'a [u8]) -> Self {
+        Self::build([], Tail::Contiguous(aad))
+    }
+
+    fn build<const N: usize>(bytes: [u8; N], tail: Tail<'a>) -> Self {
+        const { assert!(N <= AAD_INLINE) };
+        let mut head = [0; AAD_INLINE];
+        for (to, from) in head.iter_mut().zip(bytes) {
+            *to = from;
+        }
+        Self {
+            head,
+            head_len: N as u8,
+            tail,
+        }
+    }
+
+    /// The bytes held by value.
+    pub(crate) fn head(&self) -> &[u8] {
+        self.head
+            .get(..usize::from(self.head_len))
+            .unwrap_or(&self.head)
+    }
+
+    /// The bytes borrowed.
+    pub(crate) fn tail(&self) -> &Tail<'a> {
+        &self.tail
+    }
+
+    /// Length in bytes.
+    #[must_use]
+    pub fn len(&self) -> usize {
+        usize::from(self.head_len)
+            + match self.tail {
+                Tail::Contiguous(t) => t.len(),
+                Tail::Segments(s) => s.iter().map(|t| t.len()).sum(),
+            }
+    }
+
+    /// Whether there is no associated data at all.
+    #[must_use]
+    pub fn is_empty(&self) -> bool {
+        self.len() == 0
+    }
+}
+
+/// What is enciphered or deciphered in place.
+#[derive(Debug)]
+pub enum Data<'a> {
+    /// One slice: the fast way. Empty for AES-GMAC.
+    Contiguous(&'a mut [u8]),
+    /// Several slices read as one, for chained buffers: the slow way. A backend may gather
+    /// them into scratch memory, process that and scatter the result.
+    Segments(&'a mut [&'a mut [u8]]),
+}
+
+impl Data<'_> {
+    /// Length in bytes.
+    #[must_use]
+    pub fn len(&self) -> usize {
+        match self {
+            Self::Contiguous(d) => d.len(),
+            Self::Segments(s) => s.iter().map(|d| d.len()).sum(),
+        }
+    }
+
+    /// Whether there is nothing to encipher.
+    #[must_use]
+    pub fn is_empty(&self) -> bool {
+        self.len() == 0
+    }
+
+    fn wipe(&mut self) {
+        match self {
+            Self::Contiguous(d) => d.zeroize(),
+            Self::Segments(s) => s.iter_mut().for_each(|d| d.zeroize()),
+        }
+    }
+}
+
+/// What came of a job.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Outcome {
+    /// No backend has worked on it yet.
+    Pending,
+    /// Data enciphered, tag written.
+    Sealed,
+    /// Tag verified, data deciphered.
+    Authentic,
+    /// Not authentic, too long, or a seal job given to open (or the reverse). The data is
+    /// wiped.
+    Failed,
+}
+
+#[derive(Debug)]
+pub(crate) enum Tag<'a> {
+    Write(&'a mut [u8; TAG_LEN]),
+    // By value, so that a tag cut in two by a segment boundary costs its caller nothing.
+    Compare([u8; TAG_LEN]),
+}
+
+/// One message to seal or to open. Associated data is never changed, whatever the outcome.
+#[derive(Debug)]
+pub struct Job<'a> {
+    pub(crate) key: &'a Key,
+    pub(crate) nonce: [u8; 12],
+    pub(crate) aad: Aad<'a>,
+    pub(crate) data: Data<'a>,
+    pub(crate) tag: Tag<'a>,
+    outcome: Outcome,
+}
+
+impl<'a> Job<'a> {
+    /// Work for [`Backend::seal`](crate::Backend::seal); the tag is written to `tag`.
+    /// The same `nonce` must never be given twice with the same key.
+    #[must_use]
+    pub fn seal(
+        key: &'a Key,
+        nonce: [u8; 12],
+        aad: Aad<'a>,
+        data: Data<'a>,
+        tag: &'a mut [u8; TAG_LEN],
+    ) -> Self {
+        Self::build(key, nonce, aad, data, Tag::Write(tag))
+    }
+
+    /// Work for [`Backend::open`](crate::Backend::open); `tag` is compared in constant time.
+    #[must_use]
+    pub fn open(
+        key: &'a Key,
+        nonce: [u8; 12],
+        aad: Aad<'a>,
+        data: Data<'a>,
+        tag: [u8; TAG_LEN],
+    ) -> Self {
+        Self::build(key, nonce, aad, data, Tag::Compare(tag))
+    }
+
+    fn build(key: &'a Key, nonce: [u8; 12], aad: Aad<'a>, data: Data<'a>, tag: Tag<'a>) -> Self {
+        Self {
+            key,
+            nonce,
+            aad,
+            data,
+            tag,
+            outcome: Outcome::Pending,
+        }
+    }
+
+    /// What came of it.
+    #[must_use]
+    pub fn outcome(&self) -> Outcome {
+        self.outcome
+    }
+
+    /// The nonce it was made with.
+    #[must_use]
+    pub fn nonce(&self) -> &[u8; 12] {
+        &self.nonce
+    }
+
+    /// Marks success.
+    pub(crate) fn succeed(&mut self, outcome: Outcome) {
+        self.outcome = outcome;
+    }
+
+    /// Marks failure and wipes the data.
+    pub(crate) fn fail(&mut self) {
+        self.data.wipe();
+        self.outcome = Outcome::Failed;
+    }
+}

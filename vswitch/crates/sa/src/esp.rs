@@ -1,0 +1,153 @@
+//! The shape of an ESP packet: lengths, padding, associated data and nonce.
+
+use vswitch_aead::{Aad, Data};
+
+use crate::keys::Algorithm;
+
+/// SPI and sequence number.
+pub const HEADER_LEN: usize = 8;
+/// Explicit IV of RFC 4106 section 3.1.
+pub const IV_LEN: usize = 8;
+/// Header and IV: what precedes the payload.
+pub const PREFIX_LEN: usize = HEADER_LEN + IV_LEN;
+/// Integrity check value: the whole GCM tag.
+pub const ICV_LEN: usize = 16;
+/// Pad length and next header.
+pub(crate) const TRAILER_LEN: usize = 2;
+/// Shortest ESP packet: nothing but two bytes of padding, trailer and ICV.
+pub const MIN_PACKET_LEN: usize = PREFIX_LEN + 4 + ICV_LEN;
+/// Longest ESP packet: what one UDP datagram over IPv4 carries.
+pub const MAX_PACKET_LEN: usize = 65_535 - 20 - 8;
+
+/// Padding of a payload, in bytes: what RFC 4303 section 2.4 needs and no more.
+pub(crate) const fn pad_len(payload_len: usize) -> usize {
+    // Pads payload, padding and two trailer bytes to a multiple of four.
+    match payload_len % 4 {
+        0 => 2,
+        1 => 1,
+        2 => 0,
+        _ => 3,
+    }
+}
+
+/// Length in bytes of the ESP packet around a payload, from ESP header to ICV.
+#[must_use]
+pub const fn sealed_len(payload_len: usize) -> usize {
+    (PREFIX_LEN + ICV_LEN + TRAILER_LEN + pad_len(payload_len)).saturating_add(payload_len)
+}
+
+/// AES blocks a payload costs: its ciphertext's, and one for the tag. The same is charged
+/// under AES-GMAC, where it bounds the data authenticated under one key.
+pub(crate) const fn blocks(payload_len: usize) -> u64 {
+    (payload_len + pad_len(payload_len) + TRAILER_LEN).div_ceil(16) as u64 + 1
+}
+
+/// Writes padding, pad length and next header into exactly the bytes given.
+pub(crate) fn write_trailer(trailer: &mut [u8], next_header: u8) {
+    let pad = trailer.len().saturating_sub(TRAILER_LEN);
+    for (at, byte) in trailer.iter_mut().enumerate() {
+        // At most three bytes of padding: the casts lose nothing.
+        *byte = match at.checked_sub(pad) {
+            None => at as u8 + 1,
+            Some(0) => pad as u8,
+            Some(_) => next_header,
+        };
+    }
+}
+
+/// Nonce of RFC 4106 section 4: salt and IV.
+pub(crate) fn nonce(salt: [u8; 4], iv: u64) -> [u8; 12] {
+    let mut nonce = [0; 12];
+    nonce[..4].copy_from_slice(&salt);
+    nonce[4..].copy_from_slice(&iv.to_be_bytes());
+    nonce
+}
+
+/// The sequence number as it is authenticated.
+#[derive(Debug, Clone, Copy)]
+pub(crate) struct Sequence {
+    pub(crate) spi: u32,
+    pub(crate) number: u64,
+    pub(crate) esn: bool,
+}
+
+impl Sequence {
+    /// Associated data, and what is left to encipher. AES-GCM (RFC 4106 section 5) covers
+    /// SPI and sequence number and enciphers the payload; AES-GMAC (RFC 4543 section 3.3)
+    /// covers the IV and the payload as well, and enciphers nothing.
+    pub(crate) fn split<'a>(
+        self,
+        algorithm: Algorithm,
+        iv: u64,
+        data: Data<'a>,
+    ) -> (Aad<'a>, Data<'a>) {
+        let spi = u128::from(self.spi);
+        let low = u128::from(self.number as u32);
+        let long = spi << 64 | u128::from(self.number);
+        let nothing = Data::Contiguous(&mut []);
+        match (algorithm.is_confidential(), self.esn) {
+            (true, true) => (Aad::new(low_bytes::<12>(long)), data),
+            (true, false) => (Aad::new(low_bytes::<8>(spi << 32 | low)), data),
+            (false, true) => {
+                let mut head = [0; 20];
+                head[..12].copy_from_slice(&low_bytes::<12>(long));
+                head[12..].copy_from_slice(&iv.to_be_bytes());
+                (with_tail(head, data), nothing)
+            }
+            (false, false) => {
+                let head = spi << 96 | low << 64 | u128::from(iv);
+                (with_tail(head.to_be_bytes(), data), nothing)
+            }
+        }
+    }
+}
+
+fn with_tail<const N: usize>(head: [u8; N], tail: Data<'_>) -> Aad<'_> {
+    match tail {
+        Data::Contiguous(d) => Aad::with_tail(head, d),
+        Data::Segments(s) => Aad::with_segments(head, s),
+    }
+}
+
+/// The `N` low bytes of a number, in network byte order.
+fn low_bytes<const N: usize>(value: u128) -> [u8; N] {
+    const { assert!(N <= 16) };
+    let mut out = [0; N];
+    out.copy_from_slice(&value.to_be_bytes()[16 - N..]);
+    out
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn lengths_are_aligned_and_minimal() {
+        for payload in 0..100 {
+            let len = sealed_len(payload);
+            assert_eq!(len % 4, 0);
+            assert!(pad_len(payload) < 4);
+            assert_eq!(len, payload + pad_len(payload) + 34);
+        }
+        assert_eq!(sealed_len(0), MIN_PACKET_LEN);
+        assert!(sealed_len(usize::MAX) > MAX_PACKET_LEN);
+    }
+
+    #[test]
+    fn trailer() {
+        let mut t = [0xff; 5];
+        write_trailer(&mut t, 17);
+        assert_eq!(t, [1, 2, 3, 3, 17]);
+        let mut t = [0xff; 2];
+        write_trailer(&mut t, 17);
+        assert_eq!(t, [0, 17]);
+    }
+
+    #[test]
+    fn block_count() {
+        assert_eq!(blocks(0), 2);
+        assert_eq!(blocks(14), 2);
+        assert_eq!(blocks(15), 3);
+        assert_eq!(blocks(1400), 89);
+    }
+}

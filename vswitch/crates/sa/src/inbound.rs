@@ -1,0 +1,397 @@
+//! The receiving side: what is checked before decryption, the job that opens a packet, and
+//! what is checked after.
+
+use core::fmt;
+use core::ops::Range;
+
+use vswitch_aead::{Data, Job, Key, Outcome};
+use zeroize::Zeroizing;
+
+use crate::Counters;
+use crate::error::{ConfigError, OpenError};
+use crate::esp::{ICV_LEN, MIN_PACKET_LEN, PREFIX_LEN, Sequence, TRAILER_LEN, nonce};
+use crate::fingerprint::Fingerprint;
+use crate::keys::{Algorithm, KeyMaterial, SALT_LEN};
+use crate::replay::ReplayWindow;
+use crate::spi::Spi;
+
+/// What the explicit IV of a packet must be.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum IvMode {
+    /// The 64-bit sequence number itself: nothing is left for a sender to choose, and the
+    /// high half need not be guessed.
+    EqualsEsn,
+    /// Anything, for a foreign sender. The high half of the sequence number is inferred
+    /// (RFC 4303 appendix A2.2).
+    Any,
+}
+
+/// How an inbound association starts.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct InboundConfig {
+    /// Its SPI.
+    pub spi: Spi,
+    /// 64-bit sequence numbers (RFC 4303 section 2.2.1).
+    pub esn: bool,
+    /// Rule for the IV.
+    pub iv_mode: IvMode,
+    /// Replay window in packets; see [`ReplayWindow::new`].
+    pub window: usize,
+    /// Every number up to here counts as received; 0 for a new key.
+    pub floor: u64,
+}
+
+impl InboundConfig {
+    /// A new key, extended sequence numbers, a sender that follows our rule for the IV.
+    #[must_use]
+    pub fn new(spi: Spi) -> Self {
+        Self {
+            spi,
+            esn: true,
+            iv_mode: IvMode::EqualsEsn,
+            window: 4096,
+            floor: 0,
+        }
+    }
+}
+
+/// A packet that may be opened: well formed, and not known to be replayed.
+#[derive(Debug, PartialEq, Eq)]
+#[must_use]
+pub struct Candidate {
+    spi: Spi,
+    esn: u64,
+    iv: u64,
+    len: usize,
+}
+
+impl Candidate {
+    /// The 64-bit sequence number, not yet authenticated.
+    #[must_use]
+    pub fn esn(&self) -> u64 {
+        self.esn
+    }
+
+    /// Looks at what came of the packet's job.
+    ///
+    /// # Errors
+    /// When the job did not end authentic, or is not the one made from this candidate.
+    pub fn verdict(self, job: &Job<'_>) -> Result<Authenticated, OpenError> {
+        let same = job.nonce().last_chunk::<8>() == Some(&self.iv.to_be_bytes());
+        if same && job.outcome() == Outcome::Authentic {
+            Ok(Authenticated(self))
+        } else {
+            Err(OpenError::Forged)
+        }
+    }
+}
+
+/// A packet whose ICV was verified. Only [`Candidate::verdict`] makes one.
+#[derive(Debug, PartialEq, Eq)]
+#[must_use = "the replay window does not know the packet yet"]
+pub struct Authenticated(Candidate);
+
+/// An accepted packet.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Opened {
+    /// Where the payload lies, in bytes from the start of the ESP header.
+    pub payload: Range<usize>,
+    /// IP protocol number of the payload.
+    pub next_header: u8,
+    /// The packet's 64-bit sequence number.
+    pub esn: u64,
+}
+
+/// A receiving association, owned by one worker.
+pub struct Inbound {
+    spi: Spi,
+    algorithm: Algorithm,
+    key: Key,
+    salt: Zeroizing<[u8; SALT_LEN]>,
+    esn: bool,
+    iv_mode: IvMode,
+    window: ReplayWindow,
+    counters: Counters,
+}
+
+impl Inbound {
+    /// An association that consumes its key material.
+    ///
+    /// # Errors
+    /// When the replay window cannot be had as wide as asked.
+    pub fn new(material: KeyMaterial, config: InboundConfig) -> Result<Self, ConfigError> {
+        let mut window = ReplayWindow::new(config.window)?;
+        window.restore_floor(config.floor);
+        let (algorithm, key, salt) = material.into_parts();
+        Ok(Self {
+            spi: config.spi,
+            algorithm,
+            key,
+            salt,
+            esn: config.esn,
+            iv_mode: config.iv_mode,
+            window,
+            counters: Counters::default(),
+        })
+    }
+
+    /// Checks all that can be checked without the key. `packet` starts at the ESP header
+    /// and ends with the ICV.
+    ///
+    /// # Errors
+    /// When the packet is malformed, its IV breaks the rule, or its number is replayed.
+    pub fn precheck(&self, packet: &[u8]) -> Result<Candidate, OpenError> {
+        self.precheck_segments(packet, packet.len())
+    }
+
+    /// [`Self::precheck`] for a packet of `len` bytes in several segments, of which `first`
+    /// is the first.
+    ///
+    /// # Errors
+    /// As for [`Self::precheck`], and when ESP header and IV are not within `first`.
+    pub fn precheck_segments(&self, first: &[u8], len: usize) -> Result<Candidate, OpenError> {
+        if len < MIN_PACKET_LEN {
+            return Err(OpenError::Truncated);
+        }
+        if !len.is_multiple_of(4) {
+            return Err(OpenError::Misaligned);
+        }
+        let prefix = first.first_chunk::<PREFIX_LEN>().ok_or(OpenError::Layout)?;
+        let (spi, seq, iv) = parse_prefix(prefix);
+        if spi != self.spi.get() {
+            return Err(OpenError::WrongSpi);
+        }
+        let esn = match (self.iv_mode, self.esn) {
+            (IvMode::EqualsEsn, true) if iv as u32 == seq => iv,
+            (IvMode::EqualsEsn, false) if iv == u64::from(seq) => iv,
+            (IvMode::EqualsEsn, _) => return Err(OpenError::IvMismatch),
+            (IvMode::Any, true) => infer_esn(self.window.highest(), self.window.width(), seq)
+                .ok_or(OpenError::TooOld)?,
+            (IvMode::Any, false) => u64::from(seq),
+        };
+        self.window.check(esn)?;
+        Ok(Candidate {
+            spi: self.spi,
+            esn,
+            iv,
+            len,
+        })
+    }
+
+    /// The job that opens a packet in place. If it fails, an enciphered payload is wiped;
+    /// under AES-GMAC the packet, which was in the clear all along, stays as it came and
+    /// must be dropped.
+    ///
+    /// # Errors
+    /// When `packet` is not the one that was checked.
+    pub fn open_job<'a>(
+        &'a self,
+        candidate: &Candidate,
+        packet: &'a mut [u8],
+    ) -> Result<Job<'a>, OpenError> {
+        self.same(candidate, packet.len())?;
+        let (_, rest) = packet
+            .split_first_chunk_mut::<PREFIX_LEN>()
+            .ok_or(OpenError::Truncated)?;
+        let (data, icv) = rest
+            .split_last_chunk_mut::<ICV_LEN>()
+            .ok_or(OpenError::Truncated)?;
+        Ok(self.job(candidate, Data::Contiguous(data), *icv))
+    }
+
+    /// [`Self::open_job`] for a packet in several segments, the slow way. ESP header and IV
+    /// must lie in the first; the rest, the ICV too, may be cut anywhere. The slices named
+    /// by `segments` are shortened to what is deciphered.
+    ///
+    /// # Errors
+    /// As for [`Self::open_job`], and when the layout is not as described.
+    pub fn open_job_segments<'a>(
+        &'a self,
+        candidate: &Candidate,
+        segments: &'a mut [&'a mut [u8]],
+    ) -> Result<Job<'a>, OpenError> {
+        self.same(candidate, segments.iter().map(|s| s.len()).sum())?;
+        let first = segments.first_mut().ok_or(OpenError::Truncated)?;
+        let (_, rest) = core::mem::take(first)
+            .split_first_chunk_mut::<PREFIX_LEN>()
+            .ok_or(OpenError::Layout)?;
+        *first = rest;
+        let mut icv = [0; ICV_LEN];
+        let mut missing = icv.as_mut_slice();
+        for segment in segments.iter_mut().rev() {
+            let here = core::mem::take(segment);
+            let taken = missing.len().min(here.len());
+            let (rest, tail) = here.split_at_mut(here.len() - taken);
+            let (before, now) = missing.split_at_mut(missing.len() - taken);
+            now.copy_from_slice(tail);
+            *segment = rest;
+            missing = before;
+        }
+        Ok(self.job(candidate, Data::Segments(segments), icv))
+    }
+
+    fn same(&self, candidate: &Candidate, len: usize) -> Result<(), OpenError> {
+        if candidate.spi == self.spi && candidate.len == len {
+            Ok(())
+        } else {
+            Err(OpenError::WrongPacket)
+        }
+    }
+
+    fn job<'a>(&'a self, candidate: &Candidate, data: Data<'a>, icv: [u8; ICV_LEN]) -> Job<'a> {
+        let sequence = Sequence {
+            spi: self.spi.get(),
+            number: candidate.esn,
+            esn: self.esn,
+        };
+        let (aad, data) = sequence.split(self.algorithm, candidate.iv, data);
+        Job::open(&self.key, nonce(*self.salt, candidate.iv), aad, data, icv)
+    }
+
+    /// Accepts an authenticated packet: checks its number a second time, since a batch may
+    /// hold two copies of one packet, marks it received, and verifies the padding.
+    ///
+    /// # Errors
+    /// When the number is replayed by now or the padding is not the RFC's; the packet must
+    /// be dropped.
+    pub fn accept(
+        &mut self,
+        authenticated: Authenticated,
+        packet: &[u8],
+    ) -> Result<Opened, OpenError> {
+        self.finish(authenticated, packet.len(), packet.iter().rev())
+    }
+
+    /// [`Self::accept`] for a packet in several segments, from ESP header to ICV.
+    ///
+    /// # Errors
+    /// As for [`Self::accept`].
+    pub fn accept_segments<S: AsRef<[u8]>>(
+        &mut self,
+        authenticated: Authenticated,
+        segments: &[S],
+    ) -> Result<Opened, OpenError> {
+        let len = segments.iter().map(|s| s.as_ref().len()).sum();
+        let backwards = segments.iter().rev().flat_map(|s| s.as_ref().iter().rev());
+        self.finish(authenticated, len, backwards)
+    }
+
+    fn finish<'p>(
+        &mut self,
+        Authenticated(packet): Authenticated,
+        len: usize,
+        backwards: impl Iterator<Item = &'p u8>,
+    ) -> Result<Opened, OpenError> {
+        self.same(&packet, len)?;
+        self.window.update(packet.esn)?;
+        let room = len
+            .checked_sub(PREFIX_LEN + TRAILER_LEN + ICV_LEN)
+            .ok_or(OpenError::Truncated)?;
+        let (pad, next_header) = parse_trailer(backwards.skip(ICV_LEN), room)?;
+        let payload = room - pad;
+        self.counters.packets += 1;
+        self.counters.bytes += payload as u64;
+        Ok(Opened {
+            payload: PREFIX_LEN..PREFIX_LEN + payload,
+            next_header,
+            esn: packet.esn,
+        })
+    }
+
+    /// Takes every number up to `floor` for received; see [`ReplayWindow::restore_floor`].
+    pub fn restore_floor(&mut self, floor: u64) {
+        self.window.restore_floor(floor);
+    }
+
+    /// The highest number accepted: what to record durably as the floor of a key that
+    /// outlives the process.
+    #[must_use]
+    pub fn highest(&self) -> u64 {
+        self.window.highest()
+    }
+
+    /// Width of the replay window in packets.
+    #[must_use]
+    pub fn window(&self) -> u64 {
+        self.window.width()
+    }
+
+    /// Its SPI.
+    #[must_use]
+    pub fn spi(&self) -> Spi {
+        self.spi
+    }
+
+    /// Its transform.
+    #[must_use]
+    pub fn algorithm(&self) -> Algorithm {
+        self.algorithm
+    }
+
+    /// The name of its key.
+    #[must_use]
+    pub fn fingerprint(&self) -> Fingerprint {
+        Fingerprint::new(self.key.fingerprint())
+    }
+
+    /// Packets and payload bytes accepted.
+    #[must_use]
+    pub fn counters(&self) -> Counters {
+        self.counters
+    }
+}
+
+impl fmt::Debug for Inbound {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("Inbound")
+            .field("spi", &self.spi)
+            .field("algorithm", &self.algorithm)
+            .field("highest", &self.window.highest())
+            .finish_non_exhaustive()
+    }
+}
+
+/// SPI, sequence number and IV.
+fn parse_prefix(prefix: &[u8; PREFIX_LEN]) -> (u32, u32, u64) {
+    let all = u128::from_be_bytes(*prefix);
+    ((all >> 96) as u32, (all >> 64) as u32, all as u64)
+}
+
+/// Reads the trailer from its end: next header, pad length, and padding that must count
+/// down to 1 (RFC 4303 section 2.4). Returns pad length and next header.
+fn parse_trailer<'p>(
+    mut backwards: impl Iterator<Item = &'p u8>,
+    room: usize,
+) -> Result<(usize, u8), OpenError> {
+    let mut next = || backwards.next().copied().ok_or(OpenError::Truncated);
+    let next_header = next()?;
+    let pad = next()?;
+    if usize::from(pad) > room {
+        return Err(OpenError::Padding);
+    }
+    for expected in (1..=pad).rev() {
+        if next()? != expected {
+            return Err(OpenError::Padding);
+        }
+    }
+    Ok((usize::from(pad), next_header))
+}
+
+/// The 64-bit number nearest to the window whose low half is `seq` (RFC 4303 appendix
+/// A2.2); none where it would lie outside 64 bits.
+pub(crate) fn infer_esn(highest: u64, width: u64, seq: u32) -> Option<u64> {
+    let (top_hi, top_lo) = (highest >> 32, highest as u32);
+    // At most 2^16, so it fits.
+    let bottom = top_lo.wrapping_sub(width.saturating_sub(1) as u32);
+    let hi = if u64::from(top_lo) >= width.saturating_sub(1) {
+        // The window lies within one subspace of 2^32: what is below it is in the next.
+        if seq >= bottom { top_hi } else { top_hi + 1 }
+    } else if seq >= bottom && top_hi > 0 {
+        // It spans two, and this is in its lower part. (In the very first subspace there
+        // is no lower part.)
+        top_hi - 1
+    } else {
+        top_hi
+    };
+    (hi <= u64::from(u32::MAX)).then_some(hi << 32 | u64::from(seq))
+}

@@ -1,0 +1,378 @@
+//! The sending side: sequence numbers, lifetimes, and ESP packets laid out for sealing.
+
+use core::fmt;
+
+use vswitch_aead::{Aad, Data, Job, Key};
+use zeroize::Zeroizing;
+
+use crate::Counters;
+use crate::error::{ConfigError, SealError};
+use crate::esp::{
+    HEADER_LEN, ICV_LEN, MAX_PACKET_LEN, PREFIX_LEN, Sequence, TRAILER_LEN, blocks, nonce, pad_len,
+    sealed_len, write_trailer,
+};
+use crate::fingerprint::Fingerprint;
+use crate::keys::{Algorithm, KeyMaterial, SALT_LEN};
+use crate::spi::Spi;
+
+/// How much one key may encipher, in AES blocks (the same count bounds AES-GMAC).
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Limits {
+    /// From here on a new key is wanted.
+    pub soft: u64,
+    /// What would go beyond is refused, and the association closed.
+    pub hard: u64,
+}
+
+impl Limits {
+    /// The highest hard limit.
+    pub const MAX: u64 = 1 << 48;
+}
+
+impl Default for Limits {
+    fn default() -> Self {
+        Self {
+            soft: Self::MAX / 2,
+            hard: Self::MAX,
+        }
+    }
+}
+
+/// How an outbound association starts.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct OutboundConfig {
+    /// Its SPI.
+    pub spi: Spi,
+    /// 64-bit sequence numbers (RFC 4303 section 2.2.1).
+    pub esn: bool,
+    /// The first sequence number to send, at least 1.
+    pub next: u64,
+    /// Sequence numbers below this are ours to send.
+    pub reserved_until: u64,
+    /// Lifetime of the key.
+    pub limits: Limits,
+}
+
+impl OutboundConfig {
+    /// For a key that lives and dies with the process: the whole 64-bit space from 1.
+    #[must_use]
+    pub fn ephemeral(spi: Spi) -> Self {
+        Self::reserved(spi, 1, u64::MAX)
+    }
+
+    /// For a key that outlives the process: `next..until`, which must be recorded durably
+    /// (see [`reservation`](crate::reservation)) before this association sends.
+    #[must_use]
+    pub fn reserved(spi: Spi, next: u64, until: u64) -> Self {
+        Self {
+            spi,
+            esn: true,
+            next,
+            reserved_until: until,
+            limits: Limits::default(),
+        }
+    }
+}
+
+/// A sequence number spent on one packet. It cannot be copied, so it seals once.
+#[derive(Debug, PartialEq, Eq)]
+#[must_use = "the sequence number is spent"]
+pub struct Assigned {
+    spi: Spi,
+    seq: u64,
+    payload_len: usize,
+    soft_limit_hit: bool,
+}
+
+impl Assigned {
+    /// The 64-bit sequence number; also the packet's IV.
+    #[must_use]
+    pub fn seq(&self) -> u64 {
+        self.seq
+    }
+
+    /// Length of the payload it was assigned for, in bytes.
+    #[must_use]
+    pub fn payload_len(&self) -> usize {
+        self.payload_len
+    }
+
+    /// True for the one packet that reaches the soft limit: ask for a new key now.
+    #[must_use]
+    pub fn soft_limit_hit(&self) -> bool {
+        self.soft_limit_hit
+    }
+}
+
+/// A sending association, owned by one worker.
+pub struct Outbound {
+    spi: Spi,
+    algorithm: Algorithm,
+    key: Key,
+    salt: Zeroizing<[u8; SALT_LEN]>,
+    esn: bool,
+    next: u64,
+    reserved_until: u64,
+    blocks: u64,
+    limits: Limits,
+    soft_reported: bool,
+    closed: bool,
+    counters: Counters,
+}
+
+impl Outbound {
+    /// An association that consumes its key material.
+    ///
+    /// # Errors
+    /// When sequence numbers or limits contradict each other.
+    pub fn new(material: KeyMaterial, config: OutboundConfig) -> Result<Self, ConfigError> {
+        if config.next == 0 {
+            return Err(ConfigError::ZeroSequence);
+        }
+        if config.next > config.reserved_until {
+            return Err(ConfigError::Reservation {
+                next: config.next,
+                until: config.reserved_until,
+            });
+        }
+        if config.limits.hard > Limits::MAX {
+            return Err(ConfigError::HardLimit(config.limits.hard));
+        }
+        if config.limits.soft > config.limits.hard {
+            return Err(ConfigError::SoftLimit {
+                soft: config.limits.soft,
+                hard: config.limits.hard,
+            });
+        }
+        let (algorithm, key, salt) = material.into_parts();
+        Ok(Self {
+            spi: config.spi,
+            algorithm,
+            key,
+            salt,
+            esn: config.esn,
+            next: config.next,
+            reserved_until: config.reserved_until,
+            blocks: 0,
+            limits: config.limits,
+            soft_reported: false,
+            closed: false,
+            counters: Counters::default(),
+        })
+    }
+
+    /// Spends the next sequence number on a payload of `payload_len` bytes.
+    ///
+    /// # Errors
+    /// When the payload is too long (nothing is spent), the reservation is used up (extend
+    /// it), sequence numbers are exhausted, or the hard limit is reached. The last two are
+    /// final: the association never sends again.
+    pub fn assign(&mut self, payload_len: usize) -> Result<Assigned, SealError> {
+        if self.closed {
+            return Err(SealError::HardLimit);
+        }
+        if sealed_len(payload_len) > MAX_PACKET_LEN {
+            return Err(SealError::TooLong);
+        }
+        let seq = self.next;
+        let last = if self.esn {
+            u64::MAX - 1
+        } else {
+            u64::from(u32::MAX)
+        };
+        if seq > last {
+            return Err(SealError::SequenceExhausted);
+        }
+        if seq >= self.reserved_until {
+            return Err(SealError::ReservationExhausted);
+        }
+        // No overflow: the limit is at most 2^48 and a packet a few thousand blocks.
+        let used = self.blocks + blocks(payload_len);
+        if used > self.limits.hard {
+            // Closed for shorter packets too, so that sending ends at one point.
+            self.closed = true;
+            return Err(SealError::HardLimit);
+        }
+        self.next = seq + 1;
+        self.blocks = used;
+        self.counters.packets += 1;
+        self.counters.bytes += payload_len as u64;
+        let soft_limit_hit = !self.soft_reported && used >= self.limits.soft;
+        self.soft_reported |= soft_limit_hit;
+        Ok(Assigned {
+            spi: self.spi,
+            seq,
+            payload_len,
+            soft_limit_hit,
+        })
+    }
+
+    /// Lays the ESP packet out around its payload and makes the job that seals it.
+    ///
+    /// `packet` has [`sealed_len`] bytes for the payload's length, and the payload already
+    /// at offset [`PREFIX_LEN`](crate::PREFIX_LEN).
+    ///
+    /// # Errors
+    /// When the buffer has another length or `assigned` is another association's. The
+    /// sequence number is spent all the same.
+    pub fn seal_job<'a>(
+        &'a self,
+        assigned: Assigned,
+        packet: &'a mut [u8],
+        next_header: u8,
+    ) -> Result<Job<'a>, SealError> {
+        self.check(&assigned, packet.len())?;
+        let (prefix, rest) = packet
+            .split_first_chunk_mut::<PREFIX_LEN>()
+            .ok_or(SealError::BufferLength)?;
+        let (data, tag) = rest
+            .split_last_chunk_mut::<ICV_LEN>()
+            .ok_or(SealError::BufferLength)?;
+        let trailer = data
+            .get_mut(assigned.payload_len..)
+            .ok_or(SealError::BufferLength)?;
+        self.write_prefix(prefix, assigned.seq);
+        write_trailer(trailer, next_header);
+        Ok(self.job(assigned.seq, Data::Contiguous(data), tag))
+    }
+
+    /// [`Self::seal_job`] for a packet in several segments, the slow way. ESP header and IV
+    /// must lie in the first, padding, trailer and ICV in the last; the payload may be cut
+    /// anywhere. Segments in the middle may be empty. The slices named by `segments` are
+    /// shortened to what is enciphered.
+    ///
+    /// # Errors
+    /// As for [`Self::seal_job`], and when the layout is not as described.
+    pub fn seal_job_segments<'a>(
+        &'a self,
+        assigned: Assigned,
+        segments: &'a mut [&'a mut [u8]],
+        next_header: u8,
+    ) -> Result<Job<'a>, SealError> {
+        self.check(&assigned, segments.iter().map(|s| s.len()).sum())?;
+        let first = segments.first_mut().ok_or(SealError::BufferLength)?;
+        let (prefix, rest) = core::mem::take(first)
+            .split_first_chunk_mut::<PREFIX_LEN>()
+            .ok_or(SealError::Layout)?;
+        *first = rest;
+        let last = segments.last_mut().ok_or(SealError::BufferLength)?;
+        let (rest, tag) = core::mem::take(last)
+            .split_last_chunk_mut::<ICV_LEN>()
+            .ok_or(SealError::Layout)?;
+        let trailer_at = rest
+            .len()
+            .checked_sub(TRAILER_LEN + pad_len(assigned.payload_len))
+            .ok_or(SealError::Layout)?;
+        let trailer = rest.get_mut(trailer_at..).ok_or(SealError::Layout)?;
+        self.write_prefix(prefix, assigned.seq);
+        write_trailer(trailer, next_header);
+        *last = rest;
+        Ok(self.job(assigned.seq, Data::Segments(segments), tag))
+    }
+
+    fn check(&self, assigned: &Assigned, len: usize) -> Result<(), SealError> {
+        if assigned.spi != self.spi {
+            return Err(SealError::WrongAssociation);
+        }
+        if len != sealed_len(assigned.payload_len) {
+            return Err(SealError::BufferLength);
+        }
+        Ok(())
+    }
+
+    fn write_prefix(&self, prefix: &mut [u8; PREFIX_LEN], seq: u64) {
+        let (header, iv) = prefix.split_at_mut(HEADER_LEN);
+        let (spi, seq_lo) = header.split_at_mut(4);
+        spi.copy_from_slice(&self.spi.get().to_be_bytes());
+        seq_lo.copy_from_slice(&(seq as u32).to_be_bytes());
+        iv.copy_from_slice(&seq.to_be_bytes());
+    }
+
+    fn job<'a>(&'a self, seq: u64, data: Data<'a>, tag: &'a mut [u8; ICV_LEN]) -> Job<'a> {
+        let sequence = Sequence {
+            spi: self.spi.get(),
+            number: seq,
+            esn: self.esn,
+        };
+        let (aad, data): (Aad<'a>, _) = sequence.split(self.algorithm, seq, data);
+        Job::seal(&self.key, nonce(*self.salt, seq), aad, data, tag)
+    }
+
+    /// Raises the exclusive end of the reservation to `until`, which must be recorded
+    /// durably by then. A lower value changes nothing.
+    pub fn extend_reservation(&mut self, until: u64) {
+        self.reserved_until = self.reserved_until.max(until);
+    }
+
+    /// Sequence numbers left before [`SealError::ReservationExhausted`].
+    #[must_use]
+    pub fn reservation_left(&self) -> u64 {
+        self.reserved_until.saturating_sub(self.next)
+    }
+
+    /// Exclusive end of the reservation.
+    #[must_use]
+    pub fn reserved_until(&self) -> u64 {
+        self.reserved_until
+    }
+
+    /// The next sequence number.
+    #[must_use]
+    pub fn next_seq(&self) -> u64 {
+        self.next
+    }
+
+    /// AES blocks enciphered under this key so far.
+    #[must_use]
+    pub fn blocks_used(&self) -> u64 {
+        self.blocks
+    }
+
+    /// Lifetime of the key.
+    #[must_use]
+    pub fn limits(&self) -> Limits {
+        self.limits
+    }
+
+    /// Whether the hard limit has closed the association.
+    #[must_use]
+    pub fn is_closed(&self) -> bool {
+        self.closed
+    }
+
+    /// Its SPI.
+    #[must_use]
+    pub fn spi(&self) -> Spi {
+        self.spi
+    }
+
+    /// Its transform.
+    #[must_use]
+    pub fn algorithm(&self) -> Algorithm {
+        self.algorithm
+    }
+
+    /// The name of its key.
+    #[must_use]
+    pub fn fingerprint(&self) -> Fingerprint {
+        Fingerprint::new(self.key.fingerprint())
+    }
+
+    /// Packets and payload bytes for which sequence numbers were spent.
+    #[must_use]
+    pub fn counters(&self) -> Counters {
+        self.counters
+    }
+}
+
+impl fmt::Debug for Outbound {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("Outbound")
+            .field("spi", &self.spi)
+            .field("algorithm", &self.algorithm)
+            .field("next", &self.next)
+            .field("reserved_until", &self.reserved_until)
+            .field("blocks", &self.blocks)
+            .finish_non_exhaustive()
+    }
+}
