@@ -167,7 +167,11 @@ impl Mbuf {
             return Err(NoRoom);
         }
         self.raw_mut().pkt_len += n as u32;
-        let mut last = if self.is_contiguous() { self.0 } else { self.last() };
+        let mut last = if self.is_contiguous() {
+            self.0
+        } else {
+            self.last()
+        };
         // SAFETY: a segment of our chain, exclusively borrowed through self.
         let m = unsafe { last.as_mut() };
         let old = usize::from(m.data_len);
@@ -220,7 +224,11 @@ impl Mbuf {
             return Ok(());
         }
         // SAFETY: the chain is ours; the call only moves data within it and frees the tail.
-        if unsafe { sys::vs_pktmbuf_linearize(self.as_ptr()) } == 0 { Ok(()) } else { Err(NoRoom) }
+        if unsafe { sys::vs_pktmbuf_linearize(self.as_ptr()) } == 0 {
+            Ok(())
+        } else {
+            Err(NoRoom)
+        }
     }
 
     /// A number that travels with the packet between workers (kept in `hash.usr`).

@@ -40,8 +40,15 @@ impl Findings {
     {
         if !range.contains(&value) {
             let (low, high) = (range.start(), range.end());
-            let unit = if unit.is_empty() { String::new() } else { format!(" {unit}") };
-            self.error(path, format!("{value} is out of range: {low} to {high}{unit}"));
+            let unit = if unit.is_empty() {
+                String::new()
+            } else {
+                format!(" {unit}")
+            };
+            self.error(
+                path,
+                format!("{value} is out of range: {low} to {high}{unit}"),
+            );
         }
         T::try_from(value.clamp(*range.start(), *range.end())).unwrap_or_default()
     }
@@ -84,7 +91,10 @@ impl Findings {
             return None;
         };
         if mac.is_zero() {
-            self.error(path, format!("{mac} is all zeros: no interface can have it"));
+            self.error(
+                path,
+                format!("{mac} is all zeros: no interface can have it"),
+            );
             return None;
         }
         if mac.is_multicast() {

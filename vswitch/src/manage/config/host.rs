@@ -44,7 +44,10 @@ pub(super) fn check(model: &Model, host: &HostFacts, f: &mut Findings) {
         if !host.cores.contains(core) {
             let path = root.key("workers").key("cores").index(i);
             let usable = list(&host.cores);
-            f.error(&path, format!("this process cannot run on core {core}; it can on {usable}"));
+            f.error(
+                &path,
+                format!("this process cannot run on core {core}; it can on {usable}"),
+            );
         }
     }
     if model.eal.memory == Memory::Hugepages && !host.hugepages {
@@ -72,7 +75,11 @@ fn list(cores: &BTreeSet<u16>) -> String {
             false => format!("{first}-{last}"),
         })
         .collect();
-    if runs.is_empty() { "none".to_owned() } else { runs.join(",") }
+    if runs.is_empty() {
+        "none".to_owned()
+    } else {
+        runs.join(",")
+    }
 }
 
 #[cfg(test)]
@@ -81,7 +88,10 @@ mod tests {
 
     #[test]
     fn lists_runs() {
-        assert_eq!(list(&BTreeSet::from([0, 1, 2, 5, 8, 9, u16::MAX])), "0-2,5,8-9,65535");
+        assert_eq!(
+            list(&BTreeSet::from([0, 1, 2, 5, 8, 9, u16::MAX])),
+            "0-2,5,8-9,65535"
+        );
         assert_eq!(list(&BTreeSet::new()), "none");
     }
 

@@ -7,12 +7,12 @@ use std::os::unix::fs::MetadataExt;
 use std::path::Path;
 
 use rustix::fs::{Mode, OFlags};
+use vswitch_sa::{KeyMaterial, KeyMaterialError};
 use zeroize::Zeroizing;
 
 use super::model::ManualKey;
 use super::types::Algorithm;
 
-const SALT_LEN: usize = 4;
 /// Far more than any key in hex.
 const MAX_FILE: u64 = 4096;
 
@@ -29,21 +29,13 @@ pub(super) enum KeyFileError {
     Owner { file: String, owner: u32, me: u32 },
     #[error("{0} is longer than any key in hex ({MAX_FILE} bytes)")]
     TooLong(String),
-    #[error("{file}: character {at} is not a hex digit")]
-    NotHex { file: String, at: usize },
-    #[error(
-        "{file} has {digits} hex digits; {algorithm} needs {wanted}: \
-         {key} bytes of key, then {SALT_LEN} bytes of salt"
-    )]
-    Length {
+    #[error("{0} is not text: the key is written in hex")]
+    NotText(String),
+    #[error("{file}: {error}")]
+    Contents {
         file: String,
-        digits: usize,
-        algorithm: &'static str,
-        wanted: usize,
-        key: usize,
+        error: KeyMaterialError,
     },
-    #[error("{0}: the key is all zeros")]
-    Zero(String),
 }
 
 fn what(mode: u32) -> &'static str {
@@ -104,38 +96,18 @@ fn parse(
     path: &Path,
     file: String,
 ) -> Result<ManualKey, KeyFileError> {
-    let mut nibbles = Zeroizing::new(Vec::with_capacity(text.len()));
-    for (i, byte) in text.iter().enumerate() {
-        if byte.is_ascii_whitespace() {
-            continue;
-        }
-        match char::from(*byte).to_digit(16).map(u8::try_from) {
-            Some(Ok(nibble)) => nibbles.push(nibble),
-            _ => return Err(KeyFileError::NotHex { file, at: i + 1 }),
-        }
-    }
-    let key_len = algorithm.key_len();
-    let wanted = (key_len + SALT_LEN) * 2;
-    let length = KeyFileError::Length {
+    let Ok(text) = str::from_utf8(text) else {
+        return Err(KeyFileError::NotText(file));
+    };
+    let contents = |error| KeyFileError::Contents {
         file: file.clone(),
-        digits: nibbles.len(),
-        algorithm: algorithm.name(),
-        wanted,
-        key: key_len,
+        error,
     };
-    if nibbles.len() != wanted {
-        return Err(length);
-    }
-    let mut bytes = Zeroizing::new(Vec::with_capacity(nibbles.len() / 2));
-    let (pairs, _) = nibbles.as_chunks::<2>();
-    bytes.extend(pairs.iter().map(|[high, low]| high << 4 | low));
-    let Some((key, salt)) = bytes.split_last_chunk::<SALT_LEN>() else {
-        return Err(length);
-    };
-    if key.iter().all(|byte| *byte == 0) {
-        return Err(KeyFileError::Zero(file));
-    }
-    let mut secret = Zeroizing::new(Vec::with_capacity(key.len()));
-    secret.extend_from_slice(key);
-    Ok(ManualKey::new(secret, *salt, path.to_owned()))
+    // Says what is wrong with the text, if anything.
+    KeyMaterial::from_hex(algorithm, text).map_err(contents)?;
+    let digits = text.trim();
+    let digits = digits.strip_prefix("0x").unwrap_or(digits);
+    let mut bytes = Zeroizing::new(vec![0; digits.len() / 2]);
+    hex::decode_to_slice(digits, &mut bytes).map_err(|_| KeyFileError::NotText(file.clone()))?;
+    ManualKey::new(algorithm, bytes, path).map_err(contents)
 }

@@ -18,15 +18,18 @@ const HERE: &str = "\u{1}here";
 pub(super) fn locate(text: &str, path: &KeyPath) -> Option<Position> {
     let mut steps = path.0.as_slice();
     loop {
-        let found = Walk { steps, at: Target::Value }
-            .deserialize(serde_yaml::Deserializer::from_str(text))
-            .err()
-            .filter(|error| error.to_string().contains(HERE))
-            .and_then(|error| error.location())
-            .map(|at| Position {
-                line: at.line(),
-                column: at.column(),
-            });
+        let found = Walk {
+            steps,
+            at: Target::Value,
+        }
+        .deserialize(serde_yaml::Deserializer::from_str(text))
+        .err()
+        .filter(|error| error.to_string().contains(HERE))
+        .and_then(|error| error.location())
+        .map(|at| Position {
+            line: at.line(),
+            column: at.column(),
+        });
         match (found, steps.split_last()) {
             (Some(position), _) => return Some(position),
             (None, Some((_, around))) => steps = around,
@@ -85,9 +88,15 @@ impl<'de> Visitor<'de> for Walk<'_> {
             (Target::Value, [Step::Key(_), inner @ ..]) => (inner, self.steps),
             _ => return drain_map(map),
         };
-        while let Some(hit) = map.next_key_seed(Walk { steps: key, at: Target::Key })? {
+        while let Some(hit) = map.next_key_seed(Walk {
+            steps: key,
+            at: Target::Key,
+        })? {
             if hit {
-                map.next_value_seed(Walk { steps: inner, at: Target::Value })?;
+                map.next_value_seed(Walk {
+                    steps: inner,
+                    at: Target::Value,
+                })?;
             } else {
                 map.next_value::<IgnoredAny>()?;
             }
@@ -103,7 +112,10 @@ impl<'de> Visitor<'de> for Walk<'_> {
         loop {
             let more = match (self.at, self.steps) {
                 (Target::Value, [Step::Index(wanted), inner @ ..]) if *wanted == index => seq
-                    .next_element_seed(Walk { steps: inner, at: Target::Value })?
+                    .next_element_seed(Walk {
+                        steps: inner,
+                        at: Target::Value,
+                    })?
                     .is_some(),
                 _ => seq.next_element::<IgnoredAny>()?.is_some(),
             };
@@ -161,7 +173,11 @@ again: *c
             (vns.index(9), 3, 1),
             (KeyPath::root().key("again").key("vni"), 13, 3),
         ] {
-            assert_eq!(locate(TEXT, &path), Some(Position { line, column }), "{path}");
+            assert_eq!(
+                locate(TEXT, &path),
+                Some(Position { line, column }),
+                "{path}"
+            );
         }
         assert_eq!(locate("a: [", &vns), None);
     }

@@ -11,7 +11,6 @@ mod host;
 mod keyfile;
 mod locate;
 mod model;
-mod mtu;
 mod names;
 mod problem;
 mod raw;
@@ -36,8 +35,8 @@ pub use model::{
 };
 pub use problem::{ConfigError, Position, Problem};
 pub use types::{
-    Algorithm, DeviceId, Direction, Encapsulation, Idle, IpPrefix, MacAddr, Memory, NotAPrefix,
-    PeerId, Protection, UnknownUnicast, VhostMode, VnId, Vni,
+    Algorithm, DeviceId, Direction, Encapsulation, Idle, IpPrefix, Limits, MacAddr, Memory,
+    NotAPrefix, PeerId, Protection, Spi, UnknownUnicast, VhostMode, VnId, Vni,
 };
 
 use findings::Findings;

@@ -4,14 +4,15 @@
 
 use std::fmt;
 use std::net::IpAddr;
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 
 use subtle::ConstantTimeEq;
+use vswitch_sa::{Fingerprint, KeyMaterial, KeyMaterialError};
 use zeroize::Zeroizing;
 
 use super::types::{
-    Algorithm, DeviceId, Direction, Encapsulation, Idle, IpPrefix, MacAddr, Memory, PeerId,
-    Protection, UnknownUnicast, VhostMode, VnId, Vni,
+    Algorithm, DeviceId, Direction, Encapsulation, Idle, IpPrefix, Limits, MacAddr, Memory, PeerId,
+    Protection, Spi, UnknownUnicast, VhostMode, VnId, Vni,
 };
 
 /// Everything the file says, with defaults filled in.
@@ -269,74 +270,75 @@ pub struct SecurityAssociation {
     pub direction: Direction,
     /// The local worker that owns it.
     pub worker: u16,
-    /// At least 256; unique inbound, and per peer outbound.
-    pub spi: u32,
+    /// Unique inbound, and per peer outbound.
+    pub spi: Spi,
     /// Algorithm; gives the protection of the network.
     pub algorithm: Algorithm,
     /// Key and salt.
     pub key: ManualKey,
     /// 64-bit sequence numbers (RFC 4303, 2.2.1); false only with a foreign peer.
     pub esn: bool,
-    /// AES blocks after which a new key is asked for.
-    pub soft_limit: u64,
-    /// AES blocks after which nothing more is sent.
-    pub hard_limit: u64,
+    /// AES blocks after which a new key is asked for, and after which nothing more is sent.
+    pub limits: Limits,
     /// Packets; a multiple of 64. Of use inbound.
-    pub replay_window: u32,
+    pub replay_window: usize,
 }
 
 /// A key and its salt from a file. Zeroized on drop, compared in constant time, never printed.
 #[derive(Clone)]
 pub struct ManualKey {
-    key: Zeroizing<Vec<u8>>,
-    salt: [u8; 4],
+    algorithm: Algorithm,
+    key_and_salt: Zeroizing<Vec<u8>>,
+    fingerprint: Fingerprint,
     file: PathBuf,
 }
 
 impl ManualKey {
-    pub(super) fn new(key: Zeroizing<Vec<u8>>, salt: [u8; 4], file: PathBuf) -> Self {
-        Self { key, salt, file }
+    /// Takes what [`KeyMaterial`] takes.
+    pub(super) fn new(
+        algorithm: Algorithm,
+        key_and_salt: Zeroizing<Vec<u8>>,
+        file: &Path,
+    ) -> Result<Self, KeyMaterialError> {
+        let fingerprint = KeyMaterial::from_bytes(algorithm, &key_and_salt)?.fingerprint();
+        Ok(Self {
+            algorithm,
+            key_and_salt,
+            fingerprint,
+            file: file.to_owned(),
+        })
     }
 
-    /// The AES key; as long as the algorithm wants it.
-    pub fn key(&self) -> &[u8] {
-        &self.key
+    /// What an association is made of. An error would mean that what was fit when the file
+    /// was checked no longer is.
+    pub fn material(&self) -> Result<KeyMaterial, KeyMaterialError> {
+        KeyMaterial::from_bytes(self.algorithm, &self.key_and_salt)
     }
 
-    /// The salt of the nonce (RFC 4106, section 4).
-    pub fn salt(&self) -> [u8; 4] {
-        self.salt
+    /// The name of the AES key; keys that differ in their salt only have the same.
+    pub fn fingerprint(&self) -> Fingerprint {
+        self.fingerprint
     }
 
     /// The file it came from.
-    pub fn file(&self) -> &std::path::Path {
+    pub fn file(&self) -> &Path {
         &self.file
-    }
-
-    /// Whether the AES keys are the same, whatever the salts.
-    pub(super) fn same_key(&self, other: &Self) -> bool {
-        self.key.ct_eq(&other.key).into()
     }
 }
 
 impl PartialEq for ManualKey {
     fn eq(&self, other: &Self) -> bool {
-        (self.key.ct_eq(&other.key) & self.salt.ct_eq(&other.salt)).into()
+        self.algorithm == other.algorithm && self.key_and_salt.ct_eq(&other.key_and_salt).into()
     }
 }
 
 impl Eq for ManualKey {}
 
-impl Drop for ManualKey {
-    fn drop(&mut self) {
-        zeroize::Zeroize::zeroize(&mut self.salt);
-    }
-}
-
 impl fmt::Debug for ManualKey {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         f.debug_struct("ManualKey")
             .field("file", &self.file)
+            .field("fingerprint", &self.fingerprint)
             .finish_non_exhaustive()
     }
 }

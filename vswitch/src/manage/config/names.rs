@@ -8,7 +8,12 @@ pub(super) fn nearest<'a>(
     let folded = wrong.to_lowercase().replace('_', "-");
     known
         .into_iter()
-        .map(|name| (strsim::damerau_levenshtein(&folded, &name.to_lowercase()), name))
+        .map(|name| {
+            (
+                strsim::damerau_levenshtein(&folded, &name.to_lowercase()),
+                name,
+            )
+        })
         // One slip in three letters is still a slip; more is another word.
         .filter(|(distance, name)| *distance * 3 <= name.len().max(folded.len()))
         .min_by_key(|(distance, _)| *distance)
@@ -42,7 +47,10 @@ pub(super) fn is_plain(name: &str) -> bool {
     let plain = |b: u8| b.is_ascii_alphanumeric() || matches!(b, b'.' | b'_' | b'-');
     name.len() <= 63
         && name.bytes().all(plain)
-        && name.bytes().next().is_some_and(|b| b.is_ascii_alphanumeric())
+        && name
+            .bytes()
+            .next()
+            .is_some_and(|b| b.is_ascii_alphanumeric())
 }
 
 /// A name the kernel takes for a network interface (dev_valid_name), and nothing exotic.

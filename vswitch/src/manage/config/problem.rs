@@ -124,7 +124,11 @@ impl fmt::Display for Listing<'_> {
             if i > 0 {
                 f.write_str("\n")?;
             }
-            let colon = if problem.position.is_some() { ":" } else { ": " };
+            let colon = if problem.position.is_some() {
+                ":"
+            } else {
+                ": "
+            };
             write!(f, "{}{colon}{problem}", self.0.display())?;
         }
         match self.1.len().saturating_sub(SHOWN) {

@@ -5,10 +5,8 @@
 
 use serde::Deserialize;
 
-use super::scalars::{Account, Auto, FileMode};
-use super::types::{
-    Algorithm, Direction, Encapsulation, Idle, Memory, Protection, UnknownUnicast, VhostMode,
-};
+use super::scalars::{Account, AlgorithmName, Auto, FileMode};
+use super::types::{Direction, Encapsulation, Idle, Memory, Protection, UnknownUnicast, VhostMode};
 
 /// The whole file.
 #[derive(Clone, Debug, Deserialize)]
@@ -216,7 +214,7 @@ pub(super) struct SecurityAssociation {
     pub(super) direction: Direction,
     pub(super) worker: Option<u64>,
     pub(super) spi: u64,
-    pub(super) algorithm: Algorithm,
+    pub(super) algorithm: AlgorithmName,
     pub(super) key_file: String,
     pub(super) esn: Option<bool>,
     pub(super) soft_limit: Option<u64>,

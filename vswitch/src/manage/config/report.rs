@@ -13,7 +13,11 @@ pub(super) fn render(config: &Config, host: &[Problem]) -> String {
     let file = config.file().display();
     let _ = writeln!(out, "{file}: OK");
     for warning in config.warnings().iter().chain(host) {
-        let colon = if warning.position.is_some() { ":" } else { ": " };
+        let colon = if warning.position.is_some() {
+            ":"
+        } else {
+            ": "
+        };
         let _ = writeln!(out, "{file}{colon}warning: {warning}");
     }
     let _ = writeln!(out, "edge {}", config.name);
@@ -27,7 +31,12 @@ pub(super) fn render(config: &Config, host: &[Problem]) -> String {
 
 fn workers(out: &mut String, config: &Config) {
     let cores: Vec<String> = config.workers.cores.iter().map(u16::to_string).collect();
-    let _ = writeln!(out, "  workers: {} on cores {}", cores.len(), cores.join(", "));
+    let _ = writeln!(
+        out,
+        "  workers: {} on cores {}",
+        cores.len(),
+        cores.join(", ")
+    );
     let pool = &config.mempool;
     let _ = writeln!(
         out,
@@ -42,13 +51,29 @@ fn underlay(out: &mut String, config: &Config) {
             Some(tap) => format!("tap {tap}"),
             None => "no tap".to_owned(),
         };
-        let _ = writeln!(out, "  underlay port {}: MTU {}, {tap}", port.name, port.mtu);
+        let _ = writeln!(
+            out,
+            "  underlay port {}: MTU {}, {tap}",
+            port.name, port.mtu
+        );
     }
-    let local: Vec<String> = config.underlay.local.iter().map(ToString::to_string).collect();
-    let local = if local.is_empty() { "none".to_owned() } else { local.join(", ") };
+    let local: Vec<String> = config
+        .underlay
+        .local
+        .iter()
+        .map(ToString::to_string)
+        .collect();
+    let local = if local.is_empty() {
+        "none".to_owned()
+    } else {
+        local.join(", ")
+    };
     let _ = writeln!(out, "  tunnel endpoints: {local}");
     let sas = &config.security_associations;
-    let inbound = sas.iter().filter(|sa| sa.direction == Direction::Inbound).count();
+    let inbound = sas
+        .iter()
+        .filter(|sa| sa.direction == Direction::Inbound)
+        .count();
     let _ = writeln!(
         out,
         "  security associations: {} outbound, {inbound} inbound",

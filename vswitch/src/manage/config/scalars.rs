@@ -2,7 +2,10 @@
 
 use std::fmt;
 
-use serde::de::{Deserialize, Deserializer, Error, Unexpected, Visitor};
+use serde::Deserialize;
+use serde::de::{Deserializer, Error, Unexpected, Visitor};
+
+use super::types::Algorithm;
 
 /// `auto`, or a number.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -84,5 +87,29 @@ impl<'de> Deserialize<'de> for FileMode {
             }
         }
         deserializer.deserialize_any(ModeVisitor)
+    }
+}
+
+/// The algorithms by name.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Deserialize)]
+pub(super) enum AlgorithmName {
+    #[serde(rename = "aes-128-gcm")]
+    Aes128Gcm,
+    #[serde(rename = "aes-256-gcm")]
+    Aes256Gcm,
+    #[serde(rename = "aes-128-gmac")]
+    Aes128Gmac,
+    #[serde(rename = "aes-256-gmac")]
+    Aes256Gmac,
+}
+
+impl From<AlgorithmName> for Algorithm {
+    fn from(name: AlgorithmName) -> Self {
+        match name {
+            AlgorithmName::Aes128Gcm => Self::Aes128Gcm,
+            AlgorithmName::Aes256Gcm => Self::Aes256Gcm,
+            AlgorithmName::Aes128Gmac => Self::Aes128Gmac,
+            AlgorithmName::Aes256Gmac => Self::Aes256Gmac,
+        }
     }
 }

@@ -110,6 +110,11 @@ fn tab_at(text: &str, position: Option<Position>) -> bool {
     text.lines()
         .skip(line.saturating_sub(2))
         .take(2)
-        .any(|line| line.trim_start_matches([' ', '\t']).len() < line.len()
-            && line.chars().take_while(|c| c.is_whitespace()).any(|c| c == '\t'))
+        .any(|line| {
+            line.trim_start_matches([' ', '\t']).len() < line.len()
+                && line
+                    .chars()
+                    .take_while(|c| c.is_whitespace())
+                    .any(|c| c == '\t')
+        })
 }

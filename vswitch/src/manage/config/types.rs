@@ -7,6 +7,7 @@ use std::str::FromStr;
 use serde::{Deserialize, Serialize};
 
 pub use vswitch_net::{MacAddr, Vni};
+pub use vswitch_sa::{Algorithm, Limits, Spi};
 pub use vswitch_vn::{Encapsulation, PeerId, Protection, UnknownUnicast, VnId};
 
 /// Where DPDK's memory comes from.
@@ -49,52 +50,6 @@ pub enum Direction {
     Inbound,
     /// Packets this edge seals.
     Outbound,
-}
-
-/// What a security association does with packets.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
-#[serde(rename_all = "kebab-case")]
-pub enum Algorithm {
-    /// RFC 4106, 128-bit key.
-    #[serde(rename = "aes-128-gcm")]
-    Aes128Gcm,
-    /// RFC 4106, 256-bit key.
-    #[serde(rename = "aes-256-gcm")]
-    Aes256Gcm,
-    /// RFC 4543, 128-bit key.
-    #[serde(rename = "aes-128-gmac")]
-    Aes128Gmac,
-    /// RFC 4543, 256-bit key.
-    #[serde(rename = "aes-256-gmac")]
-    Aes256Gmac,
-}
-
-impl Algorithm {
-    /// Length of the key in bytes, without the salt.
-    pub const fn key_len(self) -> usize {
-        match self {
-            Self::Aes128Gcm | Self::Aes128Gmac => 16,
-            Self::Aes256Gcm | Self::Aes256Gmac => 32,
-        }
-    }
-
-    /// The protection it gives.
-    pub const fn protection(self) -> Protection {
-        match self {
-            Self::Aes128Gcm | Self::Aes256Gcm => Protection::Confidential,
-            Self::Aes128Gmac | Self::Aes256Gmac => Protection::Integrity,
-        }
-    }
-
-    /// As it is written in the file.
-    pub const fn name(self) -> &'static str {
-        match self {
-            Self::Aes128Gcm => "aes-128-gcm",
-            Self::Aes256Gcm => "aes-256-gcm",
-            Self::Aes128Gmac => "aes-128-gmac",
-            Self::Aes256Gmac => "aes-256-gmac",
-        }
-    }
 }
 
 /// Index of an entry of `devices`.

@@ -22,7 +22,10 @@ pub(super) fn check<'a>(
 ) -> Vec<Device> {
     let list = KeyPath::root().key("devices");
     if raw.len() > MAX_PORTS {
-        cx.f.error(&list, format!("{} are too many: DPDK has {MAX_PORTS} ports", raw.len()));
+        cx.f.error(
+            &list,
+            format!("{} are too many: DPDK has {MAX_PORTS} ports", raw.len()),
+        );
     }
     let one = |(i, device): (usize, &'a raw::Device)| {
         let path = list.index(i);
@@ -48,11 +51,17 @@ pub(super) fn device_string<'a>(
     used: &mut Once<&'a str>,
 ) {
     let name = text.split(',').next().unwrap_or(text);
-    if name.is_empty() || text.bytes().any(|b| b.is_ascii_whitespace() || b.is_ascii_control()) {
+    if name.is_empty()
+        || text
+            .bytes()
+            .any(|b| b.is_ascii_whitespace() || b.is_ascii_control())
+    {
         f.error(
             path,
-            format!("{text:?} is neither a PCI address such as 0000:01:00.0 nor a virtual \
-                     device such as net_af_packet0,iface=eth1"),
+            format!(
+                "{text:?} is neither a PCI address such as 0000:01:00.0 nor a virtual \
+                     device such as net_af_packet0,iface=eth1"
+            ),
         );
         return;
     }

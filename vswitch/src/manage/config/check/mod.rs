@@ -35,12 +35,7 @@ struct Context<'a> {
 }
 
 /// Checks the whole file. The model is of use only if no error was found.
-pub(super) fn check(
-    raw: &raw::File,
-    base: &Path,
-    accounts: &Accounts,
-    f: &mut Findings,
-) -> Model {
+pub(super) fn check(raw: &raw::File, base: &Path, accounts: &Accounts, f: &mut Findings) -> Model {
     let root = KeyPath::root();
     let workers = node::workers(raw, f);
 
@@ -104,7 +99,10 @@ impl Context<'_> {
         if index >= workers {
             self.f.error(
                 path,
-                format!("there is no worker {index}: workers.cores makes 0 to {}", workers - 1),
+                format!(
+                    "there is no worker {index}: workers.cores makes 0 to {}",
+                    workers - 1
+                ),
             );
         }
         u16::try_from(index).unwrap_or_default()
@@ -116,8 +114,14 @@ fn absolute(f: &mut Findings, path: &KeyPath, text: &str) -> PathBuf {
     let written = Path::new(text);
     if !written.is_absolute() {
         f.error(path, format!("{text:?} is not an absolute path"));
-    } else if written.components().any(|part| part == Component::ParentDir) {
-        f.error(path, format!("{text:?} has `..` in it: write where it leads"));
+    } else if written
+        .components()
+        .any(|part| part == Component::ParentDir)
+    {
+        f.error(
+            path,
+            format!("{text:?} has `..` in it: write where it leads"),
+        );
     } else if text.contains('\0') {
         f.error(path, format!("{text:?} has a zero byte in it"));
     }
@@ -133,7 +137,10 @@ fn socket(f: &mut Findings, path: &KeyPath, text: &str) -> PathBuf {
     if text.len() > LONGEST {
         f.error(
             path,
-            format!("{} bytes are too long for a unix socket: at most {LONGEST}", text.len()),
+            format!(
+                "{} bytes are too long for a unix socket: at most {LONGEST}",
+                text.len()
+            ),
         );
     } else if text.ends_with('/') {
         f.error(path, format!("{text:?} is a directory, not a socket"));

@@ -44,7 +44,13 @@ pub(super) fn workers(raw: &raw::File, f: &mut Findings) -> Workers {
         f.error(&list, "is empty: at least one worker is needed");
     }
     if written.len() > MAX_WORKERS {
-        f.error(&list, format!("{} workers are too many: at most {MAX_WORKERS}", written.len()));
+        f.error(
+            &list,
+            format!(
+                "{} workers are too many: at most {MAX_WORKERS}",
+                written.len()
+            ),
+        );
     }
     let mut cores: Vec<u16> = Vec::new();
     for (i, core) in written.iter().enumerate() {
@@ -52,8 +58,10 @@ pub(super) fn workers(raw: &raw::File, f: &mut Findings) -> Workers {
         if cores.contains(&core) && idle == Idle::Poll {
             f.warn(
                 &list.index(i),
-                format!("core {core} has more than one worker; with `idle: poll` they take turns \
-                         only when the kernel makes them: set `idle: yield`"),
+                format!(
+                    "core {core} has more than one worker; with `idle: poll` they take turns \
+                         only when the kernel makes them: set `idle: yield`"
+                ),
             );
         }
         cores.push(core);

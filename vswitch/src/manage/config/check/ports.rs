@@ -25,7 +25,10 @@ struct Taken {
 pub(super) fn check(cx: &mut Context<'_>, raw: &[raw::Port], api_socket: &Path) -> Vec<Port> {
     let list = KeyPath::root().key("ports");
     if raw.len() > MAX_PORTS {
-        cx.f.error(&list, format!("{} are too many: at most {MAX_PORTS}", raw.len()));
+        cx.f.error(
+            &list,
+            format!("{} are too many: at most {MAX_PORTS}", raw.len()),
+        );
     }
     let mut taken = Taken {
         sockets: Once::new(),
@@ -48,11 +51,24 @@ pub(super) fn check(cx: &mut Context<'_>, raw: &[raw::Port], api_socket: &Path) 
         }
         let addresses = addresses(cx, &path.key("addresses"), vn, &port.addresses);
         if port.addresses.is_empty() && !learning {
-            cx.f.warn(&path, format!("port `{}` has no addresses: whatever it sends is dropped", port.name));
+            cx.f.warn(
+                &path,
+                format!(
+                    "port `{}` has no addresses: whatever it sends is dropped",
+                    port.name
+                ),
+            );
         }
         let rate = port.bum_rate.unwrap_or(defaults::BUM_RATE);
-        let bum_rate = cx.f.within(&path.key("bum-rate"), rate, 1..=100_000_000, "packets per second");
-        let worker = port.worker.map(|worker| cx.worker(&path.key("worker"), worker));
+        let bum_rate = cx.f.within(
+            &path.key("bum-rate"),
+            rate,
+            1..=100_000_000,
+            "packets per second",
+        );
+        let worker = port
+            .worker
+            .map(|worker| cx.worker(&path.key("worker"), worker));
         if let (Some(vn), Some(attachment)) = (vn, attachment) {
             ports.push(Port {
                 name: port.name.clone(),
@@ -80,7 +96,10 @@ fn addresses(
         let written = address.ips.as_deref();
         let (mac, ips) = cx.place(&path, vn, &address.mac, written.unwrap_or_default());
         if written.is_some_and(<[String]>::is_empty) {
-            cx.f.error(&path.key("ips"), "is empty: leave `ips` out to allow every address");
+            cx.f.error(
+                &path.key("ips"),
+                "is empty: leave `ips` out to allow every address",
+            );
         }
         if let Some(mac) = mac {
             addresses.push(TenantAddress {
@@ -104,11 +123,17 @@ fn attachment(
     let name = &port.name;
     match (&port.vhost, &port.vlan) {
         (Some(_), Some(_)) => {
-            cx.f.error(path, format!("port `{name}` has both `vhost` and `vlan`: one port, one attachment"));
+            cx.f.error(
+                path,
+                format!("port `{name}` has both `vhost` and `vlan`: one port, one attachment"),
+            );
             None
         }
         (None, None) => {
-            cx.f.error(path, format!("port `{name}` has neither `vhost` nor `vlan`"));
+            cx.f.error(
+                path,
+                format!("port `{name}` has neither `vhost` nor `vlan`"),
+            );
             None
         }
         (Some(raw), None) => vhost(cx, &path.key("vhost"), raw, taken).map(Attachment::Vhost),
@@ -116,12 +141,7 @@ fn attachment(
     }
 }
 
-fn vlan(
-    cx: &mut Context<'_>,
-    path: &KeyPath,
-    raw: &raw::Vlan,
-    taken: &mut Taken,
-) -> Option<Vlan> {
+fn vlan(cx: &mut Context<'_>, path: &KeyPath, raw: &raw::Vlan, taken: &mut Taken) -> Option<Vlan> {
     // IEEE 802.1Q, table 9-2: 0 is no VLAN, 4095 is reserved.
     let vid = cx.f.within(&path.key("vid"), raw.vid, 1..=4094, "");
     let device = cx.devices.resolve(cx.f, &path.key("device"), &raw.device)?;
@@ -160,7 +180,9 @@ fn vhost(
     Some(Vhost {
         socket: file,
         mode: raw.mode.unwrap_or(defaults::VHOST_MODE),
-        queues: cx.f.within(&path.key("queues"), queues, 1..=MAX_QUEUES, "queue pairs"),
+        queues: cx
+            .f
+            .within(&path.key("queues"), queues, 1..=MAX_QUEUES, "queue pairs"),
         owner: account(cx, &path.key("owner"), raw.owner.as_ref(), Kind::User),
         group: account(cx, &path.key("group"), raw.group.as_ref(), Kind::Group),
         permissions: permissions(cx, &path.key("permissions"), raw.permissions.as_ref()),
@@ -208,7 +230,10 @@ fn account(
                     Some(near) => format!("did you mean `{near}`?"),
                     None => "a number is taken as well".to_owned(),
                 };
-                cx.f.error(path, format!("no {label} of this host is called `{name}`: {hint}"));
+                cx.f.error(
+                    path,
+                    format!("no {label} of this host is called `{name}`: {hint}"),
+                );
             }
             found
         }
@@ -223,12 +248,18 @@ fn permissions(cx: &mut Context<'_>, path: &KeyPath, written: Option<&FileMode>)
     match u32::from_str_radix(text, 8) {
         Ok(mode) if octal && mode <= 0o777 => {
             if mode & 0o002 != 0 {
-                cx.f.warn(path, format!("{text}: every user of this host may attach to the port"));
+                cx.f.warn(
+                    path,
+                    format!("{text}: every user of this host may attach to the port"),
+                );
             }
             mode
         }
         _ => {
-            cx.f.error(path, format!("{text:?} is not an octal mode such as \"0660\""));
+            cx.f.error(
+                path,
+                format!("{text:?} is not an octal mode such as \"0660\""),
+            );
             defaults::VHOST_PERMISSIONS
         }
     }

@@ -25,13 +25,17 @@ pub(super) fn check(cx: &mut Context<'_>, peers: &[Peer], underlay: &Underlay) {
                 Way::Fine => {}
                 Way::NoNeighbour(hop) => cx.f.warn(
                     &path,
-                    format!("{ip} cannot be reached: its port has no tap, and {hop} is not in \
-                             the port's neighbours"),
+                    format!(
+                        "{ip} cannot be reached: its port has no tap, and {hop} is not in \
+                             the port's neighbours"
+                    ),
                 ),
                 Way::NoRoute => cx.f.warn(
                     &path,
-                    format!("{ip} cannot be reached: no port has a tap, and neither its \
-                             addresses, its neighbours nor underlay.routes lead there"),
+                    format!(
+                        "{ip} cannot be reached: no port has a tap, and neither its \
+                             addresses, its neighbours nor underlay.routes lead there"
+                    ),
                 ),
             }
         }
@@ -47,7 +51,12 @@ fn way(underlay: &Underlay, ip: IpAddr) -> Way {
     };
     let linked = |port: &UnderlayPort| port.addresses.iter().any(|prefix| prefix.contains(ip));
     let kernel = underlay.ports.iter().any(|port| port.tap.is_some());
-    if known(ip) || underlay.ports.iter().any(|port| port.tap.is_some() && linked(port)) {
+    if known(ip)
+        || underlay
+            .ports
+            .iter()
+            .any(|port| port.tap.is_some() && linked(port))
+    {
         return Way::Fine;
     }
     if tapless().any(linked) {

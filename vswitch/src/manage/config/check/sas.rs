@@ -1,16 +1,22 @@
 //! `security-associations`: manual keys, and whether every protected way has its own.
 
+use std::ops::RangeInclusive;
+
+use vswitch_sa::{MAX_WINDOW, MIN_WINDOW};
+
 use super::super::defaults;
 use super::super::findings::Once;
 use super::super::keyfile;
 use super::super::model::{ManualKey, Peer, SecurityAssociation, Vn};
 use super::super::problem::KeyPath;
 use super::super::raw;
-use super::super::types::{Direction, PeerId, Protection, VnId};
+use super::super::types::{Algorithm, Direction, Limits, PeerId, Protection, Spi, VnId};
 use super::Context;
 
 /// Lower ones are reserved (RFC 4303, section 2.1).
 const FIRST_SPI: u64 = 256;
+/// Packets.
+const WINDOW: RangeInclusive<u64> = MIN_WINDOW as u64..=MAX_WINDOW as u64;
 
 /// What may be there once only.
 struct Taken {
@@ -47,7 +53,10 @@ fn check_one(
 ) -> Option<SecurityAssociation> {
     let vn = cx.vns.resolve(cx.f, &path.key("vn"), &raw.vn);
     let peer = cx.peers.resolve(cx.f, &path.key("peer"), &raw.peer);
-    let worker = cx.worker(&path.key("worker"), raw.worker.unwrap_or(defaults::SA_WORKER));
+    let worker = cx.worker(
+        &path.key("worker"),
+        raw.worker.unwrap_or(defaults::SA_WORKER),
+    );
     let max = u64::from(u32::MAX);
     let spi: u32 = cx.f.within(&path.key("spi"), raw.spi, FIRST_SPI..=max, "");
     if u64::from(spi) == raw.spi {
@@ -57,7 +66,9 @@ fn check_one(
                 taken.inbound_spis.claim(cx.f, &path.key("spi"), spi, what);
             }
             (Direction::Outbound, Some(peer)) => {
-                taken.outbound_spis.claim(cx.f, &path.key("spi"), (peer, spi), what);
+                taken
+                    .outbound_spis
+                    .claim(cx.f, &path.key("spi"), (peer, spi), what);
             }
             (Direction::Outbound, None) => {}
         }
@@ -71,14 +82,19 @@ fn check_one(
     }
     membership(cx, path, raw, vn.and_then(|vn| vns.get(vn)), peer);
     let esn = raw.esn.unwrap_or(defaults::ESN);
-    let foreign = peer.and_then(|peer| peers.get(peer)).is_some_and(|p| p.foreign);
+    let foreign = peer
+        .and_then(|peer| peers.get(peer))
+        .is_some_and(|p| p.foreign);
     if !esn && peer.is_some() && !foreign {
         cx.f.error(
             &path.key("esn"),
-            format!("32-bit sequence numbers are for foreign peers, and `{}` is not one", raw.peer),
+            format!(
+                "32-bit sequence numbers are for foreign peers, and `{}` is not one",
+                raw.peer
+            ),
         );
     }
-    let (soft_limit, hard_limit) = limits(cx, path, raw);
+    let limits = limits(cx, path, raw);
     let replay_window = replay_window(cx, path, raw);
     let key = key(cx, path, raw, taken)?;
     Some(SecurityAssociation {
@@ -86,12 +102,11 @@ fn check_one(
         peer: PeerId(u32::try_from(peer?).unwrap_or(u32::MAX)),
         direction: raw.direction,
         worker,
-        spi,
-        algorithm: raw.algorithm,
+        spi: Spi::new(spi).ok()?,
+        algorithm: raw.algorithm.into(),
         key,
         esn,
-        soft_limit,
-        hard_limit,
+        limits,
         replay_window,
     })
 }
@@ -120,28 +135,33 @@ fn membership(
         Protection::None => {
             cx.f.error(
                 &path.key("vn"),
-                format!("VN `{}` has `protection: none`: it has no use for a key", vn.name),
+                format!(
+                    "VN `{}` has `protection: none`: it has no use for a key",
+                    vn.name
+                ),
             );
             return;
         }
         Protection::Confidential => ("confidential", "aes-128-gcm or aes-256-gcm"),
         Protection::Integrity => ("integrity", "aes-128-gmac or aes-256-gmac"),
     };
-    if raw.algorithm.protection() != vn.protection {
+    let algorithm = Algorithm::from(raw.algorithm);
+    if algorithm.is_confidential() != (vn.protection == Protection::Confidential) {
         cx.f.error(
             &path.key("algorithm"),
             format!(
                 "{} is not for VN `{}` with `protection: {wanted}`: use {fitting}",
-                raw.algorithm.name(),
+                algorithm.name(),
                 vn.name
             ),
         );
     }
 }
 
-fn limits(cx: &mut Context<'_>, path: &KeyPath, raw: &raw::SecurityAssociation) -> (u64, u64) {
+fn limits(cx: &mut Context<'_>, path: &KeyPath, raw: &raw::SecurityAssociation) -> Limits {
     let hard = raw.hard_limit.unwrap_or(defaults::HARD_LIMIT);
-    let hard: u64 = cx.f.within(&path.key("hard-limit"), hard, 2..=defaults::HARD_LIMIT, "AES blocks");
+    let hard: u64 =
+        cx.f.within(&path.key("hard-limit"), hard, 2..=Limits::MAX, "AES blocks");
     let soft = match raw.soft_limit {
         Some(soft) => soft,
         // Half of a hard limit that was lowered.
@@ -153,23 +173,26 @@ fn limits(cx: &mut Context<'_>, path: &KeyPath, raw: &raw::SecurityAssociation) 
             format!("{soft} is out of range: 1 to the hard limit, {hard}"),
         );
     }
-    (soft, hard)
+    Limits { soft, hard }
 }
 
-fn replay_window(cx: &mut Context<'_>, path: &KeyPath, raw: &raw::SecurityAssociation) -> u32 {
+fn replay_window(cx: &mut Context<'_>, path: &KeyPath, raw: &raw::SecurityAssociation) -> usize {
     let path = path.key("replay-window");
     let window = raw.replay_window.unwrap_or(defaults::REPLAY_WINDOW);
     if raw.replay_window.is_some() && raw.direction == Direction::Outbound {
         cx.f.error(&path, "is for inbound associations");
     }
-    if (1024..=65536).contains(&window) && window % 64 != 0 {
+    if WINDOW.contains(&window) && window % 64 != 0 {
         let down = window - window % 64;
         cx.f.error(
             &path,
-            format!("{window} is not a multiple of 64: {down} or {} are", down + 64),
+            format!(
+                "{window} is not a multiple of 64: {down} or {} are",
+                down + 64
+            ),
         );
     }
-    cx.f.within(&path, window, 1024..=65536, "packets")
+    cx.f.within(&path, window, WINDOW, "packets")
 }
 
 fn key(
@@ -179,13 +202,19 @@ fn key(
     taken: &mut Taken,
 ) -> Option<ManualKey> {
     let path = path.key("key-file");
-    match keyfile::read(&cx.base.join(&raw.key_file), raw.algorithm) {
+    match keyfile::read(&cx.base.join(&raw.key_file), raw.algorithm.into()) {
         Ok(key) => {
-            if let Some((first, _)) = taken.keys.iter().find(|(_, other)| other.same_key(&key)) {
+            if let Some((first, _)) = taken
+                .keys
+                .iter()
+                .find(|(_, other)| other.fingerprint() == key.fingerprint())
+            {
                 cx.f.error(
                     &path,
-                    format!("holds the same key as {first}: one key for two associations uses \
-                             nonces twice, which gives the key away"),
+                    format!(
+                        "holds the same key as {first}: one key for two associations uses \
+                             nonces twice, which gives the key away"
+                    ),
                 );
             }
             taken.keys.push((path, key.clone()));
@@ -207,21 +236,29 @@ pub(super) fn coverage(cx: &mut Context<'_>, sas: &[SecurityAssociation], vns: &
         }
         for (j, edge) in vn.edges.iter().enumerate() {
             let has = |direction| {
-                sas.iter().any(|sa| {
-                    sa.vn.index() == i && sa.peer == *edge && sa.direction == direction
-                })
+                sas.iter()
+                    .any(|sa| sa.vn.index() == i && sa.peer == *edge && sa.direction == direction)
             };
             let peer = cx.peers.name(edge.index());
             let path = list.index(i).key("edges").index(j);
             for (direction, consequence) in [
-                (Direction::Outbound, "packets to it are dropped with reason no-sa"),
-                (Direction::Inbound, "packets from it are dropped, their SPI being unknown"),
+                (
+                    Direction::Outbound,
+                    "packets to it are dropped with reason no-sa",
+                ),
+                (
+                    Direction::Inbound,
+                    "packets from it are dropped, their SPI being unknown",
+                ),
             ] {
                 if !has(direction) {
                     let label = label(direction);
                     cx.f.warn(
                         &path,
-                        format!("VN `{}` has no {label} association with `{peer}`: {consequence}", vn.name),
+                        format!(
+                            "VN `{}` has no {label} association with `{peer}`: {consequence}",
+                            vn.name
+                        ),
                     );
                 }
             }

@@ -43,7 +43,10 @@ pub(super) fn check<'a>(
     let esp_port = raw.and_then(|u| u.esp_port).unwrap_or(defaults::ESP_PORT);
     let esp_port = cx.f.within(&path.key("esp-port"), esp_port, 1..=65535, "");
     if let Some((_, name)) = OVERLAY_PORTS.iter().find(|(port, _)| *port == esp_port) {
-        cx.f.error(&path.key("esp-port"), format!("{esp_port} is the port of {name} in the clear"));
+        cx.f.error(
+            &path.key("esp-port"),
+            format!("{esp_port} is the port of {name} in the clear"),
+        );
     }
     Underlay {
         esp_port,
@@ -96,8 +99,13 @@ fn tap<'a>(
 ) -> Option<String> {
     let name = port.tap.as_deref()?;
     if !is_interface(name) {
-        f.error(path, format!("{name:?} cannot be the name of an interface: at most 15 letters, \
-                               digits, `.`, `_` or `-`"));
+        f.error(
+            path,
+            format!(
+                "{name:?} cannot be the name of an interface: at most 15 letters, \
+                               digits, `.`, `_` or `-`"
+            ),
+        );
     }
     taken.claim(f, path, name, format_args!("the interface {name}"));
     Some(name.to_owned())
@@ -115,7 +123,12 @@ fn port_neighbours(
         let address = f.ip(&path.key("address"), &neighbour.address);
         let mac = f.mac(&path.key("mac"), &neighbour.mac);
         if let Some(address) = address {
-            taken.claim(f, &path.key("address"), address, format_args!("the neighbour {address}"));
+            taken.claim(
+                f,
+                &path.key("address"),
+                address,
+                format_args!("the neighbour {address}"),
+            );
         }
         if let (Some(address), Some(mac)) = (address, mac) {
             neighbours.push(Neighbour { address, mac });
@@ -128,7 +141,10 @@ fn prefix(f: &mut Findings, path: &KeyPath, text: &str) -> Option<IpPrefix> {
     match text.parse() {
         Ok(prefix) => Some(prefix),
         Err(_) => {
-            f.error(path, format!("{text:?} is not an address with a prefix length, such as 192.0.2.1/24"));
+            f.error(
+                path,
+                format!("{text:?} is not an address with a prefix length, such as 192.0.2.1/24"),
+            );
             None
         }
     }
@@ -140,7 +156,12 @@ fn local(
     raw: Option<&raw::Underlay>,
     ports: &[UnderlayPort],
 ) -> Vec<IpAddr> {
-    let on_ports = || ports.iter().flat_map(|port| &port.addresses).map(|a| a.addr);
+    let on_ports = || {
+        ports
+            .iter()
+            .flat_map(|port| &port.addresses)
+            .map(|a| a.addr)
+    };
     let Some(written) = raw.and_then(|u| u.local.as_deref()) else {
         let v4 = on_ports().find(IpAddr::is_ipv4);
         let v6 = on_ports().find(IpAddr::is_ipv6);
@@ -155,7 +176,10 @@ fn local(
         };
         taken.claim(f, &path, ip, ip);
         if !on_ports().any(|on| on == ip) {
-            f.warn(&path, format!("{ip} is on no port of the underlay: the network must route it here"));
+            f.warn(
+                &path,
+                format!("{ip} is on no port of the underlay: the network must route it here"),
+            );
         }
         local.push(ip);
     }
@@ -178,20 +202,34 @@ fn routes(
             if to.network() != to {
                 f.error(
                     &path.key("to"),
-                    format!("{to} has bits beyond its prefix: did you mean {}?", to.network()),
+                    format!(
+                        "{to} has bits beyond its prefix: did you mean {}?",
+                        to.network()
+                    ),
                 );
             }
-            taken.claim(f, &path.key("to"), to.network(), format_args!("a route to {to}"));
+            taken.claim(
+                f,
+                &path.key("to"),
+                to.network(),
+                format_args!("a route to {to}"),
+            );
         }
         if let (Some(to), Some(via)) = (to, via) {
             if to.addr.is_ipv4() != via.is_ipv4() {
-                f.error(&path.key("via"), format!("{via} is not of the family of {to}"));
+                f.error(
+                    &path.key("via"),
+                    format!("{via} is not of the family of {to}"),
+                );
             }
             routes.push(Route { to, via });
         }
     }
     if !routes.is_empty() && !ports.iter().any(|port| port.tap.is_none()) {
-        f.warn(list, "are not used: every port has a tap, so the kernel's routes are");
+        f.warn(
+            list,
+            "are not used: every port has a tap, so the kernel's routes are",
+        );
     }
     routes
 }

@@ -2,10 +2,12 @@
 
 use std::net::IpAddr;
 
+use vswitch_net::IpVersion;
+use vswitch_net::mtu::{self, Wrapping};
+
 use super::super::defaults;
 use super::super::findings::Once;
 use super::super::model::{Attachment, Device, Mapping, Peer, Port, Underlay, Vn};
-use super::super::mtu::inner_mtu;
 use super::super::problem::KeyPath;
 use super::super::raw;
 use super::super::types::{MacAddr, PeerId, Protection, Vni};
@@ -65,7 +67,10 @@ impl Context<'_> {
 pub(super) fn check(cx: &mut Context<'_>, raw: &[raw::Vn]) -> Vec<Vn> {
     let list = KeyPath::root().key("vns");
     if raw.len() > MAX_VNS {
-        cx.f.error(&list, format!("{} are too many: at most {MAX_VNS}", raw.len()));
+        cx.f.error(
+            &list,
+            format!("{} are too many: at most {MAX_VNS}", raw.len()),
+        );
     }
     let mut vnis = Once::new();
     let mut vns = Vec::new();
@@ -154,7 +159,9 @@ pub(super) fn inner_mtus(
         let ipv6 = match vn.edges.is_empty() {
             // Edges may come later; tenants' MTUs do not change under them.
             true => underlay.local.iter().any(|ip| ip.is_ipv6()),
-            false => edges.flat_map(|peer| &peer.addresses).any(|ip| ip.is_ipv6()),
+            false => edges
+                .flat_map(|peer| &peer.addresses)
+                .any(|ip| ip.is_ipv6()),
         };
         let mtu = mtu.unwrap_or(defaults::MTU as u16);
         vn.inner_mtu = inner_mtu(mtu, ipv6, vn.protection);
@@ -169,6 +176,20 @@ pub(super) fn inner_mtus(
             );
         }
     }
+}
+
+/// The largest tenant packet whose tunnel packet is no larger than `mtu`.
+fn inner_mtu(mtu: u16, ipv6: bool, protection: Protection) -> u16 {
+    let wrapping = Wrapping {
+        ip: if ipv6 { IpVersion::V6 } else { IpVersion::V4 },
+        // VXLAN's header is as long.
+        encapsulation: vswitch_net::Encapsulation::Geneve,
+        protection: match protection {
+            Protection::None => mtu::Protection::None,
+            Protection::Confidential | Protection::Integrity => mtu::Protection::Esp,
+        },
+    };
+    u16::try_from(wrapping.inner_mtu(mtu.into())).unwrap_or(u16::MAX)
 }
 
 /// Lowers the MTU of networks to that of the VLANs attached to them.
