@@ -8,3 +8,4 @@ pub mod datapath;
 #[allow(unsafe_code)] // the FFI room; each block says why it is sound
 pub mod dpdk;
 pub mod host;
+pub mod manage;

@@ -1,0 +1,37 @@
+//! Every default of the configuration file, in one place. `docs/configuration.md` repeats them.
+
+use super::types::{Encapsulation, Idle, Memory, Protection, UnknownUnicast, VhostMode};
+
+pub(super) const MEMORY: Memory = Memory::Auto;
+pub(super) const MEMORY_MB: u64 = 1024;
+/// Followed by the name of the edge: two edges of one host must not share it.
+pub(super) const FILE_PREFIX: &str = "vswitch-";
+pub(super) const CORES: &[u64] = &[0];
+pub(super) const IDLE: Idle = Idle::Poll;
+pub(super) const MBUFS: u64 = 16384;
+pub(super) const STATE_DIR: &str = "/var/lib/vswitch";
+pub(super) const API_SOCKET: &str = "/run/vswitch/api.sock";
+/// RFC 3948, section 2.1.
+pub(super) const ESP_PORT: u64 = 4500;
+pub(super) const MTU: u64 = 1500;
+pub(super) const ENCAPSULATION: Encapsulation = Encapsulation::Geneve;
+pub(super) const FOREIGN: bool = false;
+pub(super) const PROTECTION: Protection = Protection::Confidential;
+pub(super) const UNKNOWN_UNICAST: UnknownUnicast = UnknownUnicast::Drop;
+pub(super) const LEARNING: bool = false;
+/// Seconds.
+pub(super) const LEARNING_AGE: u64 = 300;
+/// QEMU waits with a socket and the switch connects: so both survive the other's restart.
+pub(super) const VHOST_MODE: VhostMode = VhostMode::Client;
+pub(super) const VHOST_QUEUES: u64 = 1;
+pub(super) const VHOST_PERMISSIONS: u32 = 0o660;
+/// Packets per second.
+pub(super) const BUM_RATE: u64 = 1000;
+pub(super) const SA_WORKER: u64 = 0;
+pub(super) const ESN: bool = true;
+/// AES blocks.
+pub(super) const SOFT_LIMIT: u64 = 1 << 47;
+/// AES blocks under one key; also the most that may be asked for.
+pub(super) const HARD_LIMIT: u64 = 1 << 48;
+/// Packets.
+pub(super) const REPLAY_WINDOW: u64 = 1024;

@@ -1,0 +1,223 @@
+//! The configuration file as it is written: shapes and spelling, nothing checked yet.
+//!
+//! What is absent stays `None` here; [`super::defaults`] says what it then means. Addresses
+//! stay text, so that one pass of the validation names all that are wrong and not the first.
+
+use serde::Deserialize;
+
+use super::scalars::{Account, AlgorithmName, Auto, FileMode};
+use super::types::{Direction, Encapsulation, Idle, Memory, Protection, UnknownUnicast, VhostMode};
+
+/// The whole file.
+#[derive(Clone, Debug, Deserialize)]
+#[serde(rename_all = "kebab-case", deny_unknown_fields)]
+pub(super) struct File {
+    pub(super) nve: Nve,
+    pub(super) eal: Option<Eal>,
+    pub(super) workers: Option<Workers>,
+    pub(super) mempool: Option<Mempool>,
+    pub(super) state_dir: Option<String>,
+    pub(super) api: Option<Api>,
+    pub(super) underlay: Option<Underlay>,
+    #[serde(default)]
+    pub(super) devices: Vec<Device>,
+    #[serde(default)]
+    pub(super) peers: Vec<Peer>,
+    #[serde(default)]
+    pub(super) vns: Vec<Vn>,
+    #[serde(default)]
+    pub(super) ports: Vec<Port>,
+    #[serde(default)]
+    pub(super) security_associations: Vec<SecurityAssociation>,
+}
+
+/// `nve`: who this edge is.
+#[derive(Clone, Debug, Deserialize)]
+#[serde(rename_all = "kebab-case", deny_unknown_fields)]
+pub(super) struct Nve {
+    pub(super) name: String,
+}
+
+/// `eal`: DPDK's environment.
+#[derive(Clone, Debug, Default, Deserialize)]
+#[serde(rename_all = "kebab-case", deny_unknown_fields)]
+pub(super) struct Eal {
+    pub(super) memory: Option<Memory>,
+    pub(super) memory_mb: Option<u64>,
+    pub(super) file_prefix: Option<String>,
+    #[serde(default)]
+    pub(super) args: Vec<String>,
+}
+
+/// `workers`.
+#[derive(Clone, Debug, Default, Deserialize)]
+#[serde(rename_all = "kebab-case", deny_unknown_fields)]
+pub(super) struct Workers {
+    pub(super) cores: Option<Vec<u64>>,
+    pub(super) idle: Option<Idle>,
+}
+
+/// `mempool`.
+#[derive(Clone, Debug, Default, Deserialize)]
+#[serde(rename_all = "kebab-case", deny_unknown_fields)]
+pub(super) struct Mempool {
+    pub(super) mbufs: Option<u64>,
+    pub(super) data_room: Option<Auto>,
+}
+
+/// `api`.
+#[derive(Clone, Debug, Default, Deserialize)]
+#[serde(rename_all = "kebab-case", deny_unknown_fields)]
+pub(super) struct Api {
+    pub(super) socket: Option<String>,
+}
+
+/// `underlay`.
+#[derive(Clone, Debug, Default, Deserialize)]
+#[serde(rename_all = "kebab-case", deny_unknown_fields)]
+pub(super) struct Underlay {
+    pub(super) esp_port: Option<u64>,
+    pub(super) local: Option<Vec<String>>,
+    #[serde(default)]
+    pub(super) ports: Vec<UnderlayPort>,
+    #[serde(default)]
+    pub(super) routes: Vec<Route>,
+}
+
+/// One of `underlay.ports`.
+#[derive(Clone, Debug, Deserialize)]
+#[serde(rename_all = "kebab-case", deny_unknown_fields)]
+pub(super) struct UnderlayPort {
+    pub(super) name: String,
+    pub(super) device: String,
+    pub(super) mtu: Option<u64>,
+    pub(super) queues: Option<Auto>,
+    #[serde(default)]
+    pub(super) addresses: Vec<String>,
+    pub(super) tap: Option<String>,
+    #[serde(default)]
+    pub(super) neighbours: Vec<Neighbour>,
+}
+
+/// One of `underlay.ports[].neighbours`.
+#[derive(Clone, Debug, Deserialize)]
+#[serde(rename_all = "kebab-case", deny_unknown_fields)]
+pub(super) struct Neighbour {
+    pub(super) address: String,
+    pub(super) mac: String,
+}
+
+/// One of `underlay.routes`.
+#[derive(Clone, Debug, Deserialize)]
+#[serde(rename_all = "kebab-case", deny_unknown_fields)]
+pub(super) struct Route {
+    pub(super) to: String,
+    pub(super) via: String,
+}
+
+/// One of `devices`.
+#[derive(Clone, Debug, Deserialize)]
+#[serde(rename_all = "kebab-case", deny_unknown_fields)]
+pub(super) struct Device {
+    pub(super) name: String,
+    pub(super) device: String,
+    pub(super) mtu: Option<u64>,
+}
+
+/// One of `peers`.
+#[derive(Clone, Debug, Deserialize)]
+#[serde(rename_all = "kebab-case", deny_unknown_fields)]
+pub(super) struct Peer {
+    pub(super) name: String,
+    pub(super) addresses: Vec<String>,
+    pub(super) encapsulation: Option<Encapsulation>,
+    pub(super) esp_source_port: Option<Auto>,
+    pub(super) foreign: Option<bool>,
+}
+
+/// One of `vns`.
+#[derive(Clone, Debug, Deserialize)]
+#[serde(rename_all = "kebab-case", deny_unknown_fields)]
+pub(super) struct Vn {
+    pub(super) name: String,
+    pub(super) vni: u64,
+    pub(super) protection: Option<Protection>,
+    pub(super) unknown_unicast: Option<UnknownUnicast>,
+    pub(super) learning: Option<bool>,
+    pub(super) learning_age: Option<u64>,
+    #[serde(default)]
+    pub(super) edges: Vec<String>,
+    #[serde(default)]
+    pub(super) mappings: Vec<Mapping>,
+}
+
+/// One of `vns[].mappings`.
+#[derive(Clone, Debug, Deserialize)]
+#[serde(rename_all = "kebab-case", deny_unknown_fields)]
+pub(super) struct Mapping {
+    pub(super) mac: String,
+    #[serde(default)]
+    pub(super) ips: Vec<String>,
+    pub(super) peer: String,
+}
+
+/// One of `ports`: an attachment of tenants.
+#[derive(Clone, Debug, Deserialize)]
+#[serde(rename_all = "kebab-case", deny_unknown_fields)]
+pub(super) struct Port {
+    pub(super) name: String,
+    pub(super) vn: String,
+    pub(super) vhost: Option<Vhost>,
+    pub(super) vlan: Option<Vlan>,
+    #[serde(default)]
+    pub(super) addresses: Vec<TenantAddress>,
+    pub(super) learning: Option<bool>,
+    pub(super) bum_rate: Option<u64>,
+    pub(super) worker: Option<u64>,
+}
+
+/// `ports[].vhost`.
+#[derive(Clone, Debug, Deserialize)]
+#[serde(rename_all = "kebab-case", deny_unknown_fields)]
+pub(super) struct Vhost {
+    pub(super) socket: String,
+    pub(super) mode: Option<VhostMode>,
+    pub(super) queues: Option<u64>,
+    pub(super) owner: Option<Account>,
+    pub(super) group: Option<Account>,
+    pub(super) permissions: Option<FileMode>,
+    pub(super) peer_uid: Option<u64>,
+}
+
+/// `ports[].vlan`.
+#[derive(Clone, Debug, Deserialize)]
+#[serde(rename_all = "kebab-case", deny_unknown_fields)]
+pub(super) struct Vlan {
+    pub(super) device: String,
+    pub(super) vid: u64,
+}
+
+/// One of `ports[].addresses`.
+#[derive(Clone, Debug, Deserialize)]
+#[serde(rename_all = "kebab-case", deny_unknown_fields)]
+pub(super) struct TenantAddress {
+    pub(super) mac: String,
+    pub(super) ips: Option<Vec<String>>,
+}
+
+/// One of `security-associations`: a manual key.
+#[derive(Clone, Debug, Deserialize)]
+#[serde(rename_all = "kebab-case", deny_unknown_fields)]
+pub(super) struct SecurityAssociation {
+    pub(super) vn: String,
+    pub(super) peer: String,
+    pub(super) direction: Direction,
+    pub(super) worker: Option<u64>,
+    pub(super) spi: u64,
+    pub(super) algorithm: AlgorithmName,
+    pub(super) key_file: String,
+    pub(super) esn: Option<bool>,
+    pub(super) soft_limit: Option<u64>,
+    pub(super) hard_limit: Option<u64>,
+    pub(super) replay_window: Option<u64>,
+}

@@ -1,0 +1,2 @@
+//! The operator's side of the edge: what it is told to be and what it shows of itself.
+pub mod config;
