@@ -1,2 +1,3 @@
 //! The operator's side of the edge: what it is told to be and what it shows of itself.
 pub mod config;
+pub mod status;
