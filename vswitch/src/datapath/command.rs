@@ -60,6 +60,8 @@ pub struct OutboundSetup {
     pub sa: Box<Outbound>,
     /// Outer UDP source port.
     pub source_port: u16,
+    /// Reserved numbers left at which the worker asks for more.
+    pub low_water: u64,
 }
 
 /// An inbound SA and what belongs to it.

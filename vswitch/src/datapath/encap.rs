@@ -24,10 +24,6 @@ const MAX_SEGMENTS: usize = 40;
 /// Next header of the protected payload: UDP.
 const UDP: u8 = 17;
 
-/// Sequence numbers left at which a manual key's worker asks for more: half a block lasts
-/// far longer than a durable write takes.
-const RESERVATION_LOW: u64 = 1 << 21;
-
 /// A packet whose headers are written and which waits for the cipher.
 struct Sealing {
     packet: Mbuf,
@@ -155,7 +151,7 @@ impl<P: Probe> Worker<P> {
                         let event = Event::SoftLimit(self.id, id, out.sa.spi());
                         let _ = self.events.try_send(event);
                     }
-                    if !out.asked && out.sa.reservation_left() < RESERVATION_LOW {
+                    if !out.asked && out.sa.reservation_left() < out.low_water {
                         let event = Event::ReservationLow(self.id, id, out.sa.spi());
                         out.asked = self.events.try_send(event).is_ok();
                     }

@@ -28,6 +28,8 @@ pub struct OutboundSlot {
     pub sa: Box<Outbound>,
     /// Outer UDP source port.
     pub source_port: u16,
+    /// Reserved numbers left at which it asks for more.
+    pub low_water: u64,
     /// Whether more sequence numbers have been asked for.
     pub asked: bool,
 }
@@ -137,8 +139,9 @@ impl SaTable {
 
     /// Stores an outbound SA and returns its slot.
     pub fn install_outbound(&mut self, setup: OutboundSetup) -> usize {
-        let OutboundSetup { tunnel, sa, source_port } = setup;
-        place(&mut self.outbound, OutboundSlot { tunnel, sa, source_port, asked: false })
+        let OutboundSetup { tunnel, sa, source_port, low_water } = setup;
+        let slot = OutboundSlot { tunnel, sa, source_port, low_water, asked: false };
+        place(&mut self.outbound, slot)
     }
 
     /// Takes the outbound SA of a slot out.
@@ -175,11 +178,6 @@ impl SaTable {
             Some(worker) => self.by_spi.insert(spi.get(), Located::Colleague(worker)),
             None => self.by_spi.remove(&spi.get()),
         };
-    }
-
-    /// Whether a slot's SA is the one of this SPI.
-    pub fn outbound_is(&self, slot: usize, spi: Spi) -> bool {
-        self.outbound(slot).is_some_and(|s| s.sa.spi() == spi)
     }
 
     /// What `show sas` needs.

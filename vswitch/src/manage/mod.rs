@@ -1,3 +1,4 @@
 //! The operator's side of the edge: what it is told to be and what it shows of itself.
 pub mod config;
+pub mod edge;
 pub mod status;

@@ -1,0 +1,305 @@
+//! The control thread: the only one that tells workers what to do. It reacts to workers,
+//! vhost devices, the kernel's routes and the operator, one event at a time.
+
+use std::collections::BTreeMap;
+use std::sync::Arc;
+use std::time::{Duration, Instant};
+
+use crossbeam::channel::{Receiver, Sender, select, tick};
+use vswitch_vn::{PeerId, Tables, TunnelId};
+
+use super::devices::Devices;
+use super::keys::{self, StateDir};
+use super::paths::NextHops;
+use super::plan::{Plan, port_setup};
+use super::report::Gathering;
+use super::tenants::Tenants;
+use super::{Request, StartError, Updates};
+use crate::datapath::command::{
+    Command, Event, InboundSetup, OutboundSetup, Path, WorkerId,
+};
+use crate::datapath::snapshot::WorkerSnapshot;
+use crate::datapath::source_port;
+use crate::dpdk::mapped::MappedCounters;
+use crate::dpdk::mempool::Mempool;
+use crate::dpdk::quiescence::Domain;
+use crate::dpdk::thread;
+use crate::dpdk::vhost::VhostEvent;
+use crate::manage::config::{Config, Direction};
+use crate::manage::status::Status;
+
+/// A worker as the control side knows it.
+pub(super) struct Member {
+    pub core: u16,
+    pub mailbox: Sender<Command>,
+    pub thread: Option<thread::Worker<()>>,
+}
+
+/// What a control thread is made of.
+pub(super) struct Parts {
+    pub started: Instant,
+    pub backend: &'static str,
+    pub hugepages: bool,
+    pub config: Config,
+    pub state: StateDir,
+    pub pool: Mempool,
+    pub devices: Devices,
+    pub domain: Domain,
+    pub members: Vec<Member>,
+    pub seed: u64,
+    pub vhost_events: Sender<VhostEvent>,
+}
+
+/// What it listens to.
+pub(super) struct Channels {
+    pub events: Receiver<Event>,
+    pub vhost: Receiver<VhostEvent>,
+    pub updates: Updates,
+    pub requests: Receiver<Request>,
+}
+
+/// Its state.
+pub(super) struct Control {
+    pub started: Instant,
+    pub backend: &'static str,
+    pub hugepages: bool,
+    pub config: Config,
+    pub plan: Plan,
+    /// The master copy of the workers' tables.
+    pub tables: Tables,
+    pub state: StateDir,
+    pub pool: Mempool,
+    pub devices: Devices,
+    pub domain: Domain,
+    pub members: Vec<Member>,
+    pub tenants: Tenants,
+    pub next_hops: NextHops,
+    pub paths: BTreeMap<PeerId, Arc<[Path]>>,
+    pub vhost_events: Sender<VhostEvent>,
+    pub gathering: Vec<Gathering>,
+    /// Last counters of workers that have ended.
+    pub ended: Vec<WorkerSnapshot>,
+    floors: Vec<Arc<MappedCounters>>,
+    last_id: u64,
+}
+
+/// How long a report waits for the slowest worker.
+const REPORT_PATIENCE: Duration = Duration::from_secs(2);
+/// How long stopping waits for a worker.
+const STOP_PATIENCE: Duration = Duration::from_secs(5);
+
+impl Control {
+    /// Tells the workers what they begin with, then lets tenants connect.
+    pub(super) fn new(parts: Parts) -> Result<Control, StartError> {
+        let plan = Plan::new(&parts.config);
+        let mut tables = Tables::new(parts.seed);
+        tables.transact(&plan.changes)?;
+        let mut control = Control {
+            started: parts.started,
+            backend: parts.backend,
+            hugepages: parts.hugepages,
+            config: parts.config,
+            plan,
+            tables,
+            state: parts.state,
+            pool: parts.pool,
+            devices: parts.devices,
+            domain: parts.domain,
+            members: parts.members,
+            tenants: Tenants::new(),
+            next_hops: NextHops::new(),
+            paths: BTreeMap::new(),
+            vhost_events: parts.vhost_events,
+            gathering: Vec::new(),
+            ended: Vec::new(),
+            floors: Vec::new(),
+            last_id: 0,
+        };
+        let changes = Arc::clone(&control.plan.changes);
+        control.tell_all(|_| Command::Tables(Arc::clone(&changes)));
+        let workers = control.members.len() as u64;
+        for i in 0..control.config.ports.len() {
+            if let Some(setup) = port_setup(&control.config, i, workers) {
+                control.tell_all(|_| Command::Port(Box::new(setup.clone())));
+            }
+        }
+        control.install_manual_keys()?;
+        control.open_sockets()?;
+        Ok(control)
+    }
+
+    fn install_manual_keys(&mut self) -> Result<(), StartError> {
+        let mut owners: BTreeMap<TunnelId, WorkerId> = BTreeMap::new();
+        for sa in self.config.security_associations.clone() {
+            let Some(tunnel) = self.plan.tunnel(sa.vn, sa.peer) else { continue };
+            let Some(peer) = self.config.peers.get(sa.peer.index()).cloned() else { continue };
+            match sa.direction {
+                Direction::Outbound => {
+                    let outbound = keys::outbound(&self.state, &sa)?;
+                    let setup = Box::new(OutboundSetup {
+                        tunnel,
+                        low_water: outbound.reservation_left() / 2,
+                        source_port: peer
+                            .esp_source_port
+                            .unwrap_or_else(|| source_port(sa.spi.get())),
+                        sa: outbound,
+                    });
+                    owners.entry(tunnel).or_insert(sa.worker);
+                    self.tell(usize::from(sa.worker), Command::InstallOutbound(setup));
+                }
+                Direction::Inbound => {
+                    let (inbound, floor) = keys::inbound(&self.state, &sa, &peer)?;
+                    self.floors.push(Arc::clone(&floor));
+                    let setup =
+                        Box::new(InboundSetup { tunnel, sa: inbound, floor: Some((floor, 0)) });
+                    self.tell(usize::from(sa.worker), Command::InstallInbound(setup));
+                    self.tell_all(|_| Command::InboundOwner(sa.spi, Some(sa.worker)));
+                }
+            }
+        }
+        for (tunnel, owner) in owners {
+            self.tell_all(|_| Command::OutboundOwner(tunnel, Some(owner)));
+        }
+        Ok(())
+    }
+
+    /// The thread's life.
+    pub(super) fn run(mut self, channels: &Channels) -> Status {
+        let seconds = tick(Duration::from_secs(1));
+        loop {
+            select! {
+                recv(channels.events) -> event => if let Ok(event) = event {
+                    self.worker_event(event);
+                },
+                recv(channels.vhost) -> event => if let Ok(event) = event {
+                    self.vhost_event(event);
+                },
+                recv(channels.updates) -> update => match update {
+                    Ok(update) => self.path_update(update),
+                    // The host's thread has ended: nothing more comes from there.
+                    Err(_) => std::thread::sleep(Duration::from_millis(10)),
+                },
+                recv(channels.requests) -> request => match request {
+                    Ok(Request::Status(answer)) => self.gather(answer),
+                    Ok(Request::Stop) | Err(_) => return self.stop(channels),
+                },
+                recv(seconds) -> _ => self.each_second(),
+            }
+        }
+    }
+
+    fn worker_event(&mut self, event: Event) {
+        match event {
+            Event::Snapshot(id, snapshot) => self.gathered(id, *snapshot),
+            Event::Done(_, barrier) => self.barrier_passed(barrier),
+            Event::ReservationLow(worker, tunnel, spi) => {
+                let sa = self
+                    .config
+                    .security_associations
+                    .iter()
+                    .find(|sa| sa.spi == spi && sa.direction == Direction::Outbound && sa.worker == worker);
+                let Some(sa) = sa else { return };
+                match self.state.reserve(spi, sa.key.fingerprint(), sa.esn) {
+                    Ok(block) => {
+                        let command = Command::Reserved(spi, tunnel, block.until);
+                        self.tell(usize::from(worker), command);
+                    }
+                    Err(error) => tracing::error!(%spi, %error, "no sequence numbers reserved"),
+                }
+            }
+            Event::SoftLimit(_, tunnel, spi) => {
+                let (vn, peer) = self.tunnel_names(tunnel);
+                tracing::warn!(%spi, vn, peer, "the SA passed its soft limit: renew its key");
+            }
+            Event::Learned(worker, vn, mac, destination) => {
+                self.tables.learn(vn, mac, destination, self.started.elapsed().as_secs());
+                for other in 0..self.members.len() {
+                    if other != usize::from(worker) {
+                        self.tell(other, Command::Learned(vn, mac, destination));
+                    }
+                }
+            }
+            // Freed here, away from the packets.
+            Event::Retired(old) => drop(old),
+            Event::Stopped(worker, snapshot) => {
+                tracing::error!(worker, "a worker has ended by itself");
+                self.ended.push(*snapshot);
+            }
+        }
+    }
+
+    fn each_second(&mut self) {
+        self.tell_all(|_| Command::Housekeeping);
+        for floor in &self.floors {
+            if let Err(error) = floor.sync() {
+                tracing::error!(%error, "the replay floor is not on the disk");
+            }
+        }
+        self.expire_reports(REPORT_PATIENCE);
+    }
+
+    /// Sockets first, so that nothing new comes in; then the workers; then the last report.
+    fn stop(mut self, channels: &Channels) -> Status {
+        for tenant in self.tenants.values_mut() {
+            tenant.socket = None;
+        }
+        for member in &self.members {
+            let _ = member.mailbox.send_timeout(Command::Stop, STOP_PATIENCE);
+        }
+        let deadline = Instant::now() + STOP_PATIENCE;
+        while self.ended.len() < self.members.len() {
+            match channels.events.recv_deadline(deadline) {
+                Ok(Event::Stopped(_, snapshot)) => self.ended.push(*snapshot),
+                Ok(Event::Retired(old)) => drop(old),
+                Ok(_) => {}
+                Err(_) => {
+                    tracing::error!("a worker does not stop");
+                    break;
+                }
+            }
+        }
+        for member in &mut self.members {
+            if let Some(thread) = member.thread.take()
+                && thread.is_finished_soon(STOP_PATIENCE)
+                && thread.join().is_err()
+            {
+                tracing::error!("a worker panicked");
+            }
+        }
+        let snapshots = std::mem::take(&mut self.ended);
+        let report = self.report(&snapshots);
+        for floor in &self.floors {
+            let _ = floor.sync();
+        }
+        report
+    }
+
+    pub(super) fn next_id(&mut self) -> u64 {
+        self.last_id += 1;
+        self.last_id
+    }
+
+    /// Sends a command to one worker. A worker that takes none for seconds is stuck, and
+    /// then its not following is the least of the troubles; it is logged.
+    pub(super) fn tell(&self, worker: usize, command: Command) {
+        if let Some(member) = self.members.get(worker)
+            && member.mailbox.send_timeout(command, REPORT_PATIENCE).is_err()
+        {
+            tracing::error!(worker, "a worker takes no commands");
+        }
+    }
+
+    /// Sends a command to all workers.
+    pub(super) fn tell_all(&self, command: impl Fn(WorkerId) -> Command) {
+        for worker in 0..self.members.len() {
+            self.tell(worker, command(worker as WorkerId));
+        }
+    }
+
+    pub(super) fn tunnel_names(&self, tunnel: TunnelId) -> (&str, &str) {
+        let plan = self.plan.tunnels.get(tunnel.index());
+        let vn = plan.and_then(|t| self.config.vns.get(t.vn.index()));
+        let peer = plan.and_then(|t| self.config.peers.get(t.peer.index()));
+        (vn.map_or("?", |v| v.name.as_str()), peer.map_or("?", |p| p.name.as_str()))
+    }
+}

@@ -1,0 +1,334 @@
+//! A running edge: the configuration turned into ports, workers, SAs and tables, and the
+//! control thread that looks after them.
+//!
+//! `plan` numbers things, `devices` opens ports, `keys` keeps what outlives the process,
+//! `control` is the thread, `tenants` and `paths` are what it reacts to, `report` what it
+//! tells.
+
+mod control;
+mod devices;
+mod keys;
+mod paths;
+mod plan;
+mod report;
+mod tenants;
+
+use std::collections::BTreeMap;
+use std::thread::JoinHandle;
+use std::time::{Duration, Instant};
+
+use crossbeam::channel::{Receiver, Sender, bounded, unbounded};
+use vswitch_net::MacAddr;
+
+pub use keys::KeyError;
+pub use paths::HostLink;
+
+use control::{Control, Member};
+
+use super::config::{Config, Idle, Memory};
+use super::status::Status;
+use crate::datapath::Endpoints;
+use crate::datapath::command::{Command, Event};
+use crate::datapath::handoff::Handoff;
+use crate::datapath::probe::NoProbe;
+use crate::datapath::worker::{self, Worker, WorkerSetup};
+use crate::dpdk::eal::{Eal, EalConfig, EalError};
+use crate::dpdk::ethdev::{Port, PortError};
+use crate::dpdk::mempool::{Mempool, MempoolError};
+use crate::dpdk::quiescence::Domain;
+use crate::dpdk::ring::{self, Consumer, Producer, RingError};
+use crate::dpdk::thread::{WorkerError, spawn_worker};
+use crate::dpdk::time::TscClock;
+use crate::dpdk::vhost::VhostError;
+use crate::host::{self, HostError};
+
+/// Why an edge did not start.
+#[derive(Debug, thiserror::Error)]
+pub enum StartError {
+    /// DPDK's environment.
+    #[error(transparent)]
+    Eal(#[from] EalError),
+    /// A port.
+    #[error(transparent)]
+    Port(#[from] PortError),
+    /// Packet buffers.
+    #[error(transparent)]
+    Mempool(#[from] MempoolError),
+    /// Hand-off rings.
+    #[error(transparent)]
+    Ring(#[from] RingError),
+    /// A worker's thread.
+    #[error(transparent)]
+    Worker(#[from] WorkerError),
+    /// A tenant's socket.
+    #[error("port `{port}`: {source}")]
+    Vhost {
+        /// The tenant's port.
+        port: String,
+        /// Why not.
+        source: VhostError,
+    },
+    /// Manual keys.
+    #[error(transparent)]
+    Key(#[from] KeyError),
+    /// The host's network.
+    #[error(transparent)]
+    Host(#[from] HostError),
+    /// The AEAD implementation.
+    #[error("{0}")]
+    Aead(String),
+    /// The forwarding tables.
+    #[error("forwarding tables: {0}")]
+    Tables(#[from] vswitch_vn::ChangeError),
+    /// A thread of the system.
+    #[error("cannot start a thread: {0}")]
+    Thread(#[source] std::io::Error),
+    /// Random numbers.
+    #[error("the kernel gives no random numbers: {0}")]
+    Random(#[source] std::io::Error),
+}
+
+/// Packets between a pair of workers.
+const RING_CAPACITY: u32 = 1024;
+/// Commands waiting for a worker.
+const MAILBOX: usize = 1024;
+/// Packets per second that the host kernel is given of the underlay's traffic.
+const KERNEL_RATE: u64 = 200_000;
+
+/// Asked of the control thread.
+pub(crate) enum Request {
+    /// A report from one snapshot of every worker.
+    Status(Box<dyn FnOnce(Status) + Send>),
+    /// The end.
+    Stop,
+}
+
+/// A handle for questions; cloned freely.
+#[derive(Clone)]
+pub struct Handle {
+    requests: Sender<Request>,
+}
+
+/// The edge is stopping or gone.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, thiserror::Error)]
+#[error("the switch is stopping")]
+pub struct Gone;
+
+impl Handle {
+    /// Asks for a report; `answer` is called on the control thread and must not block.
+    pub fn status(&self, answer: impl FnOnce(Status) + Send + 'static) -> Result<(), Gone> {
+        self.requests.try_send(Request::Status(Box::new(answer))).map_err(|_| Gone)
+    }
+
+    /// Asks and waits at most `patience`.
+    pub fn status_blocking(&self, patience: Duration) -> Result<Status, Gone> {
+        let (tx, rx) = bounded(1);
+        self.status(move |status| {
+            let _ = tx.send(status);
+        })?;
+        rx.recv_timeout(patience).map_err(|_| Gone)
+    }
+}
+
+/// A running edge. Dropping it stops it.
+pub struct Edge {
+    requests: Sender<Request>,
+    control: Option<JoinHandle<Status>>,
+    host: Option<HostLink>,
+    // Last, after everything that uses it.
+    _eal: Eal,
+}
+
+impl Edge {
+    /// Starts what the configuration describes.
+    pub fn start(config: Config) -> Result<Edge, StartError> {
+        let eal = Eal::init(&eal_config(&config))?;
+        Self::start_on(eal, config, BTreeMap::new())
+    }
+
+    /// As [`Self::start`], on an EAL that runs, with ports that exist already in place of
+    /// the `device`s of these names.
+    pub fn start_on(
+        eal: Eal,
+        config: Config,
+        given: BTreeMap<String, Port>,
+    ) -> Result<Edge, StartError> {
+        let backend = vswitch_aead::select(None).map_err(|e| StartError::Aead(e.to_string()))?;
+        tracing::info!(backend = backend.name(), "AEAD backend");
+        let state = keys::StateDir::open(&config.state_dir)?;
+        let shared_cores = shares_cores(&config);
+        let pool = Mempool::create(
+            "packets",
+            config.mempool.mbufs,
+            usize::from(config.mempool.data_room),
+            None,
+            shared_cores,
+        )?;
+        // The guard against the kernel's own answers stands before the first packet.
+        let mut host = HostLink::start(&config)?;
+        let mut devices = devices::open(&config, &pool, given)?;
+        let updates = host.follow(&config, &devices.macs())?;
+
+        let workers = config.workers.cores.len();
+        let (events_tx, events) = bounded::<Event>(MAILBOX * workers.max(4));
+        let domain = Domain::new();
+        let clock = TscClock::new()?;
+        let mut rings = rings(workers)?;
+        let endpoints = Endpoints {
+            local: config.underlay.local.clone(),
+            esp_port: config.underlay.esp_port,
+            macs: devices.macs(),
+        };
+        let mut members = Vec::new();
+        for (id, core) in config.workers.cores.iter().enumerate() {
+            let (mailbox_tx, mailbox) = bounded::<Command>(MAILBOX);
+            let share = devices.shares.get_mut(id).map(std::mem::take).unwrap_or_default();
+            let (to, from) = rings.get_mut(id).map(std::mem::take).unwrap_or_default();
+            let setup = WorkerSetup {
+                id: id as u16,
+                idle: match config.workers.idle {
+                    Idle::Poll => worker::Idle::Poll,
+                    Idle::Yield => worker::Idle::Yield,
+                },
+                pool: pool.clone(),
+                backend,
+                seed: random()?,
+                inputs: share.inputs,
+                underlays: share.underlays,
+                taps: share.taps,
+                trunks: share.trunks,
+                handoff: Handoff::new(to, from),
+                endpoints: endpoints.clone(),
+                kernel_rate: KERNEL_RATE / workers as u64,
+                clock,
+                mailbox,
+                events: events_tx.clone(),
+                reader: domain.reader(&format!("worker {id}")),
+            };
+            let thread = spawn_worker(&format!("vswitch-w{id}"), usize::from(*core), move |_| {
+                Worker::new(setup, NoProbe).run();
+            })?;
+            members.push(Member { core: *core, mailbox: mailbox_tx, thread: Some(thread) });
+        }
+        let (requests, request_rx) = bounded(64);
+        let (vhost_tx, vhost_rx) = unbounded();
+        let control = Control::new(control::Parts {
+            started: Instant::now(),
+            backend: backend.name(),
+            hugepages: eal.hugepages(),
+            config,
+            state,
+            pool,
+            devices,
+            domain,
+            members,
+            seed: random()?,
+            vhost_events: vhost_tx,
+        })?;
+        let channels = control::Channels { events, vhost: vhost_rx, updates, requests: request_rx };
+        let thread = std::thread::Builder::new()
+            .name("vswitch-control".into())
+            .spawn(move || control.run(&channels))
+            .map_err(StartError::Thread)?;
+        Ok(Edge { requests, control: Some(thread), host: Some(host), _eal: eal })
+    }
+
+    /// A handle for questions.
+    pub fn handle(&self) -> Handle {
+        Handle { requests: self.requests.clone() }
+    }
+
+    /// Stops and returns the last report, in which everything has its verdict.
+    pub fn stop(mut self) -> Option<Status> {
+        self.end()
+    }
+
+    fn end(&mut self) -> Option<Status> {
+        let control = self.control.take()?;
+        // If the thread is gone already, joining tells.
+        let _ = self.requests.send(Request::Stop);
+        let last = control.join().ok();
+        drop(self.host.take());
+        last
+    }
+}
+
+impl Drop for Edge {
+    fn drop(&mut self) {
+        self.end();
+    }
+}
+
+fn eal_config(config: &Config) -> EalConfig {
+    let pci = config
+        .underlay
+        .ports
+        .iter()
+        .map(|p| &p.device)
+        .chain(config.devices.iter().map(|d| &d.device))
+        .filter(|device| device.starts_with(|c: char| c.is_ascii_hexdigit()) && device.contains(':'))
+        .cloned()
+        .collect();
+    EalConfig {
+        memory: match config.eal.memory {
+            Memory::Auto => crate::dpdk::hugepages::Memory::Auto,
+            Memory::Hugepages => crate::dpdk::hugepages::Memory::Hugepages,
+            Memory::NoHuge => crate::dpdk::hugepages::Memory::NoHuge,
+        },
+        memory_mb: config.eal.memory_mb,
+        file_prefix: config.eal.file_prefix.clone(),
+        pci,
+        extra_args: config.eal.args.clone(),
+        ..EalConfig::default()
+    }
+}
+
+/// Whether a worker may be preempted by a colleague or by somebody else.
+fn shares_cores(config: &Config) -> bool {
+    let mut cores = config.workers.cores.clone();
+    cores.sort_unstable();
+    cores.dedup();
+    cores.len() < config.workers.cores.len() || config.workers.idle == Idle::Yield
+}
+
+type Ends = (Vec<Option<Producer>>, Vec<Consumer>);
+
+/// One ring for each ordered pair of workers.
+fn rings(workers: usize) -> Result<Vec<Ends>, StartError> {
+    let mut ends: Vec<Ends> = Vec::new();
+    ends.resize_with(workers, Default::default);
+    for from in 0..workers {
+        for to in 0..workers {
+            let producer = if from == to {
+                None
+            } else {
+                let name = format!("handoff_{from}_{to}");
+                let (producer, consumer) = ring::channel(&name, RING_CAPACITY, None)?;
+                if let Some(end) = ends.get_mut(to) {
+                    end.1.push(consumer);
+                }
+                Some(producer)
+            };
+            if let Some(end) = ends.get_mut(from) {
+                end.0.push(producer);
+            }
+        }
+    }
+    Ok(ends)
+}
+
+fn random() -> Result<u64, StartError> {
+    let mut bytes = [0; 8];
+    rustix::rand::getrandom(&mut bytes, rustix::rand::GetRandomFlags::empty())
+        .map_err(|e| StartError::Random(e.into()))?;
+    Ok(u64::from_ne_bytes(bytes))
+}
+
+impl devices::Devices {
+    fn macs(&self) -> Vec<MacAddr> {
+        self.underlays.iter().map(|device| device.mac).collect()
+    }
+}
+
+/// Resolved next hops, as they come.
+pub(crate) type Updates = Receiver<host::PathUpdate>;

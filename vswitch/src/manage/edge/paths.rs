@@ -1,0 +1,240 @@
+//! The host's side of the underlay: taps, the guard beside af_packet, and the next hops that
+//! the kernel knows; all of it on one thread with an asynchronous runtime.
+
+use std::collections::{BTreeMap, BTreeSet};
+use std::net::IpAddr;
+use std::sync::Arc;
+use std::thread::JoinHandle;
+use std::time::Duration;
+
+use crossbeam::channel::{bounded, unbounded};
+use tokio::sync::oneshot;
+use vswitch_net::MacAddr;
+use vswitch_vn::PeerId;
+
+use super::control::Control;
+use super::{StartError, Updates};
+use crate::datapath::command::{Command, Path};
+use crate::host::{
+    HostError, HostNetwork, IngressGuard, IpNet, PathUpdate, StaticNeighbour, StaticRoute,
+    UnderlayPort, disable_offloads, parse_iface, setup_taps,
+};
+use crate::manage::config::{Config, IpPrefix};
+
+/// How long a tap may take to appear.
+const TAP_PATIENCE: Duration = Duration::from_secs(5);
+/// How often the guard is put back, in case somebody flushed the rules.
+const GUARD_INTERVAL: Duration = Duration::from_secs(10);
+
+/// The thread that talks to the kernel; it ends, and takes the guards down, with this.
+pub struct HostLink {
+    guarded: Vec<IngressGuard>,
+    thread: Option<(oneshot::Sender<()>, JoinHandle<()>)>,
+}
+
+impl HostLink {
+    /// Puts the guards up. To be called before the ports are opened.
+    pub(super) fn start(config: &Config) -> Result<HostLink, StartError> {
+        let runtime = runtime()?;
+        let mut guarded = Vec::new();
+        for port in &config.underlay.ports {
+            let Some(interface) = parse_iface(&port.device) else { continue };
+            runtime.block_on(disable_offloads(&interface))?;
+            // XDP takes the packets before the kernel's stack; AF_PACKET gets copies.
+            if port.device.starts_with("net_af_packet") {
+                guarded.push(runtime.block_on(IngressGuard::install(&interface))?);
+            }
+        }
+        Ok(HostLink { guarded, thread: None })
+    }
+
+    /// Sets the taps up and begins to follow routes and neighbours.
+    pub(super) fn follow(&mut self, config: &Config, macs: &[MacAddr]) -> Result<Updates, StartError> {
+        let ports = underlay_ports(config, macs);
+        let wanted: BTreeSet<IpAddr> =
+            config.peers.iter().flat_map(|peer| peer.addresses.iter().copied()).collect();
+        let (updates_tx, updates) = unbounded();
+        let (stop_tx, stop) = oneshot::channel();
+        let (ready_tx, ready) = bounded(1);
+        let guards = std::mem::take(&mut self.guarded);
+        let runtime = runtime()?;
+        let thread = std::thread::Builder::new()
+            .name("vswitch-host".into())
+            .spawn(move || {
+                runtime.block_on(follow(ports, wanted, guards, updates_tx, ready_tx, stop));
+            })
+            .map_err(StartError::Thread)?;
+        self.thread = Some((stop_tx, thread));
+        match ready.recv() {
+            Ok(Ok(())) => Ok(updates),
+            Ok(Err(error)) => Err(error.into()),
+            Err(_) => Err(StartError::Thread(std::io::ErrorKind::BrokenPipe.into())),
+        }
+    }
+}
+
+impl Drop for HostLink {
+    fn drop(&mut self) {
+        if let Some((stop, thread)) = self.thread.take() {
+            let _ = stop.send(());
+            let _ = thread.join();
+        }
+    }
+}
+
+fn runtime() -> Result<tokio::runtime::Runtime, StartError> {
+    tokio::runtime::Builder::new_current_thread()
+        .enable_all()
+        .build()
+        .map_err(StartError::Thread)
+}
+
+async fn follow(
+    ports: Vec<UnderlayPort>,
+    wanted: BTreeSet<IpAddr>,
+    guards: Vec<IngressGuard>,
+    updates: crossbeam::channel::Sender<PathUpdate>,
+    ready: crossbeam::channel::Sender<Result<(), HostError>>,
+    mut stop: oneshot::Receiver<()>,
+) {
+    if let Err(error) = setup_taps(&ports, TAP_PATIENCE).await {
+        let _ = ready.send(Err(error));
+        return;
+    }
+    let (network, destinations, mut paths) = match HostNetwork::open(ports) {
+        Ok(open) => open,
+        Err(error) => {
+            let _ = ready.send(Err(error));
+            return;
+        }
+    };
+    destinations.set(wanted);
+    let _ = ready.send(Ok(()));
+    let mut run = std::pin::pin!(network.run());
+    let mut guard_tick = tokio::time::interval(GUARD_INTERVAL);
+    loop {
+        tokio::select! {
+            _ = &mut stop => break,
+            end = &mut run => {
+                if let Err(error) = end {
+                    tracing::error!(%error, "routes and neighbours are no longer followed");
+                }
+                let _ = stop.await;
+                break;
+            }
+            update = paths.recv() => match update {
+                Some(update) => { let _ = updates.send(update); }
+                None => break,
+            },
+            _ = guard_tick.tick() => for guard in &guards {
+                if let Err(error) = guard.ensure().await {
+                    tracing::warn!(%error, interface = guard.interface(), "ingress guard");
+                }
+            },
+        }
+    }
+    for guard in guards {
+        if let Err(error) = guard.remove().await {
+            tracing::warn!(%error, "the ingress guard could not be taken down");
+        }
+    }
+}
+
+fn underlay_ports(config: &Config, macs: &[MacAddr]) -> Vec<UnderlayPort> {
+    let net = |prefix: &IpPrefix| IpNet::new(prefix.addr, prefix.len);
+    let routes: Vec<StaticRoute> = config
+        .underlay
+        .routes
+        .iter()
+        .filter_map(|route| Some(StaticRoute { to: net(&route.to)?, via: route.via }))
+        .collect();
+    config
+        .underlay
+        .ports
+        .iter()
+        .zip(macs)
+        .enumerate()
+        .map(|(index, (port, mac))| {
+            let static_neighbours: Vec<StaticNeighbour> = port
+                .neighbours
+                .iter()
+                .map(|n| StaticNeighbour { address: n.address, mac: n.mac.0 })
+                .collect();
+            let reachable = |route: &&StaticRoute| {
+                static_neighbours.iter().any(|neighbour| neighbour.address == route.via)
+            };
+            UnderlayPort {
+                index,
+                tap: port.tap.clone(),
+                mac: mac.0,
+                mtu: port.mtu,
+                addresses: port.addresses.iter().filter_map(net).collect(),
+                static_routes: routes.iter().filter(reachable).copied().collect(),
+                static_neighbours,
+            }
+        })
+        .collect()
+}
+
+impl Control {
+    /// New next hops for a peer's address: all workers follow at their next boundary.
+    pub(super) fn path_update(&mut self, update: PathUpdate) {
+        let PathUpdate { destination, paths } = update;
+        self.next_hops.insert(destination, paths);
+        let peers: Vec<usize> = self
+            .config
+            .peers
+            .iter()
+            .enumerate()
+            .filter(|(_, peer)| peer.addresses.contains(&destination))
+            .map(|(i, _)| i)
+            .collect();
+        for i in peers {
+            let paths: Arc<[Path]> = self.paths_of(i).into();
+            let peer = PeerId(i as u32);
+            if self.paths.get(&peer).is_some_and(|known| **known == *paths) {
+                continue;
+            }
+            if paths.is_empty() {
+                let name = self.config.peers.get(i).map_or("?", |p| p.name.as_str());
+                tracing::info!(peer = name, %destination, "no next hop for the peer yet");
+            }
+            self.paths.insert(peer, Arc::clone(&paths));
+            self.tell_all(|_| Command::Paths(peer, Arc::clone(&paths)));
+        }
+    }
+
+    /// The paths to the first of a peer's addresses that has any.
+    fn paths_of(&self, peer: usize) -> Vec<Path> {
+        let Some(peer) = self.config.peers.get(peer) else { return Vec::new() };
+        for dst in &peer.addresses {
+            let Some(hops) = self.next_hops.get(dst) else { continue };
+            let paths: Vec<Path> =
+                hops.iter().filter_map(|hop| self.path(*dst, hop)).collect();
+            if !paths.is_empty() {
+                return paths;
+            }
+        }
+        Vec::new()
+    }
+
+    fn path(&self, dst: IpAddr, hop: &crate::host::Path) -> Option<Path> {
+        let local = &self.config.underlay.local;
+        let src = hop
+            .source_hint
+            .filter(|hint| local.contains(hint))
+            .or_else(|| local.iter().copied().find(|l| l.is_ipv4() == dst.is_ipv4()))?;
+        let device = self.devices.underlays.get(hop.port)?;
+        Some(Path {
+            underlay: u16::try_from(hop.port).ok()?,
+            src_mac: MacAddr(hop.src_mac),
+            dst_mac: MacAddr(hop.dst_mac),
+            src,
+            dst,
+            mtu: device.mtu,
+        })
+    }
+}
+
+/// Next hops by destination.
+pub(super) type NextHops = BTreeMap<IpAddr, Vec<crate::host::Path>>;
