@@ -19,7 +19,7 @@ enum Tamper {
 }
 
 fn secrets() -> Vec<(Algorithm, Vec<u8>)> {
-    let bytes = |n: u8, len| (0..len).map(|i| n.wrapping_mul(29) ^ i * 7).collect();
+    let bytes = |n: u8, len| (0..len).map(|i| n.wrapping_mul(29) ^ (i * 7)).collect();
     (0..5)
         .map(|n| match n % 2 {
             0 => (Algorithm::Aes128Gcm, bytes(n, 16)),
@@ -62,7 +62,7 @@ fn message() -> impl Strategy<Value = Message> {
             nonce,
             aad: (0..head + more).map(|i| (i as u8) ^ seed).collect(),
             head,
-            data: (0..len).map(|i| (i * 31 >> 2) as u8 ^ seed).collect(),
+            data: (0..len).map(|i| ((i * 31) >> 2) as u8 ^ seed).collect(),
             tag: [0; 16],
             cuts,
         })

@@ -4,6 +4,7 @@ use vswitch_aead::{Aad, Data};
 use zerocopy::byteorder::network_endian::{U32, U64};
 use zerocopy::{FromBytes, Immutable, IntoBytes, KnownLayout, Unaligned, transmute};
 
+use crate::error::OpenError;
 use crate::keys::Algorithm;
 
 /// SPI and sequence number.
@@ -74,6 +75,26 @@ pub(crate) fn write_trailer(trailer: &mut [u8], next_header: u8) {
             Some(_) => next_header,
         };
     }
+}
+
+/// Reads the trailer from its end: next header, pad length, and padding that must count
+/// down to 1 (RFC 4303 section 2.4). Returns pad length and next header.
+pub(crate) fn parse_trailer<'p>(
+    mut backwards: impl Iterator<Item = &'p u8>,
+    room: usize,
+) -> Result<(usize, u8), OpenError> {
+    let mut next = || backwards.next().copied().ok_or(OpenError::Truncated);
+    let next_header = next()?;
+    let pad = next()?;
+    if usize::from(pad) > room {
+        return Err(OpenError::Padding);
+    }
+    for expected in (1..=pad).rev() {
+        if next()? != expected {
+            return Err(OpenError::Padding);
+        }
+    }
+    Ok((usize::from(pad), next_header))
 }
 
 /// Nonce of RFC 4106 section 4: salt and IV.
@@ -170,5 +191,19 @@ mod tests {
         assert_eq!(blocks(14), 2);
         assert_eq!(blocks(15), 3);
         assert_eq!(blocks(1400), 89);
+    }
+
+    #[test]
+    fn trailers() {
+        let parse = |bytes: &[u8], room| parse_trailer(bytes.iter().rev(), room);
+        assert_eq!(parse(&[9, 0, 17], 1), Ok((0, 17)));
+        assert_eq!(parse(&[1, 2, 3, 3, 17], 3), Ok((3, 17)));
+        assert_eq!(parse(&[1, 2, 3, 3, 17], 2), Err(OpenError::Padding));
+        assert_eq!(parse(&[1, 2, 4, 3, 17], 9), Err(OpenError::Padding));
+        assert_eq!(parse(&[0, 2, 3, 3, 17], 9), Err(OpenError::Padding));
+        assert_eq!(parse(&[17], 9), Err(OpenError::Truncated));
+        let longest: Vec<u8> = (1..=255).chain([255, 4]).collect();
+        assert_eq!(parse(&longest, 255), Ok((255, 4)));
+        assert_eq!(parse(&longest, 254), Err(OpenError::Padding));
     }
 }

@@ -9,7 +9,10 @@ use zeroize::Zeroizing;
 
 use crate::Counters;
 use crate::error::{ConfigError, OpenError};
-use crate::esp::{ICV_LEN, MIN_PACKET_LEN, PREFIX_LEN, Prefix, Sequence, TRAILER_LEN, nonce};
+use crate::esn::infer_esn;
+use crate::esp::{
+    ICV_LEN, MIN_PACKET_LEN, PREFIX_LEN, Prefix, Sequence, TRAILER_LEN, nonce, parse_trailer,
+};
 use crate::fingerprint::Fingerprint;
 use crate::keys::{Algorithm, KeyMaterial, SALT_LEN};
 use crate::replay::ReplayWindow;
@@ -77,7 +80,8 @@ impl Candidate {
     /// # Errors
     /// When the job did not end authentic, or is not the one made from this candidate.
     pub fn verdict(self, job: &Job<'_>) -> Result<Authenticated, OpenError> {
-        let same = job.nonce().last_chunk::<8>() == Some(&self.iv.to_be_bytes());
+        let same = job.nonce().last_chunk::<8>() == Some(&self.iv.to_be_bytes())
+            && job.aad_head().first_chunk::<4>() == Some(&self.spi.get().to_be_bytes());
         if same && job.outcome() == Outcome::Authentic {
             Ok(Authenticated(self))
         } else {
@@ -349,97 +353,5 @@ impl fmt::Debug for Inbound {
             .field("algorithm", &self.algorithm)
             .field("highest", &self.window.highest())
             .finish_non_exhaustive()
-    }
-}
-
-/// Reads the trailer from its end: next header, pad length, and padding that must count
-/// down to 1 (RFC 4303 section 2.4). Returns pad length and next header.
-fn parse_trailer<'p>(
-    mut backwards: impl Iterator<Item = &'p u8>,
-    room: usize,
-) -> Result<(usize, u8), OpenError> {
-    let mut next = || backwards.next().copied().ok_or(OpenError::Truncated);
-    let next_header = next()?;
-    let pad = next()?;
-    if usize::from(pad) > room {
-        return Err(OpenError::Padding);
-    }
-    for expected in (1..=pad).rev() {
-        if next()? != expected {
-            return Err(OpenError::Padding);
-        }
-    }
-    Ok((usize::from(pad), next_header))
-}
-
-/// The 64-bit number nearest to the window whose low half is `seq` (RFC 4303 appendix
-/// A2.2); none where it would lie outside 64 bits.
-pub(crate) fn infer_esn(highest: u64, width: u64, seq: u32) -> Option<u64> {
-    let (top_hi, top_lo) = (highest >> 32, highest as u32);
-    // At most 2^16, so it fits.
-    let bottom = top_lo.wrapping_sub(width.saturating_sub(1) as u32);
-    let hi = if u64::from(top_lo) >= width.saturating_sub(1) {
-        // The window lies within one subspace of 2^32: what is below it is in the next.
-        if seq >= bottom { top_hi } else { top_hi + 1 }
-    } else if seq >= bottom && top_hi > 0 {
-        // It spans two, and this is in its lower part. (In the very first subspace there
-        // is no lower part.)
-        top_hi - 1
-    } else {
-        top_hi
-    };
-    (hi <= u64::from(u32::MAX)).then_some(hi << 32 | u64::from(seq))
-}
-
-#[cfg(test)]
-mod tests {
-    use super::*;
-
-    #[test]
-    fn inference_within_one_subspace() {
-        let high = 5 << 32 | 10_000;
-        assert_eq!(infer_esn(high, 1024, 10_001), Some(5 << 32 | 10_001));
-        assert_eq!(infer_esn(high, 1024, 10_000 - 1023), Some(5 << 32 | 8977));
-        assert_eq!(infer_esn(high, 1024, u32::MAX), Some(5 << 32 | 0xffff_ffff));
-        // Just below the window: the next subspace.
-        assert_eq!(infer_esn(high, 1024, 8976), Some(6 << 32 | 8976));
-        assert_eq!(infer_esn(u64::MAX, 1024, 5), None);
-    }
-
-    #[test]
-    fn inference_across_subspaces() {
-        let high = 5 << 32 | 100;
-        assert_eq!(infer_esn(high, 1024, 101), Some(5 << 32 | 101));
-        assert_eq!(infer_esn(high, 1024, 0), Some(5 << 32));
-        assert_eq!(infer_esn(high, 1024, u32::MAX), Some(4 << 32 | 0xffff_ffff));
-        let bottom = 100u32.wrapping_sub(1023);
-        let at_bottom = (5 << 32 | 100) - 1023;
-        assert_eq!(infer_esn(high, 1024, bottom), Some(at_bottom));
-        assert_eq!(
-            infer_esn(high, 1024, bottom - 1),
-            Some(at_bottom - 1 + (1 << 32))
-        );
-    }
-
-    #[test]
-    fn inference_at_the_start() {
-        assert_eq!(infer_esn(0, 1024, 1), Some(1));
-        assert_eq!(infer_esn(0, 1024, u32::MAX), Some(0xffff_ffff));
-        assert_eq!(infer_esn(1022, 1024, u32::MAX), Some(0xffff_ffff));
-        assert_eq!(infer_esn(0xffff_ffff, 1024, 0), Some(1 << 32));
-    }
-
-    #[test]
-    fn trailers() {
-        let parse = |bytes: &[u8], room| parse_trailer(bytes.iter().rev(), room);
-        assert_eq!(parse(&[9, 0, 17], 1), Ok((0, 17)));
-        assert_eq!(parse(&[1, 2, 3, 3, 17], 3), Ok((3, 17)));
-        assert_eq!(parse(&[1, 2, 3, 3, 17], 2), Err(OpenError::Padding));
-        assert_eq!(parse(&[1, 2, 4, 3, 17], 9), Err(OpenError::Padding));
-        assert_eq!(parse(&[0, 2, 3, 3, 17], 9), Err(OpenError::Padding));
-        assert_eq!(parse(&[17], 9), Err(OpenError::Truncated));
-        let longest: Vec<u8> = (1..=255).chain([255, 4]).collect();
-        assert_eq!(parse(&longest, 255), Ok((255, 4)));
-        assert_eq!(parse(&longest, 254), Err(OpenError::Padding));
     }
 }

@@ -12,7 +12,7 @@ use vswitch_sa::{
 };
 
 fn payload(len: usize) -> Vec<u8> {
-    (0..len).map(|i| (i * 7 >> 1) as u8).collect()
+    (0..len).map(|i| ((i * 7) >> 1) as u8).collect()
 }
 
 /// Cuts a packet into mutable segments; the last takes the rest.
@@ -219,6 +219,7 @@ fn verdicts_cannot_be_borrowed() {
     let receiver = inbound(ALL[0]);
     let first = receiver.precheck(&one).unwrap();
     let second = receiver.precheck(&two).unwrap();
+    let mut foreign = one.clone();
     let mut job = receiver.open_job(&first, &mut one).unwrap();
     assert_eq!(
         receiver.precheck(&two).unwrap().verdict(&job),
@@ -227,6 +228,13 @@ fn verdicts_cannot_be_borrowed() {
     select(None).unwrap().open(core::slice::from_mut(&mut job));
     assert_eq!(second.verdict(&job), Err(OpenError::Forged));
     assert!(first.verdict(&job).is_ok());
+
+    // The same number on another association is another packet.
+    let config = InboundConfig::new(0x2000.try_into().unwrap());
+    let other = Inbound::new(material(ALL[0]), config).unwrap();
+    foreign[..4].copy_from_slice(&0x2000u32.to_be_bytes());
+    let candidate = other.precheck(&foreign).unwrap();
+    assert_eq!(candidate.verdict(&job), Err(OpenError::Forged));
 }
 
 /// A burst on one association, sealed in one batch.

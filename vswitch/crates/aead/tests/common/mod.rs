@@ -120,10 +120,10 @@ pub(crate) fn run(
 fn multiply(x: u128, y: u128) -> u128 {
     let (mut z, mut v) = (0, y);
     for bit in (0..128).rev() {
-        if x >> bit & 1 == 1 {
+        if (x >> bit) & 1 == 1 {
             z ^= v;
         }
-        v = v >> 1 ^ if v & 1 == 1 { 0xe1 << 120 } else { 0 };
+        v = (v >> 1) ^ if v & 1 == 1 { 0xe1 << 120 } else { 0 };
     }
     z
 }
