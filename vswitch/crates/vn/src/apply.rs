@@ -211,11 +211,27 @@ impl Tables {
 
     /// Removes the entries that point there: the learned ones, and mappings as well if asked.
     fn forget_destination(&mut self, at: Destination, mappings: bool) {
-        self.forget_learned(|_, destination| destination == at);
-        if mappings {
-            self.mappings.retain(|_, mapping| mapping.destination != at);
-            self.fdb.retain(|_, entry| entry.destination != at);
+        if !mappings {
+            return self.forget_learned(|_, destination| destination == at);
         }
+        // One pass over the table, and none over the mappings: workers wait for it.
+        let (vns, known) = (&mut self.vns, &mut self.mappings);
+        self.fdb.retain(|key, entry| {
+            if entry.destination != at {
+                return true;
+            }
+            match entry.origin {
+                Origin::Static => {
+                    known.remove(&key);
+                }
+                Origin::Learned { .. } => {
+                    if let Some(vn) = get_mut(vns, key.vn().index()) {
+                        vn.learned = vn.learned.saturating_sub(1);
+                    }
+                }
+            }
+            false
+        });
     }
 
     fn forget_learned(&mut self, forget: impl Fn(Key, Destination) -> bool) {

@@ -1,156 +1,15 @@
-//! Change lists: whole or not at all, the same result everywhere, nothing left behind.
+//! Change lists one by one: what is refused, what goes along, what is left.
 
-use std::net::{IpAddr, Ipv4Addr};
+mod common;
 
-use proptest::prelude::*;
-use vswitch_net::{Encapsulation, MacAddr, Vni};
+use std::net::Ipv4Addr;
+
+use common::*;
+use vswitch_net::{Encapsulation, MacAddr};
 use vswitch_vn::{
-    Change, Destination, FlushScope, Key, Learn, Mapping, Origin, Peer, PeerId, Port, PortId,
-    PortKind, Protection, Refusal, Tables, TunnelId, UnknownUnicast, VnConfig, VnId,
+    Change, FlushScope, Key, Mapping, Peer, PeerId, Port, PortId, PortKind, Protection, Refusal,
+    TunnelId, UnknownUnicast, VnConfig, VnId,
 };
-
-fn vni(n: u32) -> Vni {
-    Vni::new(n).expect("24 bits")
-}
-
-fn mac(n: u64) -> MacAddr {
-    MacAddr::from_u64(0x5254_0000_0000 + n)
-}
-
-fn peer(addresses: &[u8]) -> Peer {
-    let addresses = addresses
-        .iter()
-        .map(|&n| Ipv4Addr::new(192, 0, 2, n).into());
-    Peer {
-        addresses: addresses.collect(),
-        encapsulation: Encapsulation::Geneve,
-    }
-}
-
-fn add_vn(id: u16, number: u32) -> Change {
-    Change::AddVn {
-        id: VnId(id),
-        config: VnConfig::new(vni(number), 1500),
-    }
-}
-
-fn add_port(id: u16, vn: u16) -> Change {
-    Change::AddPort {
-        id: PortId(id),
-        port: Port {
-            vn: VnId(vn),
-            kind: PortKind::Tenant,
-            learning: false,
-        },
-    }
-}
-
-fn add_peer(id: u32, addresses: &[u8]) -> Change {
-    Change::AddPeer {
-        id: PeerId(id),
-        peer: peer(addresses),
-    }
-}
-
-fn add_tunnel(id: u32, vn: u16, peer: u32) -> Change {
-    Change::AddTunnel {
-        id: TunnelId(id),
-        vn: VnId(vn),
-        peer: PeerId(peer),
-        flood: true,
-    }
-}
-
-fn add_mapping(vn: u16, n: u64, destination: Destination, generation: u64) -> Change {
-    Change::AddMapping {
-        vn: VnId(vn),
-        mac: mac(n),
-        mapping: Mapping {
-            ips: [IpAddr::V4(Ipv4Addr::new(10, 0, 0, 1))].into(),
-            destination,
-            generation,
-        },
-    }
-}
-
-const PORT: fn(u16) -> Destination = |id| Destination::Port(PortId(id));
-const TUNNEL: fn(u32) -> Destination = |id| Destination::Tunnel(TunnelId(id));
-
-/// Two networks, two peers, a port and a tunnel each.
-fn example() -> Tables {
-    let mut tables = Tables::new(1);
-    let changes = [
-        add_vn(1, 100),
-        add_vn(2, 200),
-        add_peer(0, &[10, 11]),
-        add_peer(1, &[20]),
-        add_port(0, 1),
-        add_port(1, 2),
-        add_tunnel(0, 1, 0),
-        add_tunnel(1, 2, 0),
-        add_mapping(1, 1, PORT(0), 1),
-        add_mapping(1, 2, TUNNEL(0), 1),
-        add_mapping(2, 1, PORT(1), 1),
-        add_mapping(2, 2, TUNNEL(1), 1),
-    ];
-    tables.transact(&changes).expect("the example is valid");
-    tables
-}
-
-/// What must be true of tables at any time.
-fn assert_consistent(tables: &Tables) {
-    for (id, vn) in tables.vns() {
-        assert_eq!(tables.vn_by_vni(vn.config.vni), Some(id));
-        let mut ports: Vec<_> = vn.flood_ports.clone();
-        ports.sort_unstable();
-        let owned = tables.ports().filter(|(_, port)| port.vn == id);
-        assert_eq!(ports, owned.map(|(id, _)| id).collect::<Vec<_>>());
-        let mut tunnels = vn.flood_tunnels.clone();
-        tunnels.sort_unstable();
-        tunnels.dedup();
-        assert_eq!(tunnels.len(), vn.flood_tunnels.len());
-        for tunnel in tunnels {
-            assert_eq!(tables.tunnel(tunnel).map(|tunnel| tunnel.vn), Some(id));
-        }
-        let learned = tables.fdb().iter().filter(|(key, entry)| {
-            key.vn() == id && matches!(entry.origin, Origin::Learned { .. })
-        });
-        assert_eq!(vn.learned() as usize, learned.count());
-    }
-    for (_, port) in tables.ports() {
-        assert!(tables.vn(port.vn).is_some());
-    }
-    for (id, peer) in tables.peers() {
-        for &address in peer.addresses.iter() {
-            assert_eq!(tables.peer_by_address(address), Some(id));
-        }
-    }
-    for (id, tunnel) in tables.tunnels() {
-        let vn = tables.vn(tunnel.vn).expect("a tunnel's network");
-        let peer = tables.peer(tunnel.peer).expect("a tunnel's peer");
-        assert_eq!(tunnel.vni, vn.config.vni);
-        assert_eq!(tunnel.protection, vn.config.protection);
-        assert_eq!(tunnel.encapsulation, peer.encapsulation);
-        assert_eq!(tables.tunnel_between(tunnel.vn, tunnel.peer), Some(id));
-    }
-    let mut fixed = 0;
-    for (key, entry) in tables.fdb().iter() {
-        let owner = match entry.destination {
-            Destination::Port(id) => tables.port(id).map(|port| port.vn),
-            Destination::Tunnel(id) => tables.tunnel(id).map(|tunnel| tunnel.vn),
-        };
-        assert_eq!(owner, Some(key.vn()), "{key:?} leads to its own network");
-        if entry.origin == Origin::Static {
-            fixed += 1;
-            let mapping = tables.mapping(key.vn(), key.mac());
-            assert_eq!(
-                mapping.map(|mapping| mapping.destination),
-                Some(entry.destination)
-            );
-        }
-    }
-    assert_eq!(tables.mappings().count(), fixed);
-}
 
 #[track_caller]
 fn refused(changes: &[Change], index: usize, refusal: Refusal) {
@@ -362,6 +221,54 @@ fn a_removed_port_or_tunnel_takes_its_mappings_along() {
 }
 
 #[test]
+fn what_went_within_a_list_is_gone_for_the_rest_of_it() {
+    let again = [
+        Change::RemoveVn { id: VnId(1) },
+        add_vn(1, 100),
+        add_port(0, 1),
+    ];
+    let withdraw = |n| Change::RemoveMapping {
+        vn: VnId(1),
+        mac: mac(n),
+        generation: 9,
+    };
+    let gone = |n| Refusal::NoMapping {
+        vn: VnId(1),
+        mac: mac(n),
+    };
+    // Mappings below the list: generation 0 is older than what went with the network.
+    let mut list = again.to_vec();
+    list.push(add_mapping(1, 1, PORT(0), 0));
+    let mut tables = example();
+    tables.transact(&list).unwrap();
+    assert_consistent(&tables);
+    assert_eq!(
+        tables
+            .mapping(VnId(1), mac(1))
+            .map(|mapping| mapping.generation),
+        Some(0)
+    );
+    list.push(withdraw(2));
+    refused(&list, 4, gone(2));
+    // Mappings of the list itself.
+    let list = [
+        add_port(5, 1),
+        add_mapping(1, 7, PORT(5), 9),
+        Change::RemovePort { id: PortId(5) },
+        add_port(5, 1),
+        add_mapping(1, 7, PORT(5), 1),
+    ];
+    let mut tables = example();
+    tables.transact(&list).unwrap();
+    assert_consistent(&tables);
+    assert_eq!(tables.lookup(VnId(1), mac(7)), Some(PORT(5)));
+    let mut list = vec![add_mapping(1, 7, PORT(0), 9)];
+    list.extend(again);
+    list.push(withdraw(7));
+    refused(&list, 4, gone(7));
+}
+
+#[test]
 fn updates_reach_the_tunnels() {
     let mut tables = example();
     let config = VnConfig {
@@ -418,123 +325,4 @@ fn a_newer_mapping_moves_the_address() {
     assert_eq!(tables.lookup(VnId(1), mac(1)), None);
     assert_eq!(tables.mapping(VnId(1), mac(1)), None);
     assert_consistent(&tables);
-}
-
-fn any_destination() -> impl Strategy<Value = Destination> {
-    prop_oneof![(0u16..4).prop_map(PORT), (0u32..4).prop_map(TUNNEL)]
-}
-
-/// Changes over so few ids that many of them meet.
-fn any_change() -> impl Strategy<Value = Change> {
-    let config = (0u32..4, any::<bool>(), 0u32..3).prop_map(|(n, learning, limit)| VnConfig {
-        learning,
-        learning_limit: limit * 2,
-        protection: if learning {
-            Protection::None
-        } else {
-            Protection::Confidential
-        },
-        ..VnConfig::new(vni(n), 1500)
-    });
-    let port = (0u16..3, any::<bool>(), 1u16..5).prop_map(|(vn, learning, vid)| Port {
-        vn: VnId(vn),
-        kind: if learning {
-            PortKind::Vlan { vid }
-        } else {
-            PortKind::Tenant
-        },
-        learning,
-    });
-    let edge =
-        (prop::collection::vec(1u8..6, 1..3), any::<bool>()).prop_map(|(list, vxlan)| Peer {
-            encapsulation: if vxlan {
-                Encapsulation::Vxlan
-            } else {
-                Encapsulation::Geneve
-            },
-            ..peer(&list)
-        });
-    let (vn, port_id) = ((0u16..3).prop_map(VnId), (0u16..4).prop_map(PortId));
-    let (peer_id, tunnel) = ((0u32..3).prop_map(PeerId), (0u32..4).prop_map(TunnelId));
-    prop_oneof![
-        4 => (vn.clone(), config.clone()).prop_map(|(id, config)| Change::AddVn { id, config }),
-        2 => (vn.clone(), config).prop_map(|(id, config)| Change::UpdateVn { id, config }),
-        1 => vn.clone().prop_map(|id| Change::RemoveVn { id }),
-        4 => (port_id.clone(), port).prop_map(|(id, port)| Change::AddPort { id, port }),
-        1 => port_id.prop_map(|id| Change::RemovePort { id }),
-        4 => (peer_id.clone(), edge.clone()).prop_map(|(id, peer)| Change::AddPeer { id, peer }),
-        2 => (peer_id.clone(), edge).prop_map(|(id, peer)| Change::UpdatePeer { id, peer }),
-        1 => peer_id.clone().prop_map(|id| Change::RemovePeer { id }),
-        4 => (tunnel.clone(), vn.clone(), peer_id, any::<bool>())
-            .prop_map(|(id, vn, peer, flood)| Change::AddTunnel { id, vn, peer, flood }),
-        2 => (tunnel.clone(), any::<bool>())
-            .prop_map(|(id, flood)| Change::SetFlood { id, flood }),
-        1 => tunnel.prop_map(|id| Change::RemoveTunnel { id }),
-        8 => (0u16..3, 1u64..5, any_destination(), 0u64..6)
-            .prop_map(|(vn, n, at, generation)| add_mapping(vn, n, at, generation)),
-        2 => (vn.clone(), 1u64..5, 0u64..6)
-            .prop_map(|(vn, n, generation)| Change::RemoveMapping { vn, mac: mac(n), generation }),
-        1 => Just(Change::FlushLearned(FlushScope::All)),
-        1 => vn.prop_map(|vn| Change::FlushLearned(FlushScope::Vn(vn))),
-        1 => any_destination().prop_map(|at| Change::FlushLearned(FlushScope::Destination(at))),
-    ]
-}
-
-fn learn_something(tables: &mut Tables, seen: &[(u16, u64, Destination)]) -> usize {
-    let learned = seen
-        .iter()
-        .filter(|(vn, n, at)| tables.learn(VnId(*vn), mac(*n), *at, 0) == Learn::New);
-    learned.count()
-}
-
-proptest! {
-    #![proptest_config(ProptestConfig::with_cases(2000))]
-
-    /// A master without learned entries and a worker with some agree about every list, and a
-    /// list is valid if and only if its changes are, one after the other.
-    #[test]
-    fn lists_are_whole_or_nothing(
-        lists in prop::collection::vec(prop::collection::vec(any_change(), 1..8), 1..12),
-        seen in prop::collection::vec((0u16..3, 1u64..8, any_destination()), 0..10),
-    ) {
-        let mut master = Tables::new(1);
-        let mut worker = Tables::new(2);
-        for list in lists {
-            // One at a time, each validated against real tables and not against a draft.
-            let mut single = master.clone();
-            let first_bad = list.iter().position(|change| {
-                let one = std::slice::from_ref(change);
-                single.transact(one).is_err()
-            });
-            let verdict = master.validate(&list);
-            prop_assert_eq!(verdict.as_ref().err().map(|error| error.index), first_bad);
-            prop_assert_eq!(worker.validate(&list), verdict.clone());
-
-            let before = master.clone();
-            prop_assert_eq!(master.transact(&list), verdict.clone());
-            if verdict.is_err() {
-                prop_assert_eq!(&master, &before);
-                continue;
-            }
-            prop_assert_eq!(&master, &single);
-            worker.apply_all(&list);
-            assert_consistent(&worker);
-            assert_consistent(&master);
-            let mut forgetful = worker.clone();
-            forgetful.apply(&Change::FlushLearned(FlushScope::All));
-            prop_assert_eq!(&forgetful, &master);
-            learn_something(&mut worker, &seen);
-            assert_consistent(&worker);
-        }
-    }
-
-    /// A list that was never validated does no harm either.
-    #[test]
-    fn apply_never_panics(list in prop::collection::vec(any_change(), 0..60)) {
-        let mut tables = Tables::new(1);
-        for change in &list {
-            tables.apply(change);
-        }
-        prop_assert!(tables.fdb().len() >= tables.mappings().count());
-    }
 }
