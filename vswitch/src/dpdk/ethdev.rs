@@ -2,7 +2,7 @@
 
 use std::sync::Arc;
 use std::sync::Mutex;
-use std::sync::atomic::{AtomicBool, Ordering};
+use std::sync::atomic::{AtomicBool, AtomicU16, Ordering};
 
 use dpdk_sys as sys;
 
@@ -14,6 +14,7 @@ use super::devices::{attach, detach, name_of};
 use super::eal::{Hold, hold};
 use super::error::{Errno, string_from};
 use super::mempool::Mempool;
+use super::quirks;
 use super::ring::Ring;
 
 /// Bytes of an Ethernet frame beyond its payload: header, one VLAN tag less, and FCS.
@@ -130,6 +131,8 @@ pub(in crate::dpdk) struct Opened {
     pub(in crate::dpdk) name: String,
     driver: String,
     pub(in crate::dpdk) caps: PortCaps,
+    /// The MTU in use where ethdev knows a smaller one (see `quirks`), else 0.
+    pub(in crate::dpdk) true_mtu: AtomicU16,
     pub(in crate::dpdk) configured: AtomicBool,
     pub(in crate::dpdk) started: AtomicBool,
     /// Pools and rings that the driver uses outlive it: fields drop after `drop` below.
@@ -143,25 +146,29 @@ impl Port {
     pub fn open(devargs: &str) -> Result<Port, PortError> {
         let hold = hold().map_err(DeviceError::from)?;
         let id = attach(devargs)?;
-        Port::adopt(id, name_of(devargs), Vec::new(), hold)
+        Port::adopt(id, devargs, Vec::new(), hold)
     }
 
     /// Owns a port that is noted in `devices` already.
     pub(in crate::dpdk) fn adopt(
         id: PortId,
-        name: &str,
+        devargs: &str,
         rings: Vec<Arc<Ring>>,
         hold: Hold,
     ) -> Result<Port, PortError> {
         let mut info = sys::rte_eth_dev_info::default();
         // SAFETY: the port exists; the call fills `info`.
         let got = Errno::check(unsafe { sys::rte_eth_dev_info_get(id.0, &mut info) });
+        // SAFETY: null or the driver's static name.
+        let driver = unsafe { string_from(info.driver_name) };
+        let mut caps = caps(&info);
+        quirks::correct(&driver, devargs, &info, &mut caps);
         let opened = Opened {
             id,
-            name: name.to_owned(),
-            // SAFETY: null or the driver's static name.
-            driver: unsafe { string_from(info.driver_name) },
-            caps: caps(&info),
+            name: name_of(devargs).to_owned(),
+            driver,
+            caps,
+            true_mtu: AtomicU16::new(0),
             configured: AtomicBool::new(false),
             started: AtomicBool::new(false),
             pools: Mutex::new(Vec::new()),
@@ -218,6 +225,13 @@ impl Port {
 
     /// Bytes of payload of the largest Ethernet frame.
     pub fn mtu(&self) -> Result<u16, PortError> {
+        match self.0.true_mtu.load(Ordering::Relaxed) {
+            0 => self.ethdev_mtu(),
+            mtu => Ok(mtu),
+        }
+    }
+
+    pub(in crate::dpdk) fn ethdev_mtu(&self) -> Result<u16, PortError> {
         let mut mtu = 0;
         // SAFETY: the port exists; the call fills `mtu`.
         let got = unsafe { sys::rte_eth_dev_get_mtu(self.0.id.0, &mut mtu) };
@@ -325,7 +339,8 @@ impl Drop for Opened {
     }
 }
 
-fn caps(info: &sys::rte_eth_dev_info) -> PortCaps {
+/// As the driver announces it.
+pub(in crate::dpdk) fn caps(info: &sys::rte_eth_dev_info) -> PortCaps {
     // As ethdev reckons it: the driver's own figure for headers if it gives one.
     let overhead = match info.max_rx_pktlen.checked_sub(u32::from(info.max_mtu)) {
         Some(n) if info.max_mtu != u16::MAX && n > 0 => n,

@@ -12,6 +12,7 @@ pub mod mbuf;
 pub mod mempool;
 mod port_config;
 mod queue;
+mod quirks;
 pub mod ring;
 pub mod ring_port;
 pub mod thread;

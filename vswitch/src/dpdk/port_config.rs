@@ -8,7 +8,7 @@ use std::sync::atomic::Ordering;
 use dpdk_sys as sys;
 
 use super::error::{Errno, socket_id};
-use super::ethdev::{OVERHEAD, Opened, Port, PortError};
+use super::ethdev::{OVERHEAD, Opened, Port, PortError, caps};
 use super::mempool::Mempool;
 use super::queue::{RxQueue, TxQueue};
 
@@ -76,7 +76,7 @@ impl Port {
         })?;
         let mtu = match config.mtu {
             Some(mtu) => mtu,
-            None => self.mtu()?.clamp(port.caps.min_mtu, port.caps.max_mtu),
+            None => self.mtu()?.min(port.caps.max_mtu).max(port.caps.min_mtu),
         };
         let mut settings = wanted(port, config, mtu);
         apply(port, config, &info, &mut settings)?;
@@ -89,7 +89,6 @@ impl Port {
         {
             tracing::warn!(%error, "the port receives only frames to its own address");
         }
-        settings.mtu = self.mtu()?;
         let rx = (0..config.rx_queues).map(|queue| RxQueue {
             port: self.0.clone(),
             queue,
@@ -193,11 +192,14 @@ fn apply(
     settings: &mut Settings,
 ) -> Result<(), PortError> {
     let mut conf = sys::rte_eth_conf::default();
-    conf.rxmode.mtu = settings.mtu.into();
-    if settings.rx_scatter {
+    let announced = caps(info);
+    // Ethdev refuses what the driver did not announce, so it must not hear of it.
+    let ethdev_mtu = settings.mtu.min(announced.max_mtu);
+    conf.rxmode.mtu = ethdev_mtu.into();
+    if settings.rx_scatter && announced.rx_scatter {
         conf.rxmode.offloads |= sys::VS_RX_OFFLOAD_SCATTER;
     }
-    if settings.tx_multi_segment {
+    if announced.tx_multi_segment {
         conf.txmode.offloads |= sys::VS_TX_OFFLOAD_MULTI_SEGS;
     }
     if settings.rss {
@@ -209,13 +211,16 @@ fn apply(
     port.check("configuration", unsafe {
         sys::rte_eth_dev_configure(id, config.rx_queues, config.tx_queues, &conf)
     })?;
-    if config.mtu.is_some() {
+    if config.mtu == Some(ethdev_mtu) {
         // The kernel's device behind a tap or a packet socket learns it only this way.
         // SAFETY: the port exists.
-        match Errno::check(unsafe { sys::rte_eth_dev_set_mtu(id, settings.mtu) }) {
+        match Errno::check(unsafe { sys::rte_eth_dev_set_mtu(id, ethdev_mtu) }) {
             Ok(_) | Err(Errno(libc::ENOTSUP)) => {}
             Err(errno) => return Err(port.failed("MTU", errno)),
         }
+    }
+    if ethdev_mtu < settings.mtu {
+        port.true_mtu.store(settings.mtu, Ordering::Relaxed);
     }
     // SAFETY: the port exists; the call adjusts both numbers.
     let adjusted = unsafe {
@@ -243,7 +248,8 @@ fn queues(
     let mut pools = port.pools.lock().unwrap_or_else(PoisonError::into_inner);
     pools.extend(config.pools.iter().cloned());
     let mut conf = info.default_rxconf;
-    conf.offloads = if settings.rx_scatter {
+    let announced = caps(info);
+    conf.offloads = if settings.rx_scatter && announced.rx_scatter {
         sys::VS_RX_OFFLOAD_SCATTER
     } else {
         0
@@ -256,7 +262,7 @@ fn queues(
         })?;
     }
     let mut conf = info.default_txconf;
-    conf.offloads = if settings.tx_multi_segment {
+    conf.offloads = if announced.tx_multi_segment {
         sys::VS_TX_OFFLOAD_MULTI_SEGS
     } else {
         0
