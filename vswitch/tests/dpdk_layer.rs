@@ -35,7 +35,13 @@ fn eal_starts_once_and_leaves_affinity_alone() {
         let kept = pool("kept", 64);
         drop(eal);
         let packet = kept.alloc().expect("EAL runs while a pool is left");
+        let runtime = format!("/var/run/dpdk/vswitch-{}", std::process::id());
+        let was_there = std::path::Path::new(&runtime).exists();
         drop((packet, kept));
+        assert!(
+            was_there && !std::path::Path::new(&runtime).exists(),
+            "{runtime}"
+        );
         let late = Mempool::create("late", 64, 2048, None, false);
         assert!(matches!(late, Err(MempoolError::Eal(EalError::NotRunning))));
     });
