@@ -150,7 +150,9 @@ impl Reader {
 
     fn online(&self) {
         let epoch = self.shared.epoch.0.load(Ordering::Acquire);
-        self.slot.seen.0.store(epoch, Ordering::Relaxed);
+        // Release: a writer that sees this and not the offline before it must still find our
+        // uses before that done.
+        self.slot.seen.0.store(epoch, Ordering::Release);
         // Pairs with the fence in `Domain::synchronize`: either it sees us online, or we see
         // what it published.
         fence(Ordering::SeqCst);
