@@ -22,7 +22,7 @@ token() {
 # ping_across VN ADDRESS: a's tenant pings b's; all answers but the first (ARP) must come.
 ping_across() {
     local out
-    out=$(tenant 30 "a-$1" "busybox ping -c $PINGS -W 2 $2") || true
+    out=$(tenant 30 "a-$1" "busybox ping -i 0.2 -c $PINGS -W 2 $2") || true
     printf '%s' "$(sed -n 's/^round-trip min\/avg\/max/round trip min\/avg\/max/p' <<<"$out")"
     (($(received <<<"$out") >= PINGS - 1))
 }
@@ -60,7 +60,7 @@ echo_requests() {
 nothing_crosses() {
     local blue red_a red_b
     red_a=$(echo_requests a-red) red_b=$(echo_requests b-red) blue=$(echo_requests b-blue)
-    tenant 30 a-blue "busybox ping -c $PINGS -W 2 10.0.0.2" >/dev/null || return 1
+    tenant 30 a-blue "busybox ping -i 0.2 -c $PINGS -W 2 10.0.0.2" >/dev/null || return 1
     blue=$(($(echo_requests b-blue) - blue))
     red_a=$(($(echo_requests a-red) - red_a)) red_b=$(($(echo_requests b-red) - red_b))
     printf 'echo requests received: b-blue %d, a-red %d, b-red %d' "$blue" "$red_a" "$red_b"
@@ -70,8 +70,8 @@ nothing_crosses() {
 # only_in_blue: an address that exists in blue answers there and not in red.
 only_in_blue() {
     local blue red
-    blue=$(tenant 20 a-blue "busybox ping -c 3 -W 2 $ONLY_BLUE" | received) || true
-    red=$(tenant 20 a-red "busybox ping -c 3 -W 1 $ONLY_BLUE" | received) || true
+    blue=$(tenant 20 a-blue "busybox ping -i 0.2 -c 3 -W 2 $ONLY_BLUE" | received) || true
+    red=$(tenant 20 a-red "busybox ping -i 0.2 -c 3 -W 1 $ONLY_BLUE" | received) || true
     printf '%s answered %s of 3 in blue, %s of 3 in red' "$ONLY_BLUE" "$blue" "$red"
     ((blue >= 2 && red == 0))
 }
