@@ -1,0 +1,111 @@
+# shellcheck shell=bash
+# What the demo has to see, one function each; 0 means seen. Each prints one line of detail.
+# Needs lib/tenants.sh, lib/edges.sh and lib/underlay.sh; CAPTURE from the caller.
+
+PINGS=5
+
+# Every b tenant serves its own secret at the same address and port.
+serve_tokens() {
+    local vn
+    for vn in blue red; do
+        tenant 10 "b-$vn" "mkdir -p $DIR && echo $(token "$vn") >$DIR/token-$vn
+            (setsid busybox nc -ll -p 7777 -e cat $DIR/token-$vn >/dev/null 2>&1 </dev/null &)"
+    done
+}
+
+# token VN: the VN's secret, made on first use.
+token() {
+    [[ -s $DIR/token-$1 ]] || (umask 077 && echo "token-of-$1-$(openssl rand -hex 12)" >"$DIR/token-$1")
+    cat "$DIR/token-$1"
+}
+
+# ping_across VN ADDRESS: a's tenant pings b's; all answers but the first (ARP) must come.
+ping_across() {
+    local out
+    out=$(tenant 30 "a-$1" "busybox ping -i 0.2 -c $PINGS -W 2 $2") || true
+    printf '%s' "$(sed -n 's/^round-trip min\/avg\/max/round trip min\/avg\/max/p' <<<"$out")"
+    (($(received <<<"$out") >= PINGS - 1))
+}
+
+received() {
+    local count
+    count=$(sed -n 's/.* \([0-9]*\) packets received.*/\1/p')
+    echo "${count:-0}"
+}
+
+fetch_token() { tenant 15 "a-$1" "busybox nc -w 10 10.0.0.2 7777 </dev/null"; }
+
+# own_token VN: a's tenant asks 10.0.0.2 and must hear its own VN's secret.
+own_token() {
+    local heard
+    heard=$(fetch_token "$1") || true
+    printf '10.0.0.2 said "%s"' "$heard"
+    [[ $heard == "$(token "$1")" ]]
+}
+
+tcp_rate() { # VN: iperf3 for two seconds; prints the rate, fails without one
+    local rate
+    rate=$(tenant 30 "a-$1" "iperf3 -c 10.0.0.2 -t 2 -J" | jq -r '.end.sum_received.bits_per_second // 0 | . / 1e6 | floor')
+    printf '%s Mb/s' "${rate:-0}"
+    ((${rate:-0} > 0))
+}
+
+# echo_requests NAME: echo requests this tenant has received, by its own count.
+echo_requests() {
+    tenant 10 "$1" "cat /proc/net/snmp" | awk '/^Icmp:/ {
+        if (!column) { for (i = 2; i <= NF; i++) if ($i == "InEchos") column = i } else print $column }'
+}
+
+# nothing_crosses: while blue pings, red's tenants do not receive a single echo request.
+nothing_crosses() {
+    local blue red_a red_b
+    red_a=$(echo_requests a-red) red_b=$(echo_requests b-red) blue=$(echo_requests b-blue)
+    tenant 30 a-blue "busybox ping -i 0.2 -c $PINGS -W 2 10.0.0.2" >/dev/null || return 1
+    blue=$(($(echo_requests b-blue) - blue))
+    red_a=$(($(echo_requests a-red) - red_a)) red_b=$(($(echo_requests b-red) - red_b))
+    printf 'echo requests received: b-blue %d, a-red %d, b-red %d' "$blue" "$red_a" "$red_b"
+    ((blue >= PINGS - 1 && red_a == 0 && red_b == 0))
+}
+
+# only_in_blue: an address that exists in blue answers there and not in red.
+only_in_blue() {
+    local blue red
+    blue=$(tenant 20 a-blue "busybox ping -i 0.2 -c 3 -W 2 $ONLY_BLUE" | received) || true
+    red=$(tenant 20 a-red "busybox ping -i 0.2 -c 3 -W 1 $ONLY_BLUE" | received) || true
+    printf '%s answered %s of 3 in blue, %s of 3 in red' "$ONLY_BLUE" "$blue" "$red"
+    ((blue >= 2 && red == 0))
+}
+
+# opaque: without keys the capture shows ESP and nothing of what is inside.
+opaque() {
+    local packets other
+    packets=$(tshark -n -r "$CAPTURE" -Y 'esp and udp.dstport == 4500' 2>/dev/null | wc -l)
+    other=$(undisguised "$CAPTURE" | wc -l)
+    printf '%d ESP packets; %d other than ESP, ARP and neighbour discovery' "$packets" "$other"
+    ((packets > 0 && other == 0)) || return 1
+    ! readable "$CAPTURE" "$(token blue)" "$(token red)"
+}
+
+# decrypted VN: with the demo's keys, tshark finds the VN's ping and secret in the capture.
+decrypted() {
+    local vni=VNI_$1 pings token_packets
+    pings=$(decrypt "$CAPTURE" "$DIR/esp_sa" -Y "geneve.vni == ${!vni} and icmp.type == 8" | wc -l)
+    token_packets=$(decrypt "$CAPTURE" "$DIR/esp_sa" \
+        -Y "geneve.vni == ${!vni} and tcp contains \"$(token "$1")\"" | wc -l)
+    printf 'VNI %d: %d echo requests, %d segments with the token' "${!vni}" "$pings" "$token_packets"
+    ((pings >= PINGS - 1 && token_packets >= 1))
+}
+
+# counters_settle VN: the two ends agree as soon as nothing is under way.
+counters_settle() {
+    local try figures=''
+    for ((try = 0; try < 20; try++)); do
+        if figures=$(counters_agree "$1"); then
+            paste -sd, <<<"$figures" | tr -d '\n'
+            return 0
+        fi
+        sleep 0.5
+    done
+    paste -sd, <<<"$figures" | tr -d '\n'
+    return 1
+}
