@@ -46,6 +46,12 @@ impl Default for EalConfig {
     }
 }
 
+/// The version of DPDK that runs, such as `DPDK 22.11.11`.
+pub fn version() -> String {
+    // SAFETY: returns a static string.
+    unsafe { super::error::string_from(sys::rte_version()) }
+}
+
 /// Why EAL did not start, or is not there.
 #[derive(Debug, thiserror::Error)]
 pub enum EalError {

@@ -259,10 +259,12 @@ impl Control {
             }
         }
         for member in &mut self.members {
-            if let Some(thread) = member.thread.take()
-                && thread.is_finished_soon(STOP_PATIENCE)
-                && thread.join().is_err()
-            {
+            let Some(thread) = member.thread.take() else { continue };
+            while !thread.is_finished() && Instant::now() < deadline {
+                std::thread::sleep(Duration::from_millis(1));
+            }
+            // One that hangs is left to the end of the process.
+            if thread.is_finished() && thread.join().is_err() {
                 tracing::error!("a worker panicked");
             }
         }
