@@ -1,3 +1,5 @@
 //! The operator's side of the edge: what it is told to be and what it shows of itself.
+pub mod api;
 pub mod config;
+pub mod show;
 pub mod status;
