@@ -11,8 +11,10 @@ use std::io::{self, Read};
 use std::mem;
 use std::net::Shutdown;
 use std::os::fd::{AsRawFd, BorrowedFd, RawFd};
+use std::os::unix::ffi::OsStrExt;
 use std::os::unix::net::{SocketAddr, UnixStream};
 use std::path::Path;
+use std::sync::{Mutex, PoisonError};
 use std::thread;
 use std::time::Duration;
 
@@ -36,21 +38,22 @@ impl Link {
     /// Finds the connection at `path` that is not one of `known`. None as well if there are
     /// several: to take the wrong one would be worse.
     pub(super) fn find(path: &Path, mode: Mode, known: &[RawFd]) -> Option<Link> {
+        // One search at a time, over a list made before: the handles opened on the way are
+        // descriptors of the same sockets.
+        static SEARCH: Mutex<()> = Mutex::new(());
+        let _one = SEARCH.lock().unwrap_or_else(PoisonError::into_inner);
+        let fds: Vec<RawFd> = fs::read_dir("/proc/self/fd")
+            .ok()?
+            .flatten()
+            .filter(|entry| {
+                fs::read_link(entry.path())
+                    .is_ok_and(|target| target.as_os_str().as_bytes().starts_with(b"socket:"))
+            })
+            .filter_map(|entry| entry.file_name().to_str()?.parse().ok())
+            .filter(|fd| !known.contains(fd))
+            .collect();
         let (mut exact, mut by_file_name) = (Vec::new(), Vec::new());
-        for entry in fs::read_dir("/proc/self/fd").ok()?.flatten() {
-            let Some(fd) = entry
-                .file_name()
-                .to_str()
-                .and_then(|n| n.parse::<RawFd>().ok())
-            else {
-                continue;
-            };
-            let is_socket = fs::read_link(entry.path())
-                .is_ok_and(|target| target.to_string_lossy().starts_with("socket:"));
-            if !is_socket || known.contains(&fd) {
-                continue;
-            }
-            let Some(link) = Link::open(fd) else { continue };
+        for link in fds.into_iter().filter_map(Link::open) {
             match link.leads_to(path, mode) {
                 Match::Exact => exact.push(link),
                 Match::FileName => by_file_name.push(link),
@@ -220,7 +223,7 @@ mod tests {
         let other = Link::find(&path, Mode::Client, &[]).unwrap();
         assert_eq!(other.theirs, client.as_raw_fd());
         let elsewhere = Path::new("/elsewhere/found");
-        assert!(Link::find(elsewhere, Mode::Client, &[]).is_some());
+        assert!(Link::find(elsewhere, Mode::Client, &[other.stream.as_raw_fd()]).is_some());
         assert!(Link::find(elsewhere, Mode::Server, &[]).is_none());
         assert!(Link::find(&dir.path().join("t"), Mode::Client, &[]).is_none());
 
