@@ -13,7 +13,7 @@ use rustix::thread::{CpuSet, sched_getaffinity, sched_setaffinity};
 pub use super::hugepages::Memory;
 pub use super::log::LogLevel;
 
-use super::error::{Errno, NulByte, cstring};
+use super::error::{Errno, NulByte, cstring, string_from};
 use super::{hugepages, log};
 
 /// What EAL is started with.
@@ -96,11 +96,15 @@ struct Running;
 
 impl Drop for Running {
     fn drop(&mut self) {
+        // SAFETY: EAL runs; the string is copied at once.
+        let runtime_dir = unsafe { string_from(sys::rte_eal_get_runtime_dir()) };
         // SAFETY: EAL was started, and every object that uses it held this value.
         let result = unsafe { sys::rte_eal_cleanup() };
         if let Err(error) = Errno::check(result) {
             tracing::warn!(%error, "DPDK did not stop cleanly");
         }
+        // EAL leaves it behind; one that is not empty is not ours alone.
+        let _kept_if_not_empty = std::fs::remove_dir(runtime_dir);
     }
 }
 

@@ -1,8 +1,8 @@
 //! Ethernet ports: what a device can do, and what it counts. [`Port::configure`] is next door.
 
 use std::sync::Arc;
-use std::sync::Mutex;
-use std::sync::atomic::{AtomicBool, Ordering};
+use std::sync::atomic::{AtomicBool, AtomicU16, Ordering};
+use std::sync::{Mutex, PoisonError};
 
 use dpdk_sys as sys;
 
@@ -14,6 +14,7 @@ use super::devices::{attach, detach, name_of};
 use super::eal::{Hold, hold};
 use super::error::{Errno, string_from};
 use super::mempool::Mempool;
+use super::quirks;
 use super::ring::Ring;
 
 /// Bytes of an Ethernet frame beyond its payload: header, one VLAN tag less, and FCS.
@@ -130,7 +131,10 @@ pub(in crate::dpdk) struct Opened {
     pub(in crate::dpdk) name: String,
     driver: String,
     pub(in crate::dpdk) caps: PortCaps,
+    /// The MTU in use where ethdev knows a smaller one (see `quirks`), else 0.
+    pub(in crate::dpdk) true_mtu: AtomicU16,
     pub(in crate::dpdk) configured: AtomicBool,
+    control: Mutex<()>,
     pub(in crate::dpdk) started: AtomicBool,
     /// Pools and rings that the driver uses outlive it: fields drop after `drop` below.
     pub(in crate::dpdk) pools: Mutex<Vec<Mempool>>,
@@ -143,26 +147,31 @@ impl Port {
     pub fn open(devargs: &str) -> Result<Port, PortError> {
         let hold = hold().map_err(DeviceError::from)?;
         let id = attach(devargs)?;
-        Port::adopt(id, name_of(devargs), Vec::new(), hold)
+        Port::adopt(id, devargs, Vec::new(), hold)
     }
 
     /// Owns a port that is noted in `devices` already.
     pub(in crate::dpdk) fn adopt(
         id: PortId,
-        name: &str,
+        devargs: &str,
         rings: Vec<Arc<Ring>>,
         hold: Hold,
     ) -> Result<Port, PortError> {
         let mut info = sys::rte_eth_dev_info::default();
         // SAFETY: the port exists; the call fills `info`.
         let got = Errno::check(unsafe { sys::rte_eth_dev_info_get(id.0, &mut info) });
+        // SAFETY: null or the driver's static name.
+        let driver = unsafe { string_from(info.driver_name) };
+        let mut caps = caps(&info);
+        quirks::correct(&driver, devargs, &info, &mut caps);
         let opened = Opened {
             id,
-            name: name.to_owned(),
-            // SAFETY: null or the driver's static name.
-            driver: unsafe { string_from(info.driver_name) },
-            caps: caps(&info),
+            name: name_of(devargs).to_owned(),
+            driver,
+            caps,
+            true_mtu: AtomicU16::new(0),
             configured: AtomicBool::new(false),
+            control: Mutex::new(()),
             started: AtomicBool::new(false),
             pools: Mutex::new(Vec::new()),
             _rings: rings,
@@ -202,35 +211,46 @@ impl Port {
     /// The MAC address.
     pub fn mac(&self) -> Result<[u8; 6], PortError> {
         let mut mac = sys::rte_ether_addr::default();
-        // SAFETY: the port exists; the call fills `mac`.
-        let got = unsafe { sys::rte_eth_macaddr_get(self.0.id.0, &mut mac) };
-        self.0.check("MAC address", got)?;
+        self.0.call("MAC address", |id| {
+            // SAFETY: the port exists; the call fills `mac`.
+            unsafe { sys::rte_eth_macaddr_get(id, &mut mac) }
+        })?;
         Ok(mac.addr_bytes)
     }
 
     /// Changes the MAC address.
     pub fn set_mac(&self, mac: [u8; 6]) -> Result<(), PortError> {
         let mut mac = sys::rte_ether_addr { addr_bytes: mac };
-        // SAFETY: the port exists; the call reads `mac`.
-        let set = unsafe { sys::rte_eth_dev_default_mac_addr_set(self.0.id.0, &mut mac) };
-        self.0.check("change of the MAC address", set)
+        self.0.call("change of the MAC address", |id| {
+            // SAFETY: the port exists; the call reads `mac`.
+            unsafe { sys::rte_eth_dev_default_mac_addr_set(id, &mut mac) }
+        })
     }
 
     /// Bytes of payload of the largest Ethernet frame.
     pub fn mtu(&self) -> Result<u16, PortError> {
+        match self.0.true_mtu.load(Ordering::Relaxed) {
+            0 => self.ethdev_mtu(),
+            mtu => Ok(mtu),
+        }
+    }
+
+    pub(in crate::dpdk) fn ethdev_mtu(&self) -> Result<u16, PortError> {
         let mut mtu = 0;
-        // SAFETY: the port exists; the call fills `mtu`.
-        let got = unsafe { sys::rte_eth_dev_get_mtu(self.0.id.0, &mut mtu) };
-        self.0.check("MTU", got)?;
+        self.0.call("MTU", |id| {
+            // SAFETY: the port exists; the call fills `mtu`.
+            unsafe { sys::rte_eth_dev_get_mtu(id, &mut mtu) }
+        })?;
         Ok(mtu)
     }
 
     /// The link's state now.
     pub fn link(&self) -> Result<Link, PortError> {
         let mut link = sys::vs_link::default();
-        // SAFETY: the port exists; the call fills `link`.
-        let got = unsafe { sys::vs_eth_link(self.0.id.0, &mut link) };
-        self.0.check("link state", got)?;
+        self.0.call("link state", |id| {
+            // SAFETY: the port exists; the call fills `link`.
+            unsafe { sys::vs_eth_link(id, &mut link) }
+        })?;
         Ok(Link {
             up: link.up != 0,
             mbps: link.mbps,
@@ -241,9 +261,10 @@ impl Port {
     /// The driver's counters.
     pub fn stats(&self) -> Result<PortStats, PortError> {
         let mut s = sys::rte_eth_stats::default();
-        // SAFETY: the port exists; the call fills `s`.
-        let got = unsafe { sys::rte_eth_stats_get(self.0.id.0, &mut s) };
-        self.0.check("counters", got)?;
+        self.0.call("counters", |id| {
+            // SAFETY: the port exists; the call fills `s`.
+            unsafe { sys::rte_eth_stats_get(id, &mut s) }
+        })?;
         Ok(PortStats {
             rx_packets: s.ipackets,
             tx_packets: s.opackets,
@@ -258,30 +279,30 @@ impl Port {
 
     /// Receives frames to any MAC address, or no longer.
     pub fn set_promiscuous(&self, on: bool) -> Result<(), PortError> {
-        let id = self.0.id.0;
-        // SAFETY: the port exists.
-        let set = unsafe {
-            if on {
-                sys::rte_eth_promiscuous_enable(id)
-            } else {
-                sys::rte_eth_promiscuous_disable(id)
+        self.0.call("promiscuous mode", |id| {
+            // SAFETY: the port exists.
+            unsafe {
+                if on {
+                    sys::rte_eth_promiscuous_enable(id)
+                } else {
+                    sys::rte_eth_promiscuous_disable(id)
+                }
             }
-        };
-        self.0.check("promiscuous mode", set)
+        })
     }
 
     /// Receives all multicast, or no longer.
     pub fn set_all_multicast(&self, on: bool) -> Result<(), PortError> {
-        let id = self.0.id.0;
-        // SAFETY: the port exists.
-        let set = unsafe {
-            if on {
-                sys::rte_eth_allmulticast_enable(id)
-            } else {
-                sys::rte_eth_allmulticast_disable(id)
+        self.0.call("reception of all multicast", |id| {
+            // SAFETY: the port exists.
+            unsafe {
+                if on {
+                    sys::rte_eth_allmulticast_enable(id)
+                } else {
+                    sys::rte_eth_allmulticast_disable(id)
+                }
             }
-        };
-        self.0.check("reception of all multicast", set)
+        })
     }
 
     /// Whether frames to any MAC address are received.
@@ -300,12 +321,15 @@ impl Opened {
         }
     }
 
-    pub(in crate::dpdk) fn check(
+    /// One call of ethdev's control side, which is not for two threads at once. Workers
+    /// never come here: bursts need no lock.
+    pub(in crate::dpdk) fn call(
         &self,
         action: &'static str,
-        result: i32,
+        call: impl FnOnce(u16) -> i32,
     ) -> Result<(), PortError> {
-        Errno::check(result)
+        let _one_at_a_time = self.control.lock().unwrap_or_else(PoisonError::into_inner);
+        Errno::check(call(self.id.0))
             .map(drop)
             .map_err(|errno| self.failed(action, errno))
     }
@@ -325,7 +349,8 @@ impl Drop for Opened {
     }
 }
 
-fn caps(info: &sys::rte_eth_dev_info) -> PortCaps {
+/// As the driver announces it.
+pub(in crate::dpdk) fn caps(info: &sys::rte_eth_dev_info) -> PortCaps {
     // As ethdev reckons it: the driver's own figure for headers if it gives one.
     let overhead = match info.max_rx_pktlen.checked_sub(u32::from(info.max_mtu)) {
         Some(n) if info.max_mtu != u16::MAX && n > 0 => n,

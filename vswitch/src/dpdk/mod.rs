@@ -14,6 +14,7 @@ pub mod mempool;
 mod port_config;
 mod queue;
 pub mod quiescence;
+mod quirks;
 pub mod ring;
 pub mod ring_port;
 mod sync;

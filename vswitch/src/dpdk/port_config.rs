@@ -7,8 +7,8 @@ use std::sync::atomic::Ordering;
 
 use dpdk_sys as sys;
 
-use super::error::{Errno, socket_id};
-use super::ethdev::{OVERHEAD, Opened, Port, PortError};
+use super::error::socket_id;
+use super::ethdev::{OVERHEAD, Opened, Port, PortError, caps};
 use super::mempool::Mempool;
 use super::queue::{RxQueue, TxQueue};
 
@@ -70,26 +70,27 @@ impl Port {
             return Err(PortError::Configured(port.name.clone()));
         }
         let mut info = sys::rte_eth_dev_info::default();
-        // SAFETY: the port exists; the call fills `info`.
-        port.check("device information", unsafe {
-            sys::rte_eth_dev_info_get(port.id.0, &mut info)
+        port.call("device information", |id| {
+            // SAFETY: the port exists; the call fills `info`.
+            unsafe { sys::rte_eth_dev_info_get(id, &mut info) }
         })?;
         let mtu = match config.mtu {
             Some(mtu) => mtu,
-            None => self.mtu()?.clamp(port.caps.min_mtu, port.caps.max_mtu),
+            None => self.mtu()?.min(port.caps.max_mtu).max(port.caps.min_mtu),
         };
         let mut settings = wanted(port, config, mtu);
         apply(port, config, &info, &mut settings)?;
         queues(self, config, &info, &settings)?;
-        // SAFETY: configured, all queues set up.
-        port.check("start", unsafe { sys::rte_eth_dev_start(port.id.0) })?;
+        port.call("start", |id| {
+            // SAFETY: configured, all queues set up.
+            unsafe { sys::rte_eth_dev_start(id) }
+        })?;
         port.started.store(true, Ordering::Release);
         if config.promiscuous
             && let Err(error) = self.set_promiscuous(true)
         {
             tracing::warn!(%error, "the port receives only frames to its own address");
         }
-        settings.mtu = self.mtu()?;
         let rx = (0..config.rx_queues).map(|queue| RxQueue {
             port: self.0.clone(),
             queue,
@@ -193,35 +194,43 @@ fn apply(
     settings: &mut Settings,
 ) -> Result<(), PortError> {
     let mut conf = sys::rte_eth_conf::default();
-    conf.rxmode.mtu = settings.mtu.into();
-    if settings.rx_scatter {
+    let announced = caps(info);
+    // Ethdev refuses what the driver did not announce, so it must not hear of it.
+    let ethdev_mtu = settings.mtu.min(announced.max_mtu);
+    conf.rxmode.mtu = ethdev_mtu.into();
+    if settings.rx_scatter && announced.rx_scatter {
         conf.rxmode.offloads |= sys::VS_RX_OFFLOAD_SCATTER;
     }
-    if settings.tx_multi_segment {
+    if announced.tx_multi_segment {
         conf.txmode.offloads |= sys::VS_TX_OFFLOAD_MULTI_SEGS;
     }
     if settings.rss {
         conf.rxmode.mq_mode = sys::RTE_ETH_MQ_RX_RSS;
         conf.rx_adv_conf.rss_conf.rss_hf = info.flow_type_rss_offloads & sys::VS_RSS_IP_UDP_TCP;
     }
-    let id = port.id.0;
-    // SAFETY: the port exists and is stopped; the call copies `conf`.
-    port.check("configuration", unsafe {
-        sys::rte_eth_dev_configure(id, config.rx_queues, config.tx_queues, &conf)
+    port.call("configuration", |id| {
+        // SAFETY: the port exists and is stopped; the call copies `conf`.
+        unsafe { sys::rte_eth_dev_configure(id, config.rx_queues, config.tx_queues, &conf) }
     })?;
-    if config.mtu.is_some() {
+    if config.mtu == Some(ethdev_mtu) {
         // The kernel's device behind a tap or a packet socket learns it only this way.
-        // SAFETY: the port exists.
-        match Errno::check(unsafe { sys::rte_eth_dev_set_mtu(id, settings.mtu) }) {
-            Ok(_) | Err(Errno(libc::ENOTSUP)) => {}
-            Err(errno) => return Err(port.failed("MTU", errno)),
-        }
+        port.call("MTU", |id| {
+            // SAFETY: the port exists.
+            match unsafe { sys::rte_eth_dev_set_mtu(id, ethdev_mtu) } {
+                e if e == -libc::ENOTSUP => 0,
+                result => result,
+            }
+        })?;
     }
-    // SAFETY: the port exists; the call adjusts both numbers.
-    let adjusted = unsafe {
-        sys::rte_eth_dev_adjust_nb_rx_tx_desc(id, &mut settings.rx_desc, &mut settings.tx_desc)
-    };
-    port.check("numbers of descriptors", adjusted)?;
+    if ethdev_mtu < settings.mtu {
+        port.true_mtu.store(settings.mtu, Ordering::Relaxed);
+    }
+    port.call("numbers of descriptors", |id| {
+        // SAFETY: the port exists; the call adjusts both numbers.
+        unsafe {
+            sys::rte_eth_dev_adjust_nb_rx_tx_desc(id, &mut settings.rx_desc, &mut settings.tx_desc)
+        }
+    })?;
     if (settings.rx_desc, settings.tx_desc) != (config.rx_desc, config.tx_desc) {
         tracing::info!(
             port = %port.name, rx = settings.rx_desc, tx = settings.tx_desc,
@@ -243,28 +252,31 @@ fn queues(
     let mut pools = port.pools.lock().unwrap_or_else(PoisonError::into_inner);
     pools.extend(config.pools.iter().cloned());
     let mut conf = info.default_rxconf;
-    conf.offloads = if settings.rx_scatter {
+    let announced = caps(info);
+    conf.offloads = if settings.rx_scatter && announced.rx_scatter {
         sys::VS_RX_OFFLOAD_SCATTER
     } else {
         0
     };
     for (queue, pool) in (0..config.rx_queues).zip(config.pools.iter().cycle()) {
-        // SAFETY: configured for so many queues; `conf` is copied, the pool outlives the port.
-        port.check("receive queue", unsafe {
-            let pool = pool.as_ptr();
-            sys::rte_eth_rx_queue_setup(port.id.0, queue, settings.rx_desc, socket, &conf, pool)
+        port.call("receive queue", |id| {
+            // SAFETY: configured for so many queues; `conf` is copied, the pool outlives the port.
+            unsafe {
+                let pool = pool.as_ptr();
+                sys::rte_eth_rx_queue_setup(id, queue, settings.rx_desc, socket, &conf, pool)
+            }
         })?;
     }
     let mut conf = info.default_txconf;
-    conf.offloads = if settings.tx_multi_segment {
+    conf.offloads = if announced.tx_multi_segment {
         sys::VS_TX_OFFLOAD_MULTI_SEGS
     } else {
         0
     };
     for queue in 0..config.tx_queues {
-        // SAFETY: as above.
-        port.check("transmit queue", unsafe {
-            sys::rte_eth_tx_queue_setup(port.id.0, queue, settings.tx_desc, socket, &conf)
+        port.call("transmit queue", |id| {
+            // SAFETY: as above.
+            unsafe { sys::rte_eth_tx_queue_setup(id, queue, settings.tx_desc, socket, &conf) }
         })?;
     }
     Ok(())

@@ -28,6 +28,7 @@ pub struct TxQueue {
 
 impl RxQueue {
     /// Adds packets that have arrived to the burst, as many as it has room for; says how many.
+    /// Give it an empty burst: some drivers fetch nothing for less than four free places.
     #[inline]
     pub fn receive(&mut self, burst: &mut Burst) -> usize {
         let (slots, free) = room(burst);
