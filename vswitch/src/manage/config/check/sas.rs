@@ -80,7 +80,9 @@ fn check_one(
         );
         taken.outbound.claim(cx.f, path, (vn, peer, worker), what);
     }
-    membership(cx, path, raw, vn.and_then(|vn| vns.get(vn)), peer);
+    let sure = vn.is_none_or(|vn| !cx.unsure_edges.contains(&vn));
+    let member = peer.filter(|_| sure);
+    membership(cx, path, raw, vn.and_then(|vn| vns.get(vn)), member);
     let esn = raw.esn.unwrap_or(defaults::ESN);
     let foreign = peer
         .and_then(|peer| peers.get(peer))
