@@ -99,7 +99,8 @@ pub const fn padding_len(payload_len: usize) -> usize {
 /// Octets from the SPI to the ICV around a payload of `payload_len`.
 #[inline]
 pub const fn packet_len(payload_len: usize) -> usize {
-    HEADER_LEN + IV_LEN + payload_len + padding_len(payload_len) + TRAILER_LEN + ICV_LEN
+    let around = HEADER_LEN + IV_LEN + padding_len(payload_len) + TRAILER_LEN + ICV_LEN;
+    payload_len.saturating_add(around)
 }
 
 /// The longest payload whose ESP packet is no longer than `packet_len`; `None` if none is.

@@ -39,12 +39,12 @@ impl Wrapping {
 
     /// Octets of the outer IP packet around a tenant frame of `frame_len` octets (no FCS).
     pub const fn outer_ip_len(self, frame_len: usize) -> usize {
-        let tunnel = self.tunnel_len() + frame_len;
+        let tunnel = frame_len.saturating_add(self.tunnel_len());
         let payload = match self.protection {
-            Protection::Esp => esp::packet_len(udp::HEADER_LEN + tunnel),
+            Protection::Esp => esp::packet_len(tunnel.saturating_add(udp::HEADER_LEN)),
             Protection::None => tunnel,
         };
-        self.ip.header_len() + udp::HEADER_LEN + payload
+        payload.saturating_add(self.ip.header_len() + udp::HEADER_LEN)
     }
 
     /// The longest tenant frame (Ethernet header and tags, no FCS) whose outer IP packet is no
