@@ -2,9 +2,9 @@
 //!
 //! One flat table with open addressing, linear probing and backward-shift deletion (no
 //! tombstones, so it does not degrade with churn). Entries have 16 bytes, four to a cache
-//! line; the table is a power of two and at most 0.7 full. Growing copies the whole table
-//! (see `perf`), so it happens at change time only: learning, which runs while packets
-//! wait, never grows it and never walks a chain longer than [`Fdb::LEARN_PROBES`].
+//! line; the table is a power of two and at most 0.7 full. Growing copies the whole table,
+//! so it happens at change time only: learning, which runs while packets wait, never grows
+//! it and never makes a chain longer than [`Fdb::LEARN_PROBES`].
 
 use vswitch_net::MacAddr;
 
@@ -416,3 +416,6 @@ impl PartialEq for Fdb {
                 .all(|(key, entry)| other.get(key) == Some(entry))
     }
 }
+
+#[cfg(test)]
+mod tests;

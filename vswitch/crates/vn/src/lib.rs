@@ -6,6 +6,7 @@
 //! from (a configuration file, a mapping authority) is not known here.
 #![forbid(unsafe_code)]
 
+mod apply;
 mod change;
 mod draft;
 mod fdb;
@@ -19,7 +20,6 @@ pub use change::{Change, ChangeError, FlushScope, Refusal};
 pub use fdb::{Entry, Fdb, Insert, Key, Origin};
 pub use ids::{Destination, PeerId, PortId, TunnelId, VnId};
 pub use learn::{Learn, RemoteSpoof, SourceVerdict};
-pub use model::{
-    Encapsulation, Mapping, Peer, Port, PortKind, Protection, Tunnel, UnknownUnicast, Vn, VnConfig,
-};
+pub use model::{Mapping, Peer, Port, PortKind, Protection, Tunnel, UnknownUnicast, Vn, VnConfig};
 pub use tables::Tables;
+pub use vswitch_net::Encapsulation;

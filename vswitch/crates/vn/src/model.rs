@@ -4,7 +4,7 @@ use std::net::IpAddr;
 use std::sync::Arc;
 
 use serde::{Deserialize, Serialize};
-use vswitch_net::Vni;
+use vswitch_net::{Encapsulation, Vni};
 
 use crate::ids::{Destination, PeerId, PortId, TunnelId, VnId};
 
@@ -30,17 +30,6 @@ pub enum UnknownUnicast {
     Drop,
     /// Sent to every port and every edge of the network, policed like broadcast.
     Flood,
-}
-
-/// The overlay header towards a peer.
-#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Hash, Serialize, Deserialize)]
-#[serde(rename_all = "lowercase")]
-pub enum Encapsulation {
-    /// RFC 8926.
-    #[default]
-    Geneve,
-    /// RFC 7348.
-    Vxlan,
 }
 
 /// What is decided about a virtual network.
