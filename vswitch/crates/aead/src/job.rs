@@ -212,6 +212,12 @@ impl<'a> Job<'a> {
         &self.nonce
     }
 
+    /// The part of its associated data that it holds by value.
+    #[must_use]
+    pub fn aad_head(&self) -> &[u8] {
+        self.aad.head()
+    }
+
     /// Marks success.
     pub(crate) fn succeed(&mut self, outcome: Outcome) {
         self.outcome = outcome;

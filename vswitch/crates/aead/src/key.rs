@@ -155,6 +155,9 @@ mod tests {
         assert_ne!(a, of(Algorithm::Aes128Gcm, &[2; 16]));
         assert_ne!(a, of(Algorithm::Aes256Gcm, &[1; 32]));
         assert_ne!(a, [1; 16]);
+        // Recorded durably elsewhere, so it must never change (computed with OpenSSL).
+        let recorded = u128::from_be_bytes(a);
+        assert_eq!(recorded, 0xf08c_fe9b_696e_59f8_4b20_dacd_0bc9_f6fd);
     }
 
     #[test]

@@ -1,7 +1,10 @@
 //! The shape of an ESP packet: lengths, padding, associated data and nonce.
 
 use vswitch_aead::{Aad, Data};
+use zerocopy::byteorder::network_endian::{U32, U64};
+use zerocopy::{FromBytes, Immutable, IntoBytes, KnownLayout, Unaligned, transmute};
 
+use crate::error::OpenError;
 use crate::keys::Algorithm;
 
 /// SPI and sequence number.
@@ -18,6 +21,25 @@ pub(crate) const TRAILER_LEN: usize = 2;
 pub const MIN_PACKET_LEN: usize = PREFIX_LEN + 4 + ICV_LEN;
 /// Longest ESP packet: what one UDP datagram over IPv4 carries.
 pub const MAX_PACKET_LEN: usize = 65_535 - 20 - 8;
+
+/// ESP header (RFC 4303 section 2) and explicit IV as on the wire.
+#[derive(Clone, Copy, FromBytes, Immutable, IntoBytes, KnownLayout, Unaligned)]
+#[repr(C)]
+pub(crate) struct Prefix {
+    pub(crate) spi: U32,
+    pub(crate) seq: U32,
+    pub(crate) iv: U64,
+}
+
+impl Prefix {
+    pub(crate) fn read(bytes: &[u8; PREFIX_LEN]) -> Self {
+        transmute!(*bytes)
+    }
+
+    pub(crate) fn write(self, bytes: &mut [u8; PREFIX_LEN]) {
+        *bytes = transmute!(self);
+    }
+}
 
 /// Padding of a payload, in bytes: what RFC 4303 section 2.4 needs and no more.
 pub(crate) const fn pad_len(payload_len: usize) -> usize {
@@ -53,6 +75,26 @@ pub(crate) fn write_trailer(trailer: &mut [u8], next_header: u8) {
             Some(_) => next_header,
         };
     }
+}
+
+/// Reads the trailer from its end: next header, pad length, and padding that must count
+/// down to 1 (RFC 4303 section 2.4). Returns pad length and next header.
+pub(crate) fn parse_trailer<'p>(
+    mut backwards: impl Iterator<Item = &'p u8>,
+    room: usize,
+) -> Result<(usize, u8), OpenError> {
+    let mut next = || backwards.next().copied().ok_or(OpenError::Truncated);
+    let next_header = next()?;
+    let pad = next()?;
+    if usize::from(pad) > room {
+        return Err(OpenError::Padding);
+    }
+    for expected in (1..=pad).rev() {
+        if next()? != expected {
+            return Err(OpenError::Padding);
+        }
+    }
+    Ok((usize::from(pad), next_header))
 }
 
 /// Nonce of RFC 4106 section 4: salt and IV.
@@ -149,5 +191,19 @@ mod tests {
         assert_eq!(blocks(14), 2);
         assert_eq!(blocks(15), 3);
         assert_eq!(blocks(1400), 89);
+    }
+
+    #[test]
+    fn trailers() {
+        let parse = |bytes: &[u8], room| parse_trailer(bytes.iter().rev(), room);
+        assert_eq!(parse(&[9, 0, 17], 1), Ok((0, 17)));
+        assert_eq!(parse(&[1, 2, 3, 3, 17], 3), Ok((3, 17)));
+        assert_eq!(parse(&[1, 2, 3, 3, 17], 2), Err(OpenError::Padding));
+        assert_eq!(parse(&[1, 2, 4, 3, 17], 9), Err(OpenError::Padding));
+        assert_eq!(parse(&[0, 2, 3, 3, 17], 9), Err(OpenError::Padding));
+        assert_eq!(parse(&[17], 9), Err(OpenError::Truncated));
+        let longest: Vec<u8> = (1..=255).chain([255, 4]).collect();
+        assert_eq!(parse(&longest, 255), Ok((255, 4)));
+        assert_eq!(parse(&longest, 254), Err(OpenError::Padding));
     }
 }

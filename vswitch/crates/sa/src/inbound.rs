@@ -9,7 +9,10 @@ use zeroize::Zeroizing;
 
 use crate::Counters;
 use crate::error::{ConfigError, OpenError};
-use crate::esp::{ICV_LEN, MIN_PACKET_LEN, PREFIX_LEN, Sequence, TRAILER_LEN, nonce};
+use crate::esn::infer_esn;
+use crate::esp::{
+    ICV_LEN, MIN_PACKET_LEN, PREFIX_LEN, Prefix, Sequence, TRAILER_LEN, nonce, parse_trailer,
+};
 use crate::fingerprint::Fingerprint;
 use crate::keys::{Algorithm, KeyMaterial, SALT_LEN};
 use crate::replay::ReplayWindow;
@@ -77,7 +80,8 @@ impl Candidate {
     /// # Errors
     /// When the job did not end authentic, or is not the one made from this candidate.
     pub fn verdict(self, job: &Job<'_>) -> Result<Authenticated, OpenError> {
-        let same = job.nonce().last_chunk::<8>() == Some(&self.iv.to_be_bytes());
+        let same = job.nonce().last_chunk::<8>() == Some(&self.iv.to_be_bytes())
+            && job.aad_head().first_chunk::<4>() == Some(&self.spi.get().to_be_bytes());
         if same && job.outcome() == Outcome::Authentic {
             Ok(Authenticated(self))
         } else {
@@ -157,7 +161,8 @@ impl Inbound {
             return Err(OpenError::Misaligned);
         }
         let prefix = first.first_chunk::<PREFIX_LEN>().ok_or(OpenError::Layout)?;
-        let (spi, seq, iv) = parse_prefix(prefix);
+        let prefix = Prefix::read(prefix);
+        let (spi, seq, iv) = (prefix.spi.get(), prefix.seq.get(), prefix.iv.get());
         if spi != self.spi.get() {
             return Err(OpenError::WrongSpi);
         }
@@ -349,49 +354,4 @@ impl fmt::Debug for Inbound {
             .field("highest", &self.window.highest())
             .finish_non_exhaustive()
     }
-}
-
-/// SPI, sequence number and IV.
-fn parse_prefix(prefix: &[u8; PREFIX_LEN]) -> (u32, u32, u64) {
-    let all = u128::from_be_bytes(*prefix);
-    ((all >> 96) as u32, (all >> 64) as u32, all as u64)
-}
-
-/// Reads the trailer from its end: next header, pad length, and padding that must count
-/// down to 1 (RFC 4303 section 2.4). Returns pad length and next header.
-fn parse_trailer<'p>(
-    mut backwards: impl Iterator<Item = &'p u8>,
-    room: usize,
-) -> Result<(usize, u8), OpenError> {
-    let mut next = || backwards.next().copied().ok_or(OpenError::Truncated);
-    let next_header = next()?;
-    let pad = next()?;
-    if usize::from(pad) > room {
-        return Err(OpenError::Padding);
-    }
-    for expected in (1..=pad).rev() {
-        if next()? != expected {
-            return Err(OpenError::Padding);
-        }
-    }
-    Ok((usize::from(pad), next_header))
-}
-
-/// The 64-bit number nearest to the window whose low half is `seq` (RFC 4303 appendix
-/// A2.2); none where it would lie outside 64 bits.
-pub(crate) fn infer_esn(highest: u64, width: u64, seq: u32) -> Option<u64> {
-    let (top_hi, top_lo) = (highest >> 32, highest as u32);
-    // At most 2^16, so it fits.
-    let bottom = top_lo.wrapping_sub(width.saturating_sub(1) as u32);
-    let hi = if u64::from(top_lo) >= width.saturating_sub(1) {
-        // The window lies within one subspace of 2^32: what is below it is in the next.
-        if seq >= bottom { top_hi } else { top_hi + 1 }
-    } else if seq >= bottom && top_hi > 0 {
-        // It spans two, and this is in its lower part. (In the very first subspace there
-        // is no lower part.)
-        top_hi - 1
-    } else {
-        top_hi
-    };
-    (hi <= u64::from(u32::MAX)).then_some(hi << 32 | u64::from(seq))
 }

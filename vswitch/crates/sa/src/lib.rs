@@ -15,6 +15,7 @@
 #![forbid(unsafe_code)]
 
 mod error;
+mod esn;
 mod esp;
 mod fingerprint;
 mod inbound;

@@ -8,7 +8,7 @@ use zeroize::Zeroizing;
 use crate::Counters;
 use crate::error::{ConfigError, SealError};
 use crate::esp::{
-    HEADER_LEN, ICV_LEN, MAX_PACKET_LEN, PREFIX_LEN, Sequence, TRAILER_LEN, blocks, nonce, pad_len,
+    ICV_LEN, MAX_PACKET_LEN, PREFIX_LEN, Prefix, Sequence, TRAILER_LEN, blocks, nonce, pad_len,
     sealed_len, write_trailer,
 };
 use crate::fingerprint::Fingerprint;
@@ -281,11 +281,12 @@ impl Outbound {
     }
 
     fn write_prefix(&self, prefix: &mut [u8; PREFIX_LEN], seq: u64) {
-        let (header, iv) = prefix.split_at_mut(HEADER_LEN);
-        let (spi, seq_lo) = header.split_at_mut(4);
-        spi.copy_from_slice(&self.spi.get().to_be_bytes());
-        seq_lo.copy_from_slice(&(seq as u32).to_be_bytes());
-        iv.copy_from_slice(&seq.to_be_bytes());
+        Prefix {
+            spi: self.spi.get().into(),
+            seq: (seq as u32).into(),
+            iv: seq.into(),
+        }
+        .write(prefix);
     }
 
     fn job<'a>(&'a self, seq: u64, data: Data<'a>, tag: &'a mut [u8; ICV_LEN]) -> Job<'a> {
