@@ -184,7 +184,7 @@ fn replay_window(cx: &mut Context<'_>, path: &KeyPath, raw: &raw::SecurityAssoci
     if raw.replay_window.is_some() && raw.direction == Direction::Outbound {
         cx.f.error(&path, "is for inbound associations");
     }
-    if WINDOW.contains(&window) && window % 64 != 0 {
+    if WINDOW.contains(&window) && !window.is_multiple_of(64) {
         let down = window - window % 64;
         cx.f.error(
             &path,

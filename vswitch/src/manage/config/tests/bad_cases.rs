@@ -20,7 +20,7 @@
     ("  data-room: auto", "  data-room: big", "configuration:20:14: mempool.data-room: invalid value: string \"big\", expected `auto` or a number"),
     ("nve:\n  name: host-a", "nve: host-a", "configuration:5:6: nve: invalid type: string \"host-a\", expected keys with values"),
     // Names.
-    ("    protection: integrity\n", "    protection: integrity\n  - {name: blue, vni: 5}\n", "configuration:77:5: did not find expected '-' indicator, while parsing a block collection at line 64 column 3"),
+    ("ports:\n  - name: vm-a1", "  - {name: red, vni: 5}\nports:\n  - name: vm-a1", "configuration:81:6: vns[2].name: the name `red` is already taken by vns[1].name"),
     ("peers:\n", "  - {name: up1, device: net_null0}\npeers:\n", "configuration:51:6: devices[1].name: the name `up1` is already taken by underlay.ports[1].name"),
     ("    edges: [host-b]", "    edges: [host-c]", "configuration:70:13: vns[0].edges[0]: no peer is called `host-c`: did you mean `host-b`?"),
     ("    edges: [host-b]", "    edges: [host-b, host-b]", "configuration:70:21: vns[0].edges[1]: `host-b` is already taken by vns[0].edges[0]"),
