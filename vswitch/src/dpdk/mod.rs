@@ -15,8 +15,6 @@ pub mod port_config;
 pub mod queue;
 pub mod quiescence;
 mod quirks;
-pub mod quiescence;
-mod quirks;
 pub mod ring;
 pub mod ring_port;
 mod sync;
