@@ -85,7 +85,7 @@ impl Hasher for SpiHasher {
     #[inline]
     fn write_u32(&mut self, value: u32) {
         let product = u128::from(self.seed ^ u64::from(value) ^ self.state)
-            * 0x9e37_79b9_7f4a_7c15_f39c_0c4a_u128;
+            * 0x9e37_79b9_7f4a_7c15_u128;
         self.state = (product ^ (product >> 64)) as u64;
     }
 }
