@@ -135,6 +135,7 @@ pub struct Edge {
     requests: Sender<Request>,
     control: Option<JoinHandle<Status>>,
     host: Option<HostLink>,
+    pool: Mempool,
     // Last, after everything that uses it.
     _eal: Eal,
 }
@@ -212,6 +213,7 @@ impl Edge {
         }
         let (requests, request_rx) = bounded(64);
         let (vhost_tx, vhost_rx) = unbounded();
+        let buffers = pool.clone();
         let control = Control::new(control::Parts {
             started: Instant::now(),
             backend: backend.name(),
@@ -230,12 +232,17 @@ impl Edge {
             .name("vswitch-control".into())
             .spawn(move || control.run(&channels))
             .map_err(StartError::Thread)?;
-        Ok(Edge { requests, control: Some(thread), host: Some(host), _eal: eal })
+        Ok(Edge { requests, control: Some(thread), host: Some(host), pool: buffers, _eal: eal })
     }
 
     /// A handle for questions.
     pub fn handle(&self) -> Handle {
         Handle { requests: self.requests.clone() }
+    }
+
+    /// The buffers of its packets.
+    pub fn pool(&self) -> &Mempool {
+        &self.pool
     }
 
     /// Stops and returns the last report, in which everything has its verdict.
