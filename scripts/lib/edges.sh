@@ -149,27 +149,18 @@ await_edge() {
     wait_until 20 edge_answers_or_ended "$1" || true
     ctl "$1" show ports --json >/dev/null 2>&1 && return 0
     tail -n 20 "$DIR/$1.log" >&2
-    die "the edge of host $1 does not answer (its log: $DIR/$1.log)"
+    die "the edge of host $1 does not answer"
 }
 
-# tunnel HOST VN tx|rx packets|bytes: a counter of the tunnel to the other host.
-tunnel() {
-    ctl "$1" show tunnels --json | jq --arg vn "$2" --arg direction "$3" --arg unit "$4" \
-        '[(.tunnels? // .)[] | select(.vn == $vn) | .[$direction][$unit]] | add'
-}
-
-# counters_agree VN: what one end sent is what the other received, in both directions.
-# Prints the figures; call it again while packets are under way.
+# counters_agree VN: what one end sent is what the other received, in both directions, packets
+# and bytes. Prints the figures; call it again while packets are under way.
 counters_agree() {
-    local sender receiver unit sent received agree=0
-    for sender in a b; do
-        receiver=$(other "$sender")
-        for unit in packets bytes; do
-            sent=$(tunnel "$sender" "$1" tx "$unit")
-            received=$(tunnel "$receiver" "$1" rx "$unit")
-            printf '%s→%s %s sent %s received %s\n' "$sender" "$receiver" "$unit" "$sent" "$received"
-            [[ $sent == "$received" && $sent -gt 0 ]] || agree=1
-        done
-    done
-    return $agree
+    jq --slurp --raw-output --arg vn "$1" '
+        def count($host; $direction; $unit):
+            [(.[$host] | .tunnels? // .)[] | select(.vn == $vn) | .[$direction][$unit]] | add;
+        . as $in | [[0, 1, "a→b"], [1, 0, "b→a"]] | map(. as [$from, $to, $way] | ["packets", "bytes"][] | . as $unit
+            | {$way, $unit, sent: ($in | count($from; "tx"; $unit)), received: ($in | count($to; "rx"; $unit))})
+        | (map("\(.way) \(.sent) \(.unit) sent, \(.received) received") | join("; ")),
+          if all(.sent == .received and .sent > 0) then empty else "" | halt_error(1) end
+    ' < <(ctl a show tunnels --json && ctl b show tunnels --json)
 }

@@ -44,10 +44,10 @@ own_token() {
 }
 
 tcp_rate() { # VN: iperf3 for two seconds; prints the rate, fails without one
-    local rate
-    rate=$(tenant 30 "a-$1" "iperf3 -c 10.0.0.2 -t 2 -J" | jq -r '.end.sum_received.bits_per_second // 0 | . / 1e6 | floor')
-    printf '%s Mb/s' "${rate:-0}"
-    ((${rate:-0} > 0))
+    local bits
+    bits=$(tenant 30 "a-$1" "iperf3 -c 10.0.0.2 -t 2 -J" | jq -r '.end.sum_received.bits_per_second // 0 | floor') || true
+    printf '%d.%d Mb/s' $((${bits:-0} / 1000000)) $((${bits:-0} % 1000000 / 100000))
+    ((${bits:-0} > 0))
 }
 
 # echo_requests NAME: echo requests this tenant has received, by its own count.
@@ -98,14 +98,13 @@ decrypted() {
 
 # counters_settle VN: the two ends agree as soon as nothing is under way.
 counters_settle() {
-    local try figures=''
-    for ((try = 0; try < 20; try++)); do
-        if figures=$(counters_agree "$1"); then
-            paste -sd, <<<"$figures" | tr -d '\n'
-            return 0
+    local figures deadline=$((SECONDS + 10))
+    until figures=$(counters_agree "$1" 2>/dev/null); do
+        if ((SECONDS >= deadline)); then
+            printf '%s' "$figures"
+            return 1
         fi
         sleep 0.5
     done
-    paste -sd, <<<"$figures" | tr -d '\n'
-    return 1
+    printf '%s' "$figures"
 }

@@ -7,12 +7,14 @@
 //! after the other and holds the new one open throughout the callback.
 
 use std::fs;
-use std::io;
+use std::io::{self, Read};
 use std::mem;
 use std::net::Shutdown;
 use std::os::fd::{AsRawFd, BorrowedFd, RawFd};
+use std::os::unix::ffi::OsStrExt;
 use std::os::unix::net::{SocketAddr, UnixStream};
 use std::path::Path;
+use std::sync::{Mutex, PoisonError};
 use std::thread;
 use std::time::Duration;
 
@@ -33,30 +35,37 @@ pub(super) struct Link {
 }
 
 impl Link {
-    /// Finds the connection at `path` that is not one of `known`.
+    /// Finds the connection at `path` that is not one of `known`. None as well if there are
+    /// several: to take the wrong one would be worse.
     pub(super) fn find(path: &Path, mode: Mode, known: &[RawFd]) -> Option<Link> {
-        let mut by_file_name = None;
-        for entry in fs::read_dir("/proc/self/fd").ok()?.flatten() {
-            let Some(fd) = entry
-                .file_name()
-                .to_str()
-                .and_then(|n| n.parse::<RawFd>().ok())
-            else {
-                continue;
-            };
-            let is_socket = fs::read_link(entry.path())
-                .is_ok_and(|target| target.to_string_lossy().starts_with("socket:"));
-            if !is_socket || known.contains(&fd) {
-                continue;
-            }
-            let Some(link) = Link::open(fd) else { continue };
+        // One search at a time, over a list made before: the handles opened on the way are
+        // descriptors of the same sockets.
+        static SEARCH: Mutex<()> = Mutex::new(());
+        let _one = SEARCH.lock().unwrap_or_else(PoisonError::into_inner);
+        let fds: Vec<RawFd> = fs::read_dir("/proc/self/fd")
+            .ok()?
+            .flatten()
+            .filter(|entry| {
+                fs::read_link(entry.path())
+                    .is_ok_and(|target| target.as_os_str().as_bytes().starts_with(b"socket:"))
+            })
+            .filter_map(|entry| entry.file_name().to_str()?.parse().ok())
+            .filter(|fd| !known.contains(fd))
+            .collect();
+        let (mut exact, mut by_file_name) = (Vec::new(), Vec::new());
+        for link in fds.into_iter().filter_map(Link::open) {
             match link.leads_to(path, mode) {
-                Match::Exact => return Some(link),
-                Match::FileName => by_file_name = Some(link),
+                Match::Exact => exact.push(link),
+                Match::FileName => by_file_name.push(link),
                 Match::No => {}
             }
         }
-        by_file_name
+        let mut found = if exact.is_empty() {
+            by_file_name
+        } else {
+            exact
+        };
+        found.pop().filter(|_| found.is_empty())
     }
 
     fn open(fd: RawFd) -> Option<Link> {
@@ -156,6 +165,10 @@ impl Link {
     pub(super) fn cut(&self) {
         // Fails if it is cut off already.
         let _ = self.stream.shutdown(Shutdown::Both);
+        // Requests that wait would each be answered, with an error in the log. Nothing can
+        // follow them now, so this ends; files that came with them are closed unseen.
+        let mut rest = [0; 4096];
+        while (&self.stream).read(&mut rest).is_ok_and(|n| n > 0) {}
     }
 
     /// Cuts the peer off, but lets librte_vhost notice only later: in client mode it would
@@ -188,13 +201,12 @@ enum Match {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use std::io::Read;
     use std::os::unix::net::UnixListener;
 
     #[test]
     fn the_one_unknown_connection_is_found_from_both_sides() {
         let dir = tempfile::tempdir().unwrap();
-        let path = dir.path().join("s");
+        let path = dir.path().join("found");
         let listener = UnixListener::bind(&path).unwrap();
         assert!(
             Link::find(&path, Mode::Server, &[]).is_none(),
@@ -210,10 +222,18 @@ mod tests {
 
         let other = Link::find(&path, Mode::Client, &[]).unwrap();
         assert_eq!(other.theirs, client.as_raw_fd());
-        let elsewhere = Path::new("/elsewhere/s");
-        assert!(Link::find(elsewhere, Mode::Client, &[]).is_some());
+        let elsewhere = Path::new("/elsewhere/found");
+        assert!(Link::find(elsewhere, Mode::Client, &[other.stream.as_raw_fd()]).is_some());
         assert!(Link::find(elsewhere, Mode::Server, &[]).is_none());
         assert!(Link::find(&dir.path().join("t"), Mode::Client, &[]).is_none());
+
+        let twin = UnixStream::connect(&path).unwrap();
+        assert!(Link::find(&path, Mode::Client, &other.fds()).is_some());
+        assert!(
+            Link::find(&path, Mode::Client, &[]).is_none(),
+            "which of the two?"
+        );
+        drop(twin);
 
         assert!(found.connected() && found.writable());
         drop(other);
@@ -224,7 +244,7 @@ mod tests {
     #[test]
     fn a_parked_peer_is_cut_off_and_our_side_stays_quiet() {
         let dir = tempfile::tempdir().unwrap();
-        let path = dir.path().join("s");
+        let path = dir.path().join("parked");
         let listener = UnixListener::bind(&path).unwrap();
         let mut ours = UnixStream::connect(&path).unwrap();
         let (mut peer, _) = listener.accept().unwrap();

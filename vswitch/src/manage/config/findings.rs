@@ -155,7 +155,7 @@ impl<T: Eq + Hash> Once<T> {
     /// Reports `what` as taken if `value` was here before.
     pub(super) fn claim(&mut self, f: &mut Findings, path: &KeyPath, value: T, what: impl Display) {
         if let Some(first) = self.seen.get(&value) {
-            f.error(path, format!("{what} is already used by {first}"));
+            f.error(path, format!("{what} is already taken by {first}"));
         } else {
             self.seen.insert(value, path.clone());
         }

@@ -38,8 +38,12 @@ pub(super) enum KeyFileError {
     },
 }
 
-fn what(mode: u32) -> &'static str {
-    if mode & 0o044 != 0 { "read" } else { "used" }
+const fn what(mode: u32) -> &'static str {
+    match mode {
+        _ if mode & 0o044 != 0 => "read",
+        _ if mode & 0o022 != 0 => "written",
+        _ => "used",
+    }
 }
 
 /// Reads the key at `path`. A symbolic link is followed: what counts is the file it leads to.

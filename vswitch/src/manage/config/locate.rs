@@ -4,6 +4,7 @@
 //! happened at. So this walk fails on purpose where the key is, in the same parser that read
 //! the values: flow style, quoting and aliases need no second understanding of YAML.
 
+use std::collections::HashSet;
 use std::fmt;
 
 use serde::de::{DeserializeSeed, Deserializer, Error, IgnoredAny, MapAccess, SeqAccess, Visitor};
@@ -14,7 +15,7 @@ use super::problem::{KeyPath, Position, Step};
 const HERE: &str = "\u{1}here";
 
 /// Position of the last key of `path`, or of the list element it ends with; else of the
-/// nearest thing around it that the text does have. `None` if the text is not YAML.
+/// nearest thing around it that the text does have. `None` if it has nothing of the path.
 pub(super) fn locate(text: &str, path: &KeyPath) -> Option<Position> {
     let mut steps = path.0.as_slice();
     loop {
@@ -24,7 +25,7 @@ pub(super) fn locate(text: &str, path: &KeyPath) -> Option<Position> {
         }
         .deserialize(serde_yaml::Deserializer::from_str(text))
         .err()
-        .filter(|error| error.to_string().contains(HERE))
+        .filter(is_here)
         .and_then(|error| error.location())
         .map(|at| Position {
             line: at.line(),
@@ -32,10 +33,14 @@ pub(super) fn locate(text: &str, path: &KeyPath) -> Option<Position> {
         });
         match (found, steps.split_last()) {
             (Some(position), _) => return Some(position),
-            (None, Some((_, around))) => steps = around,
-            (None, None) => return None,
+            (None, Some((_, around))) if !around.is_empty() => steps = around,
+            _ => return None,
         }
     }
+}
+
+fn is_here(error: &serde_yaml::Error) -> bool {
+    error.to_string().contains(HERE)
 }
 
 #[derive(Clone, Copy)]
@@ -132,6 +137,85 @@ fn drain_map<'de, A: MapAccess<'de>>(mut map: A) -> Result<bool, A::Error> {
     Ok(false)
 }
 
+/// Position of the first key that its mapping had already.
+pub(super) fn second_of_a_key(text: &str) -> Option<Position> {
+    let walked = Repeated { seen: None }.deserialize(serde_yaml::Deserializer::from_str(text));
+    let at = walked.err().filter(is_here)?.location()?;
+    Some(Position {
+        line: at.line(),
+        column: at.column(),
+    })
+}
+
+/// Looks for a repeated key in everything; at a key, among those `seen`.
+struct Repeated<'a> {
+    seen: Option<&'a mut HashSet<String>>,
+}
+
+impl<'de> DeserializeSeed<'de> for Repeated<'_> {
+    type Value = ();
+
+    fn deserialize<D: Deserializer<'de>>(self, deserializer: D) -> Result<(), D::Error> {
+        match self.seen {
+            Some(_) => deserializer.deserialize_str(self),
+            None => deserializer.deserialize_any(self),
+        }
+    }
+}
+
+impl<'de> Visitor<'de> for Repeated<'_> {
+    type Value = ();
+
+    fn expecting(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str("anything")
+    }
+
+    fn visit_str<E: Error>(self, text: &str) -> Result<(), E> {
+        match self.seen.is_none_or(|seen| seen.insert(text.to_owned())) {
+            true => Ok(()),
+            false => Err(E::custom(HERE)),
+        }
+    }
+
+    fn visit_unit<E: Error>(self) -> Result<(), E> {
+        Ok(())
+    }
+
+    fn visit_bool<E: Error>(self, _: bool) -> Result<(), E> {
+        Ok(())
+    }
+
+    fn visit_u64<E: Error>(self, _: u64) -> Result<(), E> {
+        Ok(())
+    }
+
+    fn visit_i64<E: Error>(self, _: i64) -> Result<(), E> {
+        Ok(())
+    }
+
+    fn visit_f64<E: Error>(self, _: f64) -> Result<(), E> {
+        Ok(())
+    }
+
+    fn visit_map<A: MapAccess<'de>>(self, mut map: A) -> Result<(), A::Error> {
+        let mut seen = HashSet::new();
+        while map
+            .next_key_seed(Repeated {
+                seen: Some(&mut seen),
+            })?
+            .is_some()
+        {
+            map.next_value_seed(Repeated { seen: None })?;
+        }
+        Ok(())
+    }
+
+    fn visit_seq<A: SeqAccess<'de>>(self, mut seq: A) -> Result<(), A::Error> {
+        while seq.next_element_seed(Repeated { seen: None })?.is_some() {}
+        Ok(())
+    }
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;
@@ -164,7 +248,7 @@ again: *c
             (blue.clone(), 4, 5),
             (blue.key("name"), 4, 5),
             (maps.index(0).key("ips").index(1), 7, 12),
-            (maps.index(0).key("ips"), 6, 16),
+            (maps.index(0).key("ips"), 6, 18),
             (maps.index(1).key("mac"), 8, 9),
             (maps.index(1).key("ips"), 9, 9),
             (vns.index(1).key("vni"), 11, 5),
@@ -179,6 +263,7 @@ again: *c
                 "{path}"
             );
         }
+        assert_eq!(locate(TEXT, &KeyPath::root().key("peers").index(0)), None);
         assert_eq!(locate("a: [", &vns), None);
     }
 }

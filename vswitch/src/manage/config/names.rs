@@ -28,13 +28,15 @@ pub(super) fn suggestion(wrong: &str, known: &[&str]) -> String {
         Some(name) => format!("did you mean `{name}`?"),
         None if known.is_empty() => "there are none".to_owned(),
         None => {
-            let mut list: Vec<String> = known
-                .iter()
-                .take(LISTED)
-                .map(|name| format!("`{name}`"))
-                .collect();
-            if known.len() > LISTED {
-                list.push(format!("and {} more", known.len() - LISTED));
+            let mut list: Vec<String> = Vec::new();
+            for name in known.iter().map(|name| format!("`{name}`")) {
+                if !list.contains(&name) {
+                    list.push(name);
+                }
+                if list.len() == LISTED {
+                    list.push("and others".to_owned());
+                    break;
+                }
             }
             format!("there is {}", list.join(", "))
         }

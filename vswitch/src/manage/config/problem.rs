@@ -2,7 +2,7 @@
 
 use std::fmt;
 use std::io;
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 
 /// One step into the file.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -69,11 +69,21 @@ pub struct Problem {
     pub message: String,
 }
 
+impl Problem {
+    /// As compilers print it: `file:line:column: label key: message`.
+    pub fn line(&self, file: &Path, label: &str) -> String {
+        let file = file.display();
+        let at = match self.position {
+            Some(Position { line, column }) => format!("{file}:{line}:{column}"),
+            None => file.to_string(),
+        };
+        format!("{at}: {label}{self}")
+    }
+}
+
+/// Key and message, without the place.
 impl fmt::Display for Problem {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        if let Some(Position { line, column }) = self.position {
-            write!(f, "{line}:{column}: ")?;
-        }
         if !self.key.is_empty() {
             write!(f, "{}: ", self.key)?;
         }
@@ -116,7 +126,7 @@ impl ConfigError {
 const SHOWN: usize = 50;
 
 /// One problem a line, each beginning with the file as compilers do.
-pub(super) struct Listing<'a>(pub(super) &'a PathBuf, pub(super) &'a [Problem]);
+pub(super) struct Listing<'a>(pub(super) &'a Path, pub(super) &'a [Problem]);
 
 impl fmt::Display for Listing<'_> {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
@@ -124,12 +134,7 @@ impl fmt::Display for Listing<'_> {
             if i > 0 {
                 f.write_str("\n")?;
             }
-            let colon = if problem.position.is_some() {
-                ":"
-            } else {
-                ": "
-            };
-            write!(f, "{}{colon}{problem}", self.0.display())?;
+            f.write_str(&problem.line(self.0, ""))?;
         }
         match self.1.len().saturating_sub(SHOWN) {
             0 => Ok(()),

@@ -10,15 +10,9 @@ use super::types::{Direction, Protection};
 /// Writing into a string cannot fail, so the results of `writeln!` are of no interest.
 pub(super) fn render(config: &Config, host: &[Problem]) -> String {
     let mut out = String::new();
-    let file = config.file().display();
-    let _ = writeln!(out, "{file}: OK");
+    let _ = writeln!(out, "{}: OK", config.file().display());
     for warning in config.warnings().iter().chain(host) {
-        let colon = if warning.position.is_some() {
-            ":"
-        } else {
-            ": "
-        };
-        let _ = writeln!(out, "{file}{colon}warning: {warning}");
+        let _ = writeln!(out, "{}", warning.line(config.file(), "warning: "));
     }
     let _ = writeln!(out, "edge {}", config.name);
     workers(&mut out, config);

@@ -1,5 +1,6 @@
 //! From text to the raw types, and from the YAML library's errors to ours.
 
+use super::locate::second_of_a_key;
 use super::names::{nearest, suggestion};
 use super::problem::{Position, Problem};
 use super::raw;
@@ -34,6 +35,11 @@ fn explain(error: &serde_yaml::Error, text: &str) -> Problem {
         None => full,
     };
     let (key, message) = split_key(&message);
+    // The library gives the place of the mapping, not of the key.
+    let position = match message.starts_with("duplicate field") {
+        true => second_of_a_key(text).or(position),
+        false => position,
+    };
     Problem {
         position,
         key: key.to_owned(),
@@ -85,12 +91,19 @@ fn improve(message: &str, position: Option<Position>, text: &str) -> String {
     }
     let wanted = message
         .replace("expected struct ", "expected the keys of `")
-        .replace("expected a sequence", "expected a list");
+        .replace("expected a sequence", "expected a list")
+        .replace("expected field identifier", "expected a key")
+        .replace(" as u128", "")
+        .replace(" as i128", "")
+        .replace("expected u64", "expected a whole number");
     let wanted = match wanted.split_once("expected the keys of `") {
         Some((before, _)) => format!("{before}expected keys with values"),
         None => wanted,
     };
-    let hint = if wanted.ends_with("expected a string") {
+    let hint = if wanted.ends_with("expected a string")
+        && !wanted.contains("sequence")
+        && !wanted.contains("map")
+    {
         "; put it in quotes"
     } else if wanted.contains("unit value") && wanted.ends_with("expected a list") {
         "; write [] for an empty list"

@@ -12,6 +12,7 @@ mod sas;
 mod underlay;
 mod vns;
 
+use std::collections::HashSet;
 use std::path::{Component, Path, PathBuf};
 
 use super::accounts::Accounts;
@@ -32,6 +33,8 @@ struct Context<'a> {
     devices: Names<'a>,
     /// By index of the network.
     places: Vec<vns::Places>,
+    /// Networks with an edge that could not be resolved: who is not on them is not known.
+    unsure_edges: HashSet<usize>,
 }
 
 /// Checks the whole file. The model is of use only if no error was found.
@@ -63,6 +66,7 @@ pub(super) fn check(raw: &raw::File, base: &Path, accounts: &Accounts, f: &mut F
         vns,
         devices,
         places: raw.vns.iter().map(|_| vns::Places::new()).collect(),
+        unsure_edges: HashSet::new(),
     };
     let mut used = Once::new();
     let underlay = underlay::check(&mut cx, raw.underlay.as_ref(), &mut used);

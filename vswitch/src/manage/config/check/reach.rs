@@ -49,24 +49,27 @@ fn way(underlay: &Underlay, ip: IpAddr) -> Way {
             .flat_map(|port| &port.neighbours)
             .any(|neighbour| neighbour.address == hop)
     };
-    let linked = |port: &UnderlayPort| port.addresses.iter().any(|prefix| prefix.contains(ip));
+    let on = |port: &UnderlayPort, ip| port.addresses.iter().any(|prefix| prefix.contains(ip));
     let kernel = underlay.ports.iter().any(|port| port.tap.is_some());
     if known(ip)
         || underlay
             .ports
             .iter()
-            .any(|port| port.tap.is_some() && linked(port))
+            .any(|port| port.tap.is_some() && on(port, ip))
     {
         return Way::Fine;
     }
-    if tapless().any(linked) {
+    if tapless().any(|port| on(port, ip)) {
         return Way::NoNeighbour(ip);
     }
     let routes = underlay.routes.iter().filter(|route| route.to.contains(ip));
     match routes.max_by_key(|route| route.to.len) {
-        Some(route) if kernel || known(route.via) => Way::Fine,
-        Some(route) => Way::NoNeighbour(route.via),
-        None if kernel => Way::Fine,
-        None => Way::NoRoute,
+        Some(route) if known(route.via) => Way::Fine,
+        Some(route) if !kernel || tapless().any(|port| on(port, route.via)) => {
+            Way::NoNeighbour(route.via)
+        }
+        // Another route of the kernel's.
+        _ if kernel => Way::Fine,
+        _ => Way::NoRoute,
     }
 }

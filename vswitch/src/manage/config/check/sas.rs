@@ -80,7 +80,9 @@ fn check_one(
         );
         taken.outbound.claim(cx.f, path, (vn, peer, worker), what);
     }
-    membership(cx, path, raw, vn.and_then(|vn| vns.get(vn)), peer);
+    let sure = vn.is_none_or(|vn| !cx.unsure_edges.contains(&vn));
+    let member = peer.filter(|_| sure);
+    membership(cx, path, raw, vn.and_then(|vn| vns.get(vn)), member);
     let esn = raw.esn.unwrap_or(defaults::ESN);
     let foreign = peer
         .and_then(|peer| peers.get(peer))
@@ -182,7 +184,7 @@ fn replay_window(cx: &mut Context<'_>, path: &KeyPath, raw: &raw::SecurityAssoci
     if raw.replay_window.is_some() && raw.direction == Direction::Outbound {
         cx.f.error(&path, "is for inbound associations");
     }
-    if WINDOW.contains(&window) && window % 64 != 0 {
+    if WINDOW.contains(&window) && !window.is_multiple_of(64) {
         let down = window - window % 64;
         cx.f.error(
             &path,

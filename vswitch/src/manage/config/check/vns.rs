@@ -81,7 +81,7 @@ pub(super) fn check(cx: &mut Context<'_>, raw: &[raw::Vn]) -> Vec<Vn> {
         if u64::from(vni) == vn.vni {
             vnis.claim(cx.f, &path.key("vni"), vni, format_args!("the VNI {vni}"));
         }
-        let edges = edges(cx, &path.key("edges"), &vn.edges);
+        let edges = edges(cx, &path.key("edges"), i, &vn.edges);
         vns.push(Vn {
             name: vn.name.clone(),
             vni: Vni::new(vni).unwrap_or(Vni::MAX),
@@ -102,7 +102,7 @@ pub(super) fn check(cx: &mut Context<'_>, raw: &[raw::Vn]) -> Vec<Vn> {
     vns
 }
 
-fn edges(cx: &mut Context<'_>, list: &KeyPath, names: &[String]) -> Vec<PeerId> {
+fn edges(cx: &mut Context<'_>, list: &KeyPath, vn: usize, names: &[String]) -> Vec<PeerId> {
     let mut taken = Once::new();
     let mut edges = Vec::new();
     for (i, name) in names.iter().enumerate() {
@@ -110,6 +110,8 @@ fn edges(cx: &mut Context<'_>, list: &KeyPath, names: &[String]) -> Vec<PeerId> 
         if let Some(peer) = cx.peers.resolve(cx.f, &path, name) {
             taken.claim(cx.f, &path, peer, format_args!("`{name}`"));
             edges.push(PeerId(u32::try_from(peer).unwrap_or(u32::MAX)));
+        } else {
+            cx.unsure_edges.insert(vn);
         }
     }
     edges
@@ -130,7 +132,7 @@ fn mappings(
             continue;
         };
         let peer = PeerId(u32::try_from(peer).unwrap_or(u32::MAX));
-        if !edges.contains(&peer) {
+        if !edges.contains(&peer) && !cx.unsure_edges.contains(&index) {
             let (peer, vn) = (&mapping.peer, &vn.name);
             cx.f.error(
                 &path.key("peer"),

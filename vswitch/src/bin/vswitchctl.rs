@@ -1,0 +1,168 @@
+//! `vswitchctl`: shows an operator what a running `vswitchd` does.
+#![forbid(unsafe_code)]
+
+use std::io::{self, IsTerminal, Write};
+use std::path::PathBuf;
+use std::process::ExitCode;
+use std::time::Duration;
+
+use anyhow::Context;
+use clap::{Args, Parser, Subcommand};
+use vswitch::manage::api::{self, Section};
+use vswitch::manage::show;
+
+/// Shows what a running vswitchd does.
+///
+/// Exit status: 0 if all went well, 1 if the switch could not be asked, 2 for wrong usage.
+#[derive(Debug, Parser)]
+#[command(version, arg_required_else_help = true)]
+struct Cli {
+    /// The switch's API socket.
+    #[arg(
+        long,
+        global = true,
+        value_name = "PATH",
+        env = "VSWITCH_SOCKET",
+        default_value = api::DEFAULT_SOCKET
+    )]
+    socket: PathBuf,
+
+    /// Print JSON, with exact numbers, instead of tables.
+    #[arg(long, global = true)]
+    json: bool,
+
+    #[command(subcommand)]
+    command: Command,
+}
+
+#[derive(Debug, Subcommand)]
+enum Command {
+    /// Show a part of the switch's state.
+    Show(Show),
+}
+
+#[derive(Debug, Args)]
+struct Show {
+    /// Print again and again, every 2 seconds or as many as given. With --json, one line
+    /// each time.
+    #[arg(
+        long,
+        global = true,
+        value_name = "SECONDS",
+        num_args = 0..=1,
+        default_missing_value = "2",
+        value_parser = clap::value_parser!(u64).range(1..=86_400)
+    )]
+    watch: Option<u64>,
+
+    #[command(subcommand)]
+    what: What,
+}
+
+#[derive(Debug, Subcommand)]
+enum What {
+    /// Everything.
+    Status,
+    /// The edge: versions, cipher backend, memory, uptime.
+    Nve,
+    /// Ports: underlay, tenants' and VLANs, with their MTU, traffic and warnings.
+    Ports,
+    /// Virtual networks, their ports here and their other edges.
+    Vns,
+    /// Where each virtual network's MAC addresses are.
+    Fdb,
+    /// Tunnels: one for each virtual network and peer.
+    Tunnels,
+    /// Security associations: SPIs, sequence numbers, replays, key usage. Never keys.
+    Sas,
+    /// Worker threads and their books: packets in and packets out.
+    Workers,
+    /// Why packets were dropped.
+    Drops {
+        /// Also the reasons that have no packets. (JSON always has them.)
+        #[arg(long)]
+        all: bool,
+    },
+}
+
+impl What {
+    fn section(&self) -> Section {
+        match self {
+            What::Status => Section::Status,
+            What::Nve => Section::Nve,
+            What::Ports => Section::Ports,
+            What::Vns => Section::Vns,
+            What::Fdb => Section::Fdb,
+            What::Tunnels => Section::Tunnels,
+            What::Sas => Section::Sas,
+            What::Workers => Section::Workers,
+            What::Drops { .. } => Section::Drops,
+        }
+    }
+}
+
+fn main() -> ExitCode {
+    let cli = Cli::parse();
+    match run(&cli) {
+        Ok(()) => ExitCode::SUCCESS,
+        // `vswitchctl ... | head` has seen enough.
+        Err(error) if is_broken_pipe(&error) => ExitCode::SUCCESS,
+        Err(error) => {
+            // Nothing is left to do if standard error is gone as well.
+            let _ = writeln!(io::stderr(), "vswitchctl: {error:#}");
+            ExitCode::from(1)
+        }
+    }
+}
+
+fn is_broken_pipe(error: &anyhow::Error) -> bool {
+    error
+        .downcast_ref::<io::Error>()
+        .is_some_and(|error| error.kind() == io::ErrorKind::BrokenPipe)
+}
+
+fn run(cli: &Cli) -> anyhow::Result<()> {
+    let Command::Show(show) = &cli.command;
+    let runtime = tokio::runtime::Builder::new_current_thread()
+        .enable_all()
+        .build()
+        .context("cannot start")?;
+    let clear = show.watch.is_some() && io::stdout().is_terminal();
+    let mut first = true;
+    loop {
+        let body = runtime.block_on(api::get(&cli.socket, show.what.section()))?;
+        let text = render(cli, show, &body)?;
+        let mut out = io::stdout().lock();
+        if clear {
+            out.write_all(b"\x1b[H\x1b[2J")?;
+        } else if !first && !cli.json {
+            out.write_all(b"\n")?;
+        }
+        out.write_all(text.as_bytes())?;
+        out.flush()?;
+        drop(out);
+        match show.watch {
+            Some(seconds) => std::thread::sleep(Duration::from_secs(seconds)),
+            None => return Ok(()),
+        }
+        first = false;
+    }
+}
+
+fn render(cli: &Cli, show: &Show, body: &[u8]) -> anyhow::Result<String> {
+    const SKEW: &str = "vswitchd's answer is not understood: is it of the version of this \
+                        vswitchctl (see `vswitchctl --version`)?";
+    if !cli.json {
+        let all = matches!(show.what, What::Drops { all: true });
+        return show::text(show.what.section(), body, all).context(SKEW);
+    }
+    // Not through our own types: what a newer switch says beyond them is passed on.
+    let value: serde_json::Value = serde_json::from_slice(body).context(SKEW)?;
+    let mut text = if show.watch.is_some() {
+        value.to_string()
+    } else {
+        serde_json::to_string_pretty(&value)?
+    };
+    text.push('\n');
+    Ok(text)
+}

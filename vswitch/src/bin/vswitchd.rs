@@ -1,0 +1,139 @@
+//! The daemon of one edge.
+#![forbid(unsafe_code)]
+
+use std::os::unix::net::UnixDatagram;
+use std::path::PathBuf;
+use std::process::ExitCode;
+
+use anyhow::Context;
+use clap::{Parser, Subcommand};
+use tokio::signal::unix::{SignalKind, signal};
+use tracing_subscriber::EnvFilter;
+use vswitch::manage::api::{Api, StatusRequest, Unavailable};
+use vswitch::manage::config::{Config, HostFacts};
+use vswitch::manage::edge::Edge;
+
+/// A DPDK overlay switch whose tunnels are protected by ESP (Network Virtualization Edge).
+#[derive(Parser)]
+#[command(version, args_conflicts_with_subcommands = true)]
+struct Arguments {
+    /// Configuration file of this edge.
+    #[arg(short, long, default_value = "/etc/vswitch/nve.yaml", global = true)]
+    config: PathBuf,
+    /// How logs are written.
+    #[arg(long, value_enum, default_value_t = LogFormat::Text, global = true)]
+    log_format: LogFormat,
+    #[command(subcommand)]
+    command: Option<Command>,
+}
+
+#[derive(Clone, Copy, clap::ValueEnum)]
+enum LogFormat {
+    /// For people.
+    Text,
+    /// One JSON object per line.
+    Json,
+}
+
+#[derive(Subcommand)]
+enum Command {
+    /// Validates the configuration without starting anything.
+    Check,
+}
+
+fn main() -> ExitCode {
+    let arguments = Arguments::parse();
+    let filter = EnvFilter::try_from_env("VSWITCH_LOG").unwrap_or_else(|_| EnvFilter::new("info"));
+    let log = tracing_subscriber::fmt().with_env_filter(filter).with_writer(std::io::stderr);
+    match arguments.log_format {
+        LogFormat::Text => log.with_target(false).init(),
+        LogFormat::Json => log.json().init(),
+    }
+    let config = match Config::load(&arguments.config) {
+        Ok(config) => config,
+        Err(error) => {
+            eprintln!("{error}");
+            return ExitCode::from(2);
+        }
+    };
+    if matches!(arguments.command, Some(Command::Check)) {
+        print!("{}", config.check_report_on(&HostFacts::discover()));
+        return ExitCode::SUCCESS;
+    }
+    match run(config) {
+        Ok(()) => ExitCode::SUCCESS,
+        Err(error) => {
+            tracing::error!("{error:#}");
+            ExitCode::FAILURE
+        }
+    }
+}
+
+fn run(config: Config) -> anyhow::Result<()> {
+    for warning in config.warnings() {
+        tracing::warn!("{warning}");
+    }
+    let missing = config.check_host(&HostFacts::discover());
+    if !missing.is_empty() {
+        for problem in &missing {
+            tracing::error!("{problem}");
+        }
+        anyhow::bail!("this host does not have what {} asks for", config.file().display());
+    }
+    let socket = config.api_socket.clone();
+    let name = config.name.clone();
+    let edge = Edge::start(config).context("the edge did not start")?;
+    let handle = edge.handle();
+    let runtime = tokio::runtime::Builder::new_current_thread()
+        .enable_all()
+        .build()
+        .context("cannot start the API's runtime")?;
+    let served = runtime.block_on(async {
+        let mut terminate = signal(SignalKind::terminate())?;
+        let mut interrupt = signal(SignalKind::interrupt())?;
+        let stop = async move {
+            tokio::select! {
+                _ = terminate.recv() => {}
+                _ = interrupt.recv() => {}
+            }
+        };
+        let source = move |request: StatusRequest| {
+            handle
+                .status(move |status| request.answer(status))
+                .map_err(|_| Unavailable::Gone)
+        };
+        let api = Api::bind(&socket).await?;
+        tracing::info!(nve = name, "ready");
+        notify("READY=1");
+        api.serve(source, stop).await?;
+        anyhow::Ok(())
+    });
+    notify("STOPPING=1");
+    tracing::info!("stopping");
+    if let Some(last) = edge.stop() {
+        for worker in &last.workers {
+            tracing::info!(
+                worker = worker.id, received = worker.received, sent = worker.sent,
+                dropped = worker.dropped, balanced = worker.balanced, "worker ended"
+            );
+        }
+    }
+    served
+}
+
+/// Tells the service manager, if there is one (sd_notify(3)).
+fn notify(state: &str) {
+    let Some(path) = std::env::var_os("NOTIFY_SOCKET") else { return };
+    let Ok(socket) = UnixDatagram::unbound() else { return };
+    let sent = match path.to_str().and_then(|p| p.strip_prefix('@')) {
+        Some(name) => {
+            use std::os::linux::net::SocketAddrExt;
+            std::os::unix::net::SocketAddr::from_abstract_name(name)
+                .and_then(|address| socket.send_to_addr(state.as_bytes(), &address))
+        }
+        None => socket.send_to(state.as_bytes(), PathBuf::from(path)),
+    };
+    if let Err(error) = sent {
+        tracing::warn!(%error, "the service manager was not told");
+    }
+}

@@ -1,0 +1,52 @@
+//! The status as text for people: what `vswitchctl show` prints.
+
+mod edge;
+mod overlay;
+mod ports;
+mod table;
+mod units;
+mod workers;
+
+use serde::Deserialize;
+
+use crate::manage::api::Section;
+use crate::manage::status::Status;
+
+/// Tables for `body`, which is the API's answer for `section`. Ends with a newline.
+///
+/// Reasons for drops that never happened are left out unless `all_drops`.
+///
+/// # Errors
+/// If `body` is not what this version understands by `section`.
+pub fn text(section: Section, body: &[u8], all_drops: bool) -> Result<String, serde_json::Error> {
+    Ok(match section {
+        Section::Status => everything(&parse(body)?, all_drops),
+        Section::Nve => edge::nve(&parse(body)?),
+        Section::Ports => ports::ports(parse::<Vec<_>>(body)?.as_slice()),
+        Section::Vns => overlay::vns(parse::<Vec<_>>(body)?.as_slice()),
+        Section::Fdb => overlay::fdb(parse::<Vec<_>>(body)?.as_slice()),
+        Section::Tunnels => overlay::tunnels(parse::<Vec<_>>(body)?.as_slice()),
+        Section::Sas => overlay::sas(parse::<Vec<_>>(body)?.as_slice()),
+        Section::Workers => workers::workers(parse::<Vec<_>>(body)?.as_slice()),
+        Section::Drops => workers::drops(parse::<Vec<_>>(body)?.as_slice(), all_drops),
+    })
+}
+
+fn parse<'de, T: Deserialize<'de>>(body: &'de [u8]) -> Result<T, serde_json::Error> {
+    serde_json::from_slice(body)
+}
+
+fn everything(status: &Status, all_drops: bool) -> String {
+    [
+        ("EDGE", edge::nve(&status.nve)),
+        ("PORTS", ports::ports(&status.ports)),
+        ("VIRTUAL NETWORKS", overlay::vns(&status.vns)),
+        ("FORWARDING", overlay::fdb(&status.fdb)),
+        ("TUNNELS", overlay::tunnels(&status.tunnels)),
+        ("SECURITY ASSOCIATIONS", overlay::sas(&status.sas)),
+        ("WORKERS", workers::workers(&status.workers)),
+        ("DROPS", workers::drops(&status.drops, all_drops)),
+    ]
+    .map(|(title, text)| format!("== {title}\n\n{text}"))
+    .join("\n")
+}

@@ -1,0 +1,78 @@
+//! Numbers as people read them.
+
+/// Bytes, in powers of 1000, cut (not rounded) to one decimal: never more than there were.
+pub(super) fn bytes(n: u64) -> String {
+    const UNITS: [&str; 6] = ["kB", "MB", "GB", "TB", "PB", "EB"];
+    if n < 1000 {
+        return format!("{n} B");
+    }
+    let mut tenths = n / 100;
+    let mut name = "kB";
+    for unit in UNITS {
+        name = unit;
+        if tenths < 10_000 {
+            break;
+        }
+        tenths /= 1000;
+    }
+    format!("{}.{} {name}", tenths / 10, tenths % 10)
+}
+
+/// Seconds, as `3d 04:05:06`.
+pub(super) fn duration(seconds: u64) -> String {
+    let clock = format!(
+        "{:02}:{:02}:{:02}",
+        seconds / 3600 % 24,
+        seconds / 60 % 60,
+        seconds % 60
+    );
+    match seconds / 86_400 {
+        0 => clock,
+        days => format!("{days}d {clock}"),
+    }
+}
+
+/// `part` of `whole` in percent; `-` of nothing. What is little is not shown as none, and
+/// what is not all is not shown as all.
+pub(super) fn share(part: u64, whole: u64) -> String {
+    if whole == 0 {
+        return "-".to_owned();
+    }
+    match u128::from(part) * 1000 / u128::from(whole) {
+        0 if part > 0 => "<0.1%".to_owned(),
+        permille => format!("{}.{}%", permille / 10, permille % 10),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn bytes_change_unit_at_a_thousand() {
+        assert_eq!(bytes(0), "0 B");
+        assert_eq!(bytes(999), "999 B");
+        assert_eq!(bytes(1000), "1.0 kB");
+        assert_eq!(bytes(1_999), "1.9 kB");
+        assert_eq!(bytes(999_999), "999.9 kB");
+        assert_eq!(bytes(1_000_000), "1.0 MB");
+        assert_eq!(bytes(12_345_678_901), "12.3 GB");
+        assert_eq!(bytes(u64::MAX), "18.4 EB");
+    }
+
+    #[test]
+    fn durations_have_days_when_there_are_some() {
+        assert_eq!(duration(0), "00:00:00");
+        assert_eq!(duration(86_399), "23:59:59");
+        assert_eq!(duration(3 * 86_400 + 4 * 3600 + 5 * 60 + 6), "3d 04:05:06");
+    }
+
+    #[test]
+    fn shares_do_not_hide_the_little() {
+        assert_eq!(share(0, 10), "0.0%");
+        assert_eq!(share(1, 1 << 48), "<0.1%");
+        assert_eq!(share(999_999, 1_000_000), "99.9%");
+        assert_eq!(share(u64::MAX, u64::MAX), "100.0%");
+        assert_eq!(share(1, 0), "-");
+    }
+}
