@@ -137,6 +137,7 @@ pub struct Edge {
     control: Option<JoinHandle<Status>>,
     host: Option<HostLink>,
     failed: watch::Receiver<bool>,
+    pool: Mempool,
     // Last, after everything that uses it.
     _eal: Eal,
 }
@@ -215,6 +216,7 @@ impl Edge {
         let (requests, request_rx) = bounded(64);
         let (vhost_tx, vhost_rx) = unbounded();
         let (failed_tx, failed) = watch::channel(false);
+        let buffers = pool.clone();
         let control = Control::new(control::Parts {
             started: Instant::now(),
             backend: backend.name(),
@@ -233,7 +235,7 @@ impl Edge {
             .name("vswitch-control".into())
             .spawn(move || control.run(&channels))
             .map_err(StartError::Thread)?;
-        Ok(Edge { requests, control: Some(thread), host: Some(host), failed, _eal: eal })
+        Ok(Edge { requests, control: Some(thread), host: Some(host), failed, pool: buffers, _eal: eal })
     }
 
     /// A handle for questions.
@@ -245,6 +247,11 @@ impl Edge {
     /// should end then, for its supervisor to start it anew.
     pub fn failed(&self) -> watch::Receiver<bool> {
         self.failed.clone()
+    }
+
+    /// The buffers of its packets.
+    pub fn pool(&self) -> &Mempool {
+        &self.pool
     }
 
     /// Stops and returns the last report, in which everything has its verdict.
