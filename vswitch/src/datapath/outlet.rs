@@ -49,17 +49,17 @@ impl Outlet {
         Outlet { queue, waiting: Burst::new(), sent, refused, account }
     }
 
-    /// Gathers a packet; a full burst leaves at once.
+    /// Gathers a packet, for which a full burst makes room by leaving.
     #[inline]
     pub fn push(&mut self, mut packet: Mbuf, reader: &Reader, counters: &mut Counters) {
         if !packet.is_contiguous() && !self.queue.takes_chains() && packet.linearize().is_err() {
             counters.end(Verdict::NotContiguous, packet);
             return;
         }
-        self.waiting.push(packet);
         if self.waiting.is_full() {
             self.flush(reader, counters);
         }
+        self.waiting.push(packet);
     }
 
     /// Sends what has gathered.

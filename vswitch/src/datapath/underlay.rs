@@ -100,8 +100,13 @@ impl<P: Probe> Worker<P> {
         if !sealed.is_empty() {
             self.open(port, sealed);
         }
-        for (packet, tunnel) in clear {
-            self.open_clear(port, tunnel, packet);
+        if !clear.is_empty() {
+            self.probe.enter();
+            let n = clear.len();
+            for (packet, tunnel) in clear {
+                self.open_clear(port, tunnel, packet);
+            }
+            self.probe.leave(Stage::Decapsulate, n);
         }
     }
 
