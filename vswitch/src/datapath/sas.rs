@@ -230,3 +230,18 @@ fn place<T>(slots: &mut Vec<Option<Box<T>>>, value: T) -> usize {
         }
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn every_seed_hashes_every_spi() {
+        for seed in [0, 1, 0x5eed_0123_4567_89ab, u64::MAX] {
+            let hash = SpiHash(seed);
+            let hashes: std::collections::HashSet<u64> =
+                (256..4352).chain([u32::MAX]).map(|spi: u32| hash.hash_one(spi)).collect();
+            assert_eq!(hashes.len(), 4097, "{seed:#x}");
+        }
+    }
+}
