@@ -86,7 +86,9 @@ impl<P: Probe> Worker<P> {
                 }
             }
         }
-        let Some(packet) = original.take() else { return };
+        let Some(packet) = original.take() else {
+            return;
+        };
         match previous {
             Some(last) => self.flood_to(last, origin, frame, packet),
             None => self.end(origin, vn, Verdict::NoReceiver, packet),
@@ -144,7 +146,8 @@ impl<P: Probe> Worker<P> {
             }
             Way::Via(worker) => {
                 let worker = *worker;
-                self.handoff.send(worker, Work::Deliver(port), packet, &mut self.counters);
+                self.handoff
+                    .send(worker, Work::Deliver(port), packet, &mut self.counters);
             }
             Way::Down => {
                 if let Some(traffic) = self.counters.ports.get_mut(port.index()) {

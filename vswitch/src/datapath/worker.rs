@@ -217,7 +217,9 @@ impl<P: Probe> Worker<P> {
         let mut total = 0;
         let mut burst = Burst::new();
         for i in 0..self.inputs.len() {
-            let Some(input) = self.inputs.get_mut(i) else { break };
+            let Some(input) = self.inputs.get_mut(i) else {
+                break;
+            };
             self.probe.enter();
             let n = input.queue.receive(&mut burst);
             if n == 0 {
@@ -241,12 +243,18 @@ impl<P: Probe> Worker<P> {
         let mut total = 0;
         let mut burst = Burst::new();
         for i in 0..self.polled.len() {
-            let Some(&port) = self.polled.get(i) else { break };
-            let mut queue = 0;
-            loop {
-                let Some(Some(attachment)) = self.attachments.get_mut(port.index()) else { break };
-                let Some(rx) = attachment.rx.get_mut(queue) else { break };
-                queue += 1;
+            let Some(&port) = self.polled.get(i) else {
+                break;
+            };
+            for queue in 0.. {
+                // Looked up anew: handling a burst may touch any attachment.
+                let attachment = self.attachments.get_mut(port.index());
+                let Some(rx) = attachment
+                    .and_then(Option::as_mut)
+                    .and_then(|attachment| attachment.rx.get_mut(queue))
+                else {
+                    break;
+                };
                 self.probe.enter();
                 let n = rx.receive(&self.reader, &self.pool, &mut burst);
                 if n == 0 {
@@ -285,7 +293,7 @@ impl<P: Probe> Worker<P> {
             match Work::from_mark(packet.mark()) {
                 Some(Work::Deliver(port)) => self.deliver(port, packet),
                 Some(Work::Transmit(port)) => self.transmit(port, packet),
-                Some(Work::Kernel(port)) => self.to_kernel(port, packet),
+                Some(Work::Kernel(port)) => self.give_to_kernel(port, packet),
                 Some(Work::Encapsulate(tunnel)) => self.encapsulate(tunnel, packet),
                 Some(Work::Open(port)) => {
                     if port != arrived {
@@ -304,7 +312,12 @@ impl<P: Probe> Worker<P> {
     fn flush(&mut self) {
         self.seal();
         self.probe.enter();
-        for way in self.underlays.iter_mut().chain(&mut self.taps).chain(&mut self.trunks) {
+        for way in self
+            .underlays
+            .iter_mut()
+            .chain(&mut self.taps)
+            .chain(&mut self.trunks)
+        {
             if let Way::Mine(outlet) = way {
                 outlet.flush(&self.reader, &mut self.counters);
             }
@@ -343,7 +356,13 @@ impl<P: Probe> Worker<P> {
         let attached = self.attachments.iter().flatten().map(|a| &a.way);
         let waiting: u64 = outlets
             .chain(attached)
-            .map(|way| if let Way::Mine(outlet) = way { outlet.held() } else { 0 })
+            .map(|way| {
+                if let Way::Mine(outlet) = way {
+                    outlet.held()
+                } else {
+                    0
+                }
+            })
             .sum();
         waiting + self.sealing.len() as u64 + self.handoff.held()
     }
