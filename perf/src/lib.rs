@@ -1,1 +1,10 @@
-//! Under construction.
+//! Benchmarks: what the switch costs, measured the same way every time.
+//!
+//! Each benchmark is a module and a subcommand of `perf/run`; all of them report
+//! [`report::Record`]s, printed as a table or as JSON lines.
+#![forbid(unsafe_code)]
+
+pub mod datapath;
+pub mod machine;
+pub mod report;
+pub mod stats;

@@ -157,7 +157,7 @@ await_edge() {
 counters_agree() {
     jq --slurp --raw-output --arg vn "$1" '
         def count($host; $direction; $unit):
-            [(.[$host] | .tunnels? // .)[] | select(.vn == $vn) | .[$direction][$unit]] | add;
+            [(.[$host] | .tunnels? // .)[] | select(.vn == $vn) | .traffic["\($direction)_\($unit)"]] | add;
         . as $in | [[0, 1, "a→b"], [1, 0, "b→a"]] | map(. as [$from, $to, $way] | ["packets", "bytes"][] | . as $unit
             | {$way, $unit, sent: ($in | count($from; "tx"; $unit)), received: ($in | count($to; "rx"; $unit))})
         | (map("\(.way) \(.sent) \(.unit) sent, \(.received) received") | join("; ")),

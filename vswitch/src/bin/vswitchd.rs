@@ -84,6 +84,8 @@ fn run(config: Config) -> anyhow::Result<()> {
     let name = config.name.clone();
     let edge = Edge::start(config).context("the edge did not start")?;
     let handle = edge.handle();
+    let mut failed = edge.failed();
+    let failure = edge.failed();
     let runtime = tokio::runtime::Builder::new_current_thread()
         .enable_all()
         .build()
@@ -95,6 +97,7 @@ fn run(config: Config) -> anyhow::Result<()> {
             tokio::select! {
                 _ = terminate.recv() => {}
                 _ = interrupt.recv() => {}
+                _ = failed.wait_for(|failed| *failed) => {}
             }
         };
         let source = move |request: StatusRequest| {
@@ -118,7 +121,11 @@ fn run(config: Config) -> anyhow::Result<()> {
             );
         }
     }
-    served
+    served?;
+    if *failure.borrow() {
+        anyhow::bail!("a worker ended by itself; please report what it logged");
+    }
+    Ok(())
 }
 
 /// Tells the service manager, if there is one (sd_notify(3)).

@@ -11,7 +11,7 @@ use vswitch_vn::{Protection, TunnelId};
 
 use super::command::{Event, Path};
 use super::handoff::Work;
-use super::outlet::Way;
+use super::outlet::{TunnelNote, Way};
 use super::probe::{Probe, Stage};
 use super::verdict::Verdict;
 use super::worker::{SEAL_BATCH, Worker};
@@ -206,9 +206,7 @@ impl<P: Probe> Worker<P> {
         if route.path.dst.is_ipv6() && !set_outer_checksum(&mut packet) {
             return self.tunnel_drop(tunnel, Verdict::NoRoom, packet);
         }
-        if let Some(traffic) = self.counters.tunnels.get_mut(tunnel.index()) {
-            traffic.tx(frame);
-        }
+        TunnelNote::new(tunnel, frame).put(&mut packet);
         self.transmit(underlay, packet);
     }
 

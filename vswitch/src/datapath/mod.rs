@@ -16,6 +16,7 @@ pub mod books;
 pub mod command;
 pub mod counters;
 mod decap;
+mod drive;
 mod encap;
 mod forward;
 pub mod handoff;

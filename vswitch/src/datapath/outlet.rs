@@ -1,10 +1,13 @@
 //! Transmit sides: packets gather in a burst and leave together; what a queue refuses is
 //! counted under its reason and freed, never retried in a spin.
 
+use arrayvec::ArrayVec;
+use vswitch_vn::TunnelId;
+
 use super::command::WorkerId;
 use super::counters::{Account, Counters};
 use super::verdict::Verdict;
-use crate::dpdk::mbuf::{Burst, Mbuf, free_burst};
+use crate::dpdk::mbuf::{BURST, Burst, Mbuf, free_burst};
 use crate::dpdk::queue::TxQueue;
 use crate::dpdk::quiescence::Reader;
 use crate::dpdk::vhost::VhostTx;
@@ -34,6 +37,44 @@ impl Queue {
     }
 }
 
+/// Which tunnel an outgoing packet belongs to and how long its inner frame is, so that a
+/// tunnel's counters tell what the port took and not what was tried.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct TunnelNote(u64);
+
+impl TunnelNote {
+    /// No tunnel's.
+    pub const NONE: TunnelNote = TunnelNote(0);
+
+    /// A frame of `len` bytes in a tunnel.
+    #[inline]
+    pub fn new(tunnel: TunnelId, len: usize) -> Self {
+        TunnelNote((u64::from(tunnel.0) + 1) << 32 | len as u64 & 0xffff_ffff)
+    }
+
+    #[inline]
+    fn of(packet: &Mbuf) -> Self {
+        TunnelNote(packet.note())
+    }
+
+    /// Leaves it with the packet.
+    #[inline]
+    pub fn put(self, packet: &mut Mbuf) {
+        packet.set_note(self.0);
+    }
+
+    #[inline]
+    fn count(self, sent: bool, counters: &mut Counters) {
+        let Some(tunnel) = (self.0 >> 32).checked_sub(1) else { return };
+        let Some(traffic) = counters.tunnels.get_mut(tunnel as usize) else { return };
+        if sent {
+            traffic.tx(self.0 as u32 as usize);
+        } else {
+            traffic.tx_dropped += 1;
+        }
+    }
+}
+
 /// One queue with the packets that wait for the end of the burst.
 pub struct Outlet {
     queue: Queue,
@@ -49,17 +90,17 @@ impl Outlet {
         Outlet { queue, waiting: Burst::new(), sent, refused, account }
     }
 
-    /// Gathers a packet; a full burst leaves at once.
+    /// Gathers a packet, for which a full burst makes room by leaving.
     #[inline]
     pub fn push(&mut self, mut packet: Mbuf, reader: &Reader, counters: &mut Counters) {
         if !packet.is_contiguous() && !self.queue.takes_chains() && packet.linearize().is_err() {
             counters.end(Verdict::NotContiguous, packet);
             return;
         }
-        self.waiting.push(packet);
         if self.waiting.is_full() {
             self.flush(reader, counters);
         }
+        self.waiting.push(packet);
     }
 
     /// Sends what has gathered.
@@ -69,6 +110,11 @@ impl Outlet {
         }
         let all = self.waiting.len() as u64;
         let bytes: u64 = self.waiting.iter().map(|p| p.len() as u64).sum();
+        let notes: ArrayVec<TunnelNote, BURST> = match self.account {
+            // What is taken is gone, so what it was is read before.
+            Account::Underlay(_) => self.waiting.iter().map(TunnelNote::of).collect(),
+            _ => ArrayVec::new(),
+        };
         let sent = self.queue.send(reader, &mut self.waiting) as u64;
         let left: u64 = self.waiting.iter().map(|p| p.len() as u64).sum();
         counters.verdicts.add(self.sent, sent);
@@ -77,6 +123,9 @@ impl Outlet {
             traffic.tx_packets += sent;
             traffic.tx_bytes += bytes - left;
             traffic.tx_dropped += all - sent;
+        }
+        for (i, note) in notes.iter().enumerate() {
+            note.count((i as u64) < sent, counters);
         }
         free_burst(&mut self.waiting);
     }

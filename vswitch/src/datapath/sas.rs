@@ -84,9 +84,9 @@ impl Hasher for SpiHasher {
     }
     #[inline]
     fn write_u32(&mut self, value: u32) {
-        let product = u128::from(self.seed ^ u64::from(value) ^ self.state)
-            * 0x9e37_79b9_7f4a_7c15_u128;
-        self.state = (product ^ (product >> 64)) as u64;
+        let mixed = self.seed ^ u64::from(value) ^ self.state.rotate_left(5);
+        let product = u128::from(mixed) * u128::from(0x9e37_79b9_7f4a_7c15_u64);
+        self.state = (product >> 64) as u64 ^ product as u64;
     }
 }
 
@@ -227,6 +227,21 @@ fn place<T>(slots: &mut Vec<Option<Box<T>>>, value: T) -> usize {
         None => {
             slots.push(value);
             slots.len() - 1
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn every_seed_hashes_every_spi() {
+        for seed in [0, 1, 0x5eed_0123_4567_89ab, u64::MAX] {
+            let hash = SpiHash(seed);
+            let hashes: std::collections::HashSet<u64> =
+                (256..4352).chain([u32::MAX]).map(|spi: u32| hash.hash_one(spi)).collect();
+            assert_eq!(hashes.len(), 4097, "{seed:#x}");
         }
     }
 }

@@ -13,7 +13,7 @@ use vswitch_net::tunnel::Encapsulation;
 
 use super::decap::{Clear, Sealed};
 use super::handoff::Work;
-use super::outlet::Way;
+use super::outlet::{TunnelNote, Way};
 use super::police::Urgency;
 use super::probe::{Probe, Stage};
 use super::sas::Located;
@@ -100,8 +100,13 @@ impl<P: Probe> Worker<P> {
         if !sealed.is_empty() {
             self.open(port, sealed);
         }
-        for (packet, tunnel) in clear {
-            self.open_clear(port, tunnel, packet);
+        if !clear.is_empty() {
+            self.probe.enter();
+            let n = clear.len();
+            for (packet, tunnel) in clear {
+                self.open_clear(port, tunnel, packet);
+            }
+            self.probe.leave(Stage::Decapsulate, n);
         }
     }
 
@@ -191,6 +196,9 @@ impl<P: Probe> Worker<P> {
         if let Some(traffic) = self.counters.taps.get_mut(usize::from(port)) {
             traffic.rx_packets += burst.len() as u64;
             traffic.rx_bytes += bytes as u64;
+        }
+        for packet in burst.iter_mut() {
+            TunnelNote::NONE.put(packet);
         }
         match self.underlays.get_mut(usize::from(port)) {
             Some(Way::Mine(outlet)) => {

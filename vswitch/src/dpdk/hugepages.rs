@@ -174,7 +174,7 @@ mod tests {
         assert_eq!(mounted_sizes(MOUNTS, Some(2048)), [2048, 1024 * 1024, 2048]);
         assert_eq!(
             mounted_sizes("tmpfs /tmp tmpfs rw,pagesize=2M 0 0", Some(2048)),
-            []
+            [0_u64; 0]
         );
         assert_eq!(
             default_size("MemTotal: 1 kB\nHugepagesize:       2048 kB\n"),

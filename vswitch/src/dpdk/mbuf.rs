@@ -279,6 +279,19 @@ impl Mbuf {
         self.raw_mut().hash_usr = mark;
     }
 
+    /// A second number that travels with the packet inside a worker (kept in `tx_offload`,
+    /// which no driver reads without offload flags).
+    #[inline]
+    pub fn note(&self) -> u64 {
+        self.raw().tx_offload
+    }
+
+    /// Sets [`Self::note`].
+    #[inline]
+    pub fn set_note(&mut self, note: u64) {
+        self.raw_mut().tx_offload = note;
+    }
+
     /// DPDK's offload flags (`RTE_MBUF_F_*`).
     #[inline]
     pub fn offload_flags(&self) -> u64 {

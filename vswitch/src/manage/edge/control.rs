@@ -6,6 +6,7 @@ use std::sync::Arc;
 use std::time::{Duration, Instant};
 
 use crossbeam::channel::{Receiver, Sender, select, tick};
+use tokio::sync::watch;
 use vswitch_vn::{PeerId, Tables, TunnelId};
 
 use super::devices::Devices;
@@ -21,7 +22,6 @@ use crate::datapath::command::{
 use crate::datapath::snapshot::WorkerSnapshot;
 use crate::datapath::source_port;
 use crate::dpdk::mapped::MappedCounters;
-use crate::dpdk::mempool::Mempool;
 use crate::dpdk::quiescence::Domain;
 use crate::dpdk::thread;
 use crate::dpdk::vhost::VhostEvent;
@@ -42,10 +42,10 @@ pub(super) struct Parts {
     pub hugepages: bool,
     pub config: Config,
     pub state: StateDir,
-    pub pool: Mempool,
     pub devices: Devices,
     pub domain: Domain,
     pub members: Vec<Member>,
+    pub failed: watch::Sender<bool>,
     pub seed: u64,
     pub vhost_events: Sender<VhostEvent>,
 }
@@ -68,7 +68,6 @@ pub(super) struct Control {
     /// The master copy of the workers' tables.
     pub tables: Tables,
     pub state: StateDir,
-    pub pool: Mempool,
     pub devices: Devices,
     pub domain: Domain,
     pub members: Vec<Member>,
@@ -77,6 +76,7 @@ pub(super) struct Control {
     pub paths: BTreeMap<PeerId, Arc<[Path]>>,
     pub vhost_events: Sender<VhostEvent>,
     pub gathering: Vec<Gathering>,
+    failed: watch::Sender<bool>,
     /// Last counters of workers that have ended.
     pub ended: Vec<WorkerSnapshot>,
     floors: Vec<Arc<MappedCounters>>,
@@ -102,7 +102,6 @@ impl Control {
             plan,
             tables,
             state: parts.state,
-            pool: parts.pool,
             devices: parts.devices,
             domain: parts.domain,
             members: parts.members,
@@ -111,6 +110,7 @@ impl Control {
             paths: BTreeMap::new(),
             vhost_events: parts.vhost_events,
             gathering: Vec::new(),
+            failed: parts.failed,
             ended: Vec::new(),
             floors: Vec::new(),
             last_id: 0,
@@ -229,6 +229,11 @@ impl Control {
     }
 
     fn each_second(&mut self) {
+        let ended = self.members.iter().any(|m| m.thread.as_ref().is_some_and(|t| t.is_finished()));
+        if ended && !*self.failed.borrow() {
+            tracing::error!("a worker has ended: its ports and SAs are dead, the switch stops");
+            self.failed.send_replace(true);
+        }
         self.tell_all(|_| Command::Housekeeping);
         for floor in &self.floors {
             if let Err(error) = floor.sync() {

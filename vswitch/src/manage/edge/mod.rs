@@ -18,6 +18,7 @@ use std::thread::JoinHandle;
 use std::time::{Duration, Instant};
 
 use crossbeam::channel::{Receiver, Sender, bounded, unbounded};
+use tokio::sync::watch;
 use vswitch_net::MacAddr;
 
 pub use keys::KeyError;
@@ -135,6 +136,7 @@ pub struct Edge {
     requests: Sender<Request>,
     control: Option<JoinHandle<Status>>,
     host: Option<HostLink>,
+    failed: watch::Receiver<bool>,
     pool: Mempool,
     // Last, after everything that uses it.
     _eal: Eal,
@@ -213,6 +215,7 @@ impl Edge {
         }
         let (requests, request_rx) = bounded(64);
         let (vhost_tx, vhost_rx) = unbounded();
+        let (failed_tx, failed) = watch::channel(false);
         let buffers = pool.clone();
         let control = Control::new(control::Parts {
             started: Instant::now(),
@@ -220,10 +223,10 @@ impl Edge {
             hugepages: eal.hugepages(),
             config,
             state,
-            pool,
             devices,
             domain,
             members,
+            failed: failed_tx,
             seed: random()?,
             vhost_events: vhost_tx,
         })?;
@@ -232,12 +235,18 @@ impl Edge {
             .name("vswitch-control".into())
             .spawn(move || control.run(&channels))
             .map_err(StartError::Thread)?;
-        Ok(Edge { requests, control: Some(thread), host: Some(host), pool: buffers, _eal: eal })
+        Ok(Edge { requests, control: Some(thread), host: Some(host), failed, pool: buffers, _eal: eal })
     }
 
     /// A handle for questions.
     pub fn handle(&self) -> Handle {
         Handle { requests: self.requests.clone() }
+    }
+
+    /// Becomes true if a worker ends by itself, which only a bug makes it do: the process
+    /// should end then, for its supervisor to start it anew.
+    pub fn failed(&self) -> watch::Receiver<bool> {
+        self.failed.clone()
     }
 
     /// The buffers of its packets.

@@ -1,0 +1,288 @@
+//! One edge in memory: a worker as the daemon assembles it, but with rings of this process
+//! where the underlay port and the tenant's queue would be, and driven by hand.
+
+use std::net::{IpAddr, Ipv4Addr};
+use std::sync::Arc;
+use std::sync::atomic::{AtomicU32, Ordering};
+
+use anyhow::{Context, anyhow, ensure};
+use crossbeam::channel::{Receiver, Sender, bounded};
+use vswitch::datapath::command::{
+    Command, Event, InboundSetup, OutboundSetup, Path, PortSetup,
+};
+use vswitch::datapath::counters::Account;
+use vswitch::datapath::handoff::Handoff;
+use vswitch::datapath::outlet::{Outlet, Queue, Way};
+use vswitch::datapath::probe::Probe;
+use vswitch::datapath::verdict::Verdict;
+use vswitch::datapath::worker::{Idle, Input, InputKind, Worker, WorkerSetup};
+use vswitch::datapath::{Endpoints, source_port};
+use vswitch::dpdk::ethdev::{Port, PortConfig, Queues};
+use vswitch::dpdk::mempool::Mempool;
+use vswitch::dpdk::quiescence::Domain;
+use vswitch::dpdk::ring::{Consumer, Producer};
+use vswitch::dpdk::ring_port::ring_port;
+use vswitch::dpdk::time::TscClock;
+use vswitch_aead::Backend;
+use vswitch_net::{Encapsulation, MacAddr, Vni};
+use vswitch_policy::Bindings;
+use vswitch_sa::{
+    Algorithm, Inbound, InboundConfig, KeyMaterial, Outbound, OutboundConfig, Spi,
+};
+use vswitch_vn::{
+    Change, Destination, Mapping, Peer, PeerId, PortId, PortKind, Protection, TunnelId, VnConfig,
+    VnId,
+};
+
+use super::frames::{FLOWS, TENANT_IP, TENANT_MAC, station_ip, station_mac};
+
+/// The one tenant port of an edge.
+pub const PORT: PortId = PortId(0);
+const VN: VnId = VnId(0);
+const PEER: PeerId = PeerId(0);
+const TUNNEL: TunnelId = TunnelId(0);
+
+/// Packets that fit into the rings.
+pub const RING: u32 = 1024;
+
+/// Which end of the tunnel.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Side {
+    /// Has one tenant. This is the one measured.
+    Near,
+    /// Has all other stations.
+    Far,
+}
+
+impl Side {
+    const fn other(self) -> Side {
+        match self {
+            Side::Near => Side::Far,
+            Side::Far => Side::Near,
+        }
+    }
+
+    const fn number(self) -> u8 {
+        match self {
+            Side::Near => 1,
+            Side::Far => 2,
+        }
+    }
+
+    const fn mac(self) -> MacAddr {
+        MacAddr([2, 0, 0, 9, 0, self.number()])
+    }
+
+    const fn ip(self) -> IpAddr {
+        IpAddr::V4(Ipv4Addr::new(192, 0, 2, self.number()))
+    }
+
+    /// Of the SA by which this side sends.
+    fn spi(self) -> anyhow::Result<Spi> {
+        Ok(Spi::new(0x1000 + u32::from(self.number()))?)
+    }
+
+    /// Its key. Known to everyone, which is no harm: these packets never leave the process.
+    fn key(self, algorithm: Algorithm) -> anyhow::Result<KeyMaterial> {
+        let bytes: Vec<u8> = (0..algorithm.key_len() + vswitch_sa::SALT_LEN)
+            .map(|i| (i as u8).wrapping_mul(37) ^ self.number())
+            .collect();
+        Ok(KeyMaterial::from_bytes(algorithm, &bytes)?)
+    }
+}
+
+/// What both ends of a tunnel have in common.
+#[derive(Clone)]
+pub struct Common {
+    /// Buffers.
+    pub pool: Mempool,
+    /// AES-GCM.
+    pub backend: &'static dyn Backend,
+    /// `None`: in the clear.
+    pub algorithm: Option<Algorithm>,
+}
+
+/// An edge, and the far ends of its ports.
+pub struct Edge<P: Probe> {
+    /// The worker.
+    pub worker: Worker<P>,
+    /// What arrives on the underlay.
+    pub to_underlay: Producer,
+    /// What leaves by the underlay.
+    pub from_underlay: Consumer,
+    /// What the tenant is given.
+    pub from_tenant_port: Consumer,
+    // The worker stops if nobody can command it, and rings go with their ports.
+    _commands: Sender<Command>,
+    _events: Receiver<Event>,
+    _ports: [Port; 2],
+}
+
+impl<P: Probe> Edge<P> {
+    /// An edge that knows its tenants, its peer and the tunnel between them.
+    pub fn new(side: Side, common: &Common, probe: P) -> anyhow::Result<Self> {
+        let (underlay, mut underlay_queues, outside) = open("bench-underlay", &common.pool)?;
+        let (tenant, mut tenant_queues, tenants) = open("bench-tenant", &common.pool)?;
+        let (to_underlay, from_underlay) = outside;
+        let (_, from_tenant_port) = tenants;
+        let (commands, mailbox) = bounded(16);
+        let (events, event_rx) = bounded(64);
+        let queue = underlay_queues.rx.pop().context("receive queue")?;
+        let out = underlay_queues.tx.pop().context("transmit queue")?;
+        let to_underlay_outlet = Outlet::new(
+            Queue::Ethernet(out),
+            Verdict::ToUnderlay,
+            Verdict::UnderlayTxFull,
+            Account::Underlay(0),
+        );
+        let setup = WorkerSetup {
+            id: 0,
+            idle: Idle::Poll,
+            pool: common.pool.clone(),
+            backend: common.backend,
+            seed: 0x5eed_0123_4567_89ab,
+            inputs: vec![Input { kind: InputKind::Underlay(0), queue }],
+            underlays: vec![Way::Mine(Box::new(to_underlay_outlet))],
+            taps: vec![Way::Down],
+            trunks: Vec::new(),
+            handoff: Handoff::default(),
+            endpoints: Endpoints {
+                local: vec![side.ip()],
+                esp_port: 4500,
+                macs: vec![side.mac()],
+            },
+            kernel_rate: 1000,
+            clock: TscClock::new()?,
+            mailbox,
+            events,
+            reader: Domain::new().reader("benchmark"),
+        };
+        let mut worker = Worker::new(setup, probe);
+        let knowledge = Command::Transaction(knowledge(side, common.algorithm)?);
+        commands.send(knowledge).map_err(|_| anyhow!("the worker takes no commands"))?;
+        worker.pass();
+        worker
+            .set_tenant_queue(PORT, tenant_queues.tx.pop().context("transmit queue")?)
+            .map_err(|_| anyhow!("the tenant's port is missing"))?;
+        Ok(Edge {
+            worker,
+            to_underlay,
+            from_underlay,
+            from_tenant_port,
+            _commands: commands,
+            _events: event_rx,
+            _ports: [underlay, tenant],
+        })
+    }
+
+    /// Whether all packets so far ended as sent; if not, the error says how they ended.
+    pub fn check(&self) -> anyhow::Result<()> {
+        let counters = self.worker.counters();
+        let books = counters.books(self.worker.held());
+        ensure!(books.balance(), "the worker's books do not balance: {books:?}");
+        let ends: Vec<_> = counters.verdicts.iter().map(|(v, n)| (v.name(), n)).collect();
+        ensure!(books.dropped == 0 && books.held == 0, "packets were lost: {ends:?}");
+        Ok(())
+    }
+}
+
+/// A port over rings, started with one queue, and the rings' other ends.
+fn open(name: &str, pool: &Mempool) -> anyhow::Result<(Port, Queues, (Producer, Consumer))> {
+    // Names are unique in a process, and rings of one that is gone may linger.
+    static NUMBER: AtomicU32 = AtomicU32::new(0);
+    let name = format!("{name}{}", NUMBER.fetch_add(1, Ordering::Relaxed));
+    let (port, mut wire) = ring_port(&name, 1, RING, None)?;
+    let queues = port.configure(&PortConfig {
+        rx_queues: 1,
+        tx_queues: 1,
+        rx_desc: 512,
+        tx_desc: 512,
+        mtu: None,
+        rss: false,
+        promiscuous: false,
+        pools: std::slice::from_ref(pool),
+    })?;
+    let ends = wire.to_port.pop().zip(wire.from_port.pop()).context("ends of the rings")?;
+    Ok((port, queues, ends))
+}
+
+/// What the control side would tell the worker.
+fn knowledge(side: Side, algorithm: Option<Algorithm>) -> anyhow::Result<Vec<Command>> {
+    let bindings = match side {
+        Side::Near => Some(Bindings::new([(TENANT_MAC, vec![IpAddr::V4(TENANT_IP)])])),
+        // Not measured, and no port has a thousand addresses.
+        Side::Far => None,
+    };
+    let mut commands = vec![
+        Command::Tables(tables(side, algorithm)?.into()),
+        Command::Port(Box::new(PortSetup {
+            id: PORT,
+            bindings,
+            bum_rate: 1000,
+            trunk: None,
+            vid: 0,
+        })),
+        Command::Paths(PEER, Arc::from([Path {
+            underlay: 0,
+            src_mac: side.mac(),
+            dst_mac: side.other().mac(),
+            src: side.ip(),
+            dst: side.other().ip(),
+            mtu: 1500,
+        }])),
+    ];
+    if let Some(algorithm) = algorithm {
+        let (out, back) = (side.spi()?, side.other().spi()?);
+        let sa = Outbound::new(side.key(algorithm)?, OutboundConfig::ephemeral(out))?;
+        commands.push(Command::InstallOutbound(Box::new(OutboundSetup {
+            tunnel: TUNNEL,
+            sa: Box::new(sa),
+            source_port: source_port(out.get()),
+            low_water: 0,
+        })));
+        let sa = Inbound::new(side.other().key(algorithm)?, InboundConfig::new(back))?;
+        commands.push(Command::InstallInbound(Box::new(InboundSetup {
+            tunnel: TUNNEL,
+            sa: Box::new(sa),
+            floor: None,
+        })));
+    }
+    Ok(commands)
+}
+
+/// One network with all its addresses mapped.
+fn tables(side: Side, algorithm: Option<Algorithm>) -> anyhow::Result<Vec<Change>> {
+    let vni = Vni::new(0x1234).context("VNI")?;
+    let mut config = VnConfig::new(vni, 1422);
+    if algorithm.is_none() {
+        config.protection = Protection::None;
+    }
+    let mapping = |mac, ip: Ipv4Addr, at: Side| Change::AddMapping {
+        vn: VN,
+        mac,
+        mapping: Mapping {
+            ips: Arc::from([IpAddr::V4(ip)]),
+            destination: if at == side {
+                Destination::Port(PORT)
+            } else {
+                Destination::Tunnel(TUNNEL)
+            },
+            generation: 1,
+        },
+    };
+    let port = vswitch_vn::Port { vn: VN, kind: PortKind::Tenant, learning: false };
+    let peer = Peer {
+        addresses: Arc::from([side.other().ip()]),
+        encapsulation: Encapsulation::Geneve,
+    };
+    let mut changes = vec![
+        Change::AddVn { id: VN, config },
+        Change::AddPort { id: PORT, port },
+        Change::AddPeer { id: PEER, peer },
+        Change::AddTunnel { id: TUNNEL, vn: VN, peer: PEER, flood: true },
+        mapping(TENANT_MAC, TENANT_IP, Side::Near),
+    ];
+    let stations = (0..FLOWS).map(|flow| mapping(station_mac(flow), station_ip(flow), Side::Far));
+    changes.extend(stations);
+    Ok(changes)
+}

@@ -1,0 +1,267 @@
+//! `datapath`: what one worker's pipeline costs per packet, in both directions, by stage.
+//!
+//! The worker is the production one, driven burst by burst in this process; rings stand in
+//! for the underlay port and the tenant's vhost queues. Totals come from a worker without
+//! probe, the split from a second one that reads the TSC between stages; the two take turns,
+//! so that what disturbs the machine disturbs both.
+
+pub mod edge;
+pub mod frames;
+pub mod pair;
+mod tables;
+
+use std::io::{self, Write};
+
+use anyhow::{Context, anyhow, ensure};
+use clap::{Args, ValueEnum};
+use vswitch::datapath::probe::{NoProbe, Probe, Stage, TickProbe};
+use vswitch::dpdk::eal::{Eal, EalConfig, LogLevel};
+use vswitch::dpdk::hugepages::Memory;
+use vswitch::dpdk::mbuf::BURST;
+use vswitch::dpdk::mempool::Mempool;
+use vswitch::dpdk::thread::{allowed_cores, spawn_worker};
+use vswitch::dpdk::time::TscClock;
+use vswitch_aead::Backend;
+use vswitch_sa::Algorithm;
+
+use crate::machine::Machine;
+use crate::report::{Record, write_json};
+use crate::stats::{Durations, median, min};
+use edge::Common;
+use pair::{Direction, Pair, WINDOW};
+
+/// Name of the benchmark.
+pub const NAME: &str = "datapath";
+
+/// Inner frames in bytes, without FCS.
+pub const SIZES: [usize; 3] = [64, 512, 1400];
+
+/// Protection of the network, by name.
+pub const PROTECTIONS: [(&str, Option<Algorithm>); 3] = [
+    ("none", None),
+    ("aes-128-gcm", Some(Algorithm::Aes128Gcm)),
+    ("aes-256-gcm", Some(Algorithm::Aes256Gcm)),
+];
+
+/// Everything together, in records.
+pub const TOTAL: &str = "total";
+/// [`TOTAL`] less receive and transmit.
+pub const WITHOUT_IO: &str = "without-io";
+/// What belongs to no stage: the loop, the burst boundary, the reading of the probe.
+pub const LOOP: &str = "loop";
+
+const TICKS: &str = "ticks/packet";
+
+/// Packets that are out at the same time are few; the rest keeps the pool's cache full.
+const BUFFERS: u32 = 8192;
+
+/// Options of the benchmark.
+#[derive(Debug, Clone, Args)]
+pub struct Options {
+    /// JSON lines instead of tables.
+    #[arg(long)]
+    json: bool,
+    /// A few packets of each case: shows that everything works, not how fast it is.
+    #[arg(long)]
+    quick: bool,
+    /// Only cases whose name (such as `underlay-to-tenant/aes-128-gcm`) contains this.
+    #[arg(long, value_name = "TEXT")]
+    only: Option<String>,
+    /// Rounds per case; figures are medians over them.
+    #[arg(long, default_value_t = 21, value_parser = clap::value_parser!(u16).range(1..))]
+    rounds: u16,
+    /// Packets per round and case; at least 256.
+    #[arg(long, default_value_t = 16384, value_parser = clap::value_parser!(u32).range(256..))]
+    packets: u32,
+    /// The CPU to measure on; without it, the last that may be used.
+    #[arg(long, value_name = "CPU")]
+    core: Option<usize>,
+    /// Memory for packet buffers.
+    #[arg(long, value_enum, default_value_t = Pages::Auto)]
+    memory: Pages,
+    /// The AES-GCM implementation, by name; without it, the best that this CPU can run.
+    #[arg(long, value_name = "NAME")]
+    aead: Option<String>,
+}
+
+#[derive(Debug, Clone, Copy, ValueEnum)]
+enum Pages {
+    /// Hugepages if enough are free.
+    Auto,
+    /// Hugepages or nothing.
+    Hugepages,
+    /// Ordinary pages.
+    NoHuge,
+}
+
+/// How much is measured.
+#[derive(Debug, Clone, Copy)]
+struct Effort {
+    rounds: usize,
+    windows: usize,
+}
+
+/// Runs the benchmark and prints what it found.
+pub fn run(options: &Options) -> anyhow::Result<()> {
+    let backend = vswitch_aead::select(options.aead.as_deref())?;
+    let eal = Eal::init(&EalConfig {
+        memory: match options.memory {
+            Pages::Auto => Memory::Auto,
+            Pages::Hugepages => Memory::Hugepages,
+            Pages::NoHuge => Memory::NoHuge,
+        },
+        memory_mb: 128,
+        log_level: LogLevel::Error,
+        ..EalConfig::default()
+    })?;
+    let cores = allowed_cores();
+    let core = options.core.or(cores.last().copied()).context("no CPU to measure on")?;
+    let clock = TscClock::new()?;
+    let machine = Machine::here(core, cores.len(), clock.hz(), eal.hugepages(), backend.name());
+    let effort = if options.quick {
+        Effort { rounds: 3, windows: 1 }
+    } else {
+        Effort {
+            rounds: usize::from(options.rounds),
+            windows: options.packets as usize / (WINDOW * BURST),
+        }
+    };
+    let only = options.only.clone().unwrap_or_default();
+    let thread = spawn_worker("bench", core, move |_| measure(backend, clock, effort, &only))?;
+    let records = thread.join().map_err(|_| anyhow!("the measuring thread panicked"))??;
+    ensure!(!records.is_empty(), "no case has such a name");
+    let mut out = io::stdout().lock();
+    if options.json {
+        write_json(&mut out, &records, &machine)?;
+    } else {
+        tables::write(&mut out, &records, &machine, effort.rounds)?;
+    }
+    out.flush()?;
+    Ok(())
+}
+
+/// All cases, on the pinned thread.
+fn measure(
+    backend: &'static dyn Backend,
+    clock: TscClock,
+    effort: Effort,
+    only: &str,
+) -> anyhow::Result<Vec<Record>> {
+    let pool = Mempool::create("bench", BUFFERS, 2048, None, false)?;
+    let mut records = Vec::new();
+    for (protection, algorithm) in PROTECTIONS {
+        let case = |direction: Direction| format!("{}/{protection}", direction.name());
+        if !Direction::ALL.iter().any(|d| case(*d).contains(only)) {
+            continue;
+        }
+        let common = Common { pool: pool.clone(), backend, algorithm };
+        let mut plain = Pair::new(&common, NoProbe)?;
+        let mut probed = Pair::new(&common, TickProbe::default())?;
+        for direction in Direction::ALL {
+            if !case(direction).contains(only) {
+                continue;
+            }
+            for bytes in SIZES {
+                prove(&mut plain, bytes)?;
+                prove(&mut probed, bytes)?;
+                let found = rounds(&mut plain, &mut probed, direction, bytes, effort)?;
+                records.extend(found.records(&case(direction), bytes, clock)?);
+            }
+        }
+        plain.near.check()?;
+        probed.near.check()?;
+    }
+    Ok(records)
+}
+
+fn prove<P: Probe>(pair: &mut Pair<P>, bytes: usize) -> anyhow::Result<()> {
+    let arrived = pair.prove(bytes)?;
+    ensure!(arrived == WINDOW * BURST, "{arrived} packets crossed the tunnel");
+    Ok(())
+}
+
+/// What was measured of one case: by round, ticks per packet.
+struct Found {
+    total: Vec<f64>,
+    /// By stage, as in [`Stage::ALL`].
+    stages: [Vec<f64>; Stage::ALL.len()],
+    /// In no stage.
+    rest: Vec<f64>,
+    bursts: Durations,
+}
+
+fn rounds(
+    plain: &mut Pair<NoProbe>,
+    probed: &mut Pair<TickProbe>,
+    direction: Direction,
+    bytes: usize,
+    effort: Effort,
+) -> anyhow::Result<Found> {
+    let mut found = Found {
+        total: Vec::new(),
+        stages: Default::default(),
+        rest: Vec::new(),
+        bursts: Durations::new()?,
+    };
+    let packets = (effort.windows * WINDOW * BURST) as f64;
+    let mut aside = Durations::new()?;
+    // Caches, branch predictors and the clock of the core.
+    let warm_up = effort.windows.div_ceil(4);
+    plain.round(direction, bytes, warm_up, &mut aside)?;
+    probed.round(direction, bytes, warm_up, &mut aside)?;
+    for _ in 0..effort.rounds {
+        let ticks = plain.round(direction, bytes, effort.windows, &mut found.bursts)?;
+        found.total.push(ticks as f64 / packets);
+
+        probed.near.worker.probe().reset();
+        let ticks = probed.round(direction, bytes, effort.windows, &mut aside)?;
+        let stages = probed.near.worker.probe().ticks();
+        for (of_stage, ticks) in found.stages.iter_mut().zip(stages) {
+            of_stage.push(ticks as f64 / packets);
+        }
+        let rest = ticks.saturating_sub(stages.iter().sum());
+        found.rest.push(rest as f64 / packets);
+    }
+    Ok(found)
+}
+
+impl Found {
+    fn records(&self, case: &str, bytes: usize, clock: TscClock) -> anyhow::Result<Vec<Record>> {
+        let record = |part, unit, stat, value| Record {
+            bench: NAME,
+            case: case.to_owned(),
+            part,
+            bytes,
+            unit,
+            stat,
+            value,
+        };
+        let total = median(&self.total).context("no rounds")?;
+        let least = min(&self.total).context("no rounds")?;
+        let ns = 1e9 / clock.hz() as f64;
+        let p = |share| self.bursts.quantile(share) as f64;
+        let mut records = vec![
+            record(TOTAL, TICKS, "median", total),
+            record(TOTAL, TICKS, "min", least),
+            record(TOTAL, "ns/packet", "median", total * ns),
+            record(TOTAL, "ns/packet", "min", least * ns),
+            record(TOTAL, "ticks/burst", "p50", p(0.5)),
+            record(TOTAL, "ticks/burst", "p99", p(0.99)),
+        ];
+        let mut without_io = total;
+        for (stage, ticks) in Stage::ALL.into_iter().zip(&self.stages) {
+            let ticks = median(ticks).context("no rounds")?;
+            if matches!(stage, Stage::Receive | Stage::Transmit) {
+                without_io -= ticks;
+            }
+            // A stage that packets of this case do not pass.
+            if ticks > 0.0 {
+                records.push(record(stage.name(), TICKS, "median", ticks));
+            }
+        }
+        let rest = median(&self.rest).context("no rounds")?;
+        records.push(record(LOOP, TICKS, "median", rest));
+        records.push(record(WITHOUT_IO, TICKS, "median", without_io));
+        Ok(records)
+    }
+}

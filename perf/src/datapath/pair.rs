@@ -1,0 +1,160 @@
+//! Two edges and a tunnel: the near one is timed, the far one makes its input and is not.
+
+use anyhow::ensure;
+use vswitch::datapath::probe::{NoProbe, Probe};
+use vswitch::dpdk::mbuf::{BURST, Burst, free_burst};
+use vswitch::dpdk::mempool::Mempool;
+use vswitch::dpdk::ring::Consumer;
+use vswitch::dpdk::time;
+
+use super::edge::{Common, Edge, PORT, Side};
+use super::frames::{self, FLOWS, Sender};
+use crate::stats::Durations;
+
+/// Bursts made ready before the near edge is timed over them: 256 packets, as many as VPP
+/// takes at once, so that buffers are about as warm for both.
+pub const WINDOW: usize = 8;
+
+/// Which way packets go.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Direction {
+    /// From the tenant's queue to the underlay port.
+    Out,
+    /// From the underlay port to the tenant's queue.
+    In,
+}
+
+impl Direction {
+    /// Both.
+    pub const ALL: [Direction; 2] = [Direction::Out, Direction::In];
+
+    /// Name for cases.
+    pub const fn name(self) -> &'static str {
+        match self {
+            Direction::Out => "tenant-to-underlay",
+            Direction::In => "underlay-to-tenant",
+        }
+    }
+}
+
+/// The two edges.
+pub struct Pair<P: Probe> {
+    /// The one that is measured.
+    pub near: Edge<P>,
+    far: Edge<NoProbe>,
+    pool: Mempool,
+    flow: u16,
+}
+
+impl<P: Probe> Pair<P> {
+    /// Two edges that know of each other.
+    pub fn new(common: &Common, probe: P) -> anyhow::Result<Self> {
+        Ok(Pair {
+            near: Edge::new(Side::Near, common, probe)?,
+            far: Edge::new(Side::Far, common, NoProbe)?,
+            pool: common.pool.clone(),
+            flow: 0,
+        })
+    }
+
+    /// Carries `windows` windows of frames of `bytes` bytes and returns the ticks that the
+    /// near edge took, each burst's being recorded too. Making frames, the far edge and the
+    /// return of buffers to their pool are not timed.
+    pub fn round(
+        &mut self,
+        direction: Direction,
+        bytes: usize,
+        windows: usize,
+        durations: &mut Durations,
+    ) -> anyhow::Result<u64> {
+        let mut total = 0;
+        for _ in 0..windows {
+            let mut bursts = self.frames(direction, bytes)?;
+            if direction == Direction::In {
+                self.cross(&mut bursts);
+            }
+            for burst in &mut bursts {
+                let start = time::tsc();
+                if direction == Direction::Out {
+                    self.near.worker.tenant_burst(PORT, burst);
+                }
+                self.near.worker.pass();
+                let ticks = time::tsc().wrapping_sub(start);
+                durations.record(ticks);
+                total += ticks;
+            }
+            let arrived = match direction {
+                Direction::Out => drain(&mut self.near.from_underlay),
+                Direction::In => drain(&mut self.near.from_tenant_port),
+            };
+            let sent = WINDOW * BURST;
+            if arrived != sent {
+                self.far.check()?;
+                self.near.check()?;
+            }
+            ensure!(arrived == sent, "{arrived} of {sent} packets arrived");
+        }
+        Ok(total)
+    }
+
+    /// Sends one window from the near edge's tenant to the far edge's: what is timed must be
+    /// worth timing. Returns how many arrived.
+    pub fn prove(&mut self, bytes: usize) -> anyhow::Result<usize> {
+        let mut outgoing = self.frames(Direction::Out, bytes)?;
+        for burst in &mut outgoing {
+            self.near.worker.tenant_burst(PORT, burst);
+            self.near.worker.pass();
+        }
+        let mut burst = Burst::new();
+        while self.near.from_underlay.receive(&mut burst) > 0 {
+            self.far.to_underlay.send(&mut burst);
+            free_burst(&mut burst);
+            self.far.worker.pass();
+        }
+        self.near.check()?;
+        self.far.check()?;
+        Ok(drain(&mut self.far.from_tenant_port))
+    }
+
+    /// A window of frames, each of the next flow.
+    fn frames(&mut self, direction: Direction, bytes: usize) -> anyhow::Result<[Burst; WINDOW]> {
+        let sender = match direction {
+            Direction::Out => Sender::Tenant,
+            Direction::In => Sender::Station,
+        };
+        let mut bursts: [Burst; WINDOW] = Default::default();
+        for burst in &mut bursts {
+            let got = self.pool.alloc_burst(burst, BURST);
+            ensure!(got == BURST, "the pool of buffers is too small");
+            for packet in burst {
+                frames::write(packet.append(bytes)?, sender, self.flow);
+                self.flow = (self.flow + 1) % FLOWS;
+            }
+        }
+        Ok(bursts)
+    }
+
+    /// Takes frames through the far edge to the near edge's underlay port: fresh sequence
+    /// numbers every time.
+    fn cross(&mut self, bursts: &mut [Burst]) {
+        for burst in bursts {
+            self.far.worker.tenant_burst(PORT, burst);
+            self.far.worker.pass();
+            self.far.from_underlay.receive(burst);
+            self.near.to_underlay.send(burst);
+            // What found no room is missed at the end, and said then.
+            free_burst(burst);
+        }
+    }
+}
+
+/// Empties a ring and says how many packets were in it.
+fn drain(ring: &mut Consumer) -> usize {
+    let mut burst = Burst::new();
+    let mut packets = 0;
+    while ring.receive(&mut burst) > 0 {
+        packets += burst.len();
+        free_burst(&mut burst);
+    }
+    packets
+}

@@ -1,0 +1,41 @@
+//! The examples in `docs/operations.md` are what `vswitchctl` prints.
+
+use std::collections::BTreeSet;
+use std::path::Path;
+
+use crate::switch::Switch;
+
+const PROMPT: &str = "$ vswitchctl ";
+
+/// Commands and the outputs that the page claims for them.
+fn examples(page: &str) -> Vec<(String, String)> {
+    let mut examples: Vec<(String, String)> = Vec::new();
+    for block in page.split("```console\n").skip(1) {
+        let (block, _) = block.split_once("```").expect("the block ends");
+        let Some(rest) = block.strip_prefix(PROMPT) else {
+            continue;
+        };
+        let (command, output) = rest.split_once('\n').expect("a command is a line");
+        examples.push((command.to_owned(), output.to_owned()));
+    }
+    examples
+}
+
+#[test]
+fn examples_are_real() {
+    let path = Path::new(env!("CARGO_MANIFEST_DIR")).join("../docs/operations.md");
+    let page = std::fs::read_to_string(path).unwrap();
+    let switch = Switch::start();
+    let mut seen = BTreeSet::new();
+    for (command, output) in examples(&page) {
+        let args: Vec<&str> = command.split(' ').collect();
+        let real = switch.shown(&args);
+        assert_eq!(output, real, "docs/operations.md: vswitchctl {command}");
+        seen.insert(args[1].to_owned());
+    }
+    for part in [
+        "nve", "ports", "vns", "fdb", "tunnels", "sas", "workers", "drops",
+    ] {
+        assert!(seen.contains(part), "no example of show {part}");
+    }
+}

@@ -1,0 +1,8 @@
+//! The operator's view, end to end: a made-up status served in-process, and the real
+//! `vswitchctl` (and curl) asking for it.
+
+mod api;
+mod docs;
+mod openapi;
+mod show;
+mod switch;
