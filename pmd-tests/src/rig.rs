@@ -304,10 +304,19 @@ impl Rig {
 
     /// Stops the edge; nothing may be left over.
     pub fn stop(self) -> Status {
-        let pool = self.edge.pool().clone();
-        let last = self.edge.stop().expect("the last report");
+        let Rig {
+            edge,
+            pool,
+            underlay,
+            trunk,
+            ..
+        } = self;
+        let edges = edge.pool().clone();
+        let last = edge.stop().expect("the last report");
         check_books(&last);
-        assert_eq!((pool.in_use(), self.pool.in_use()), (0, 0), "buffers");
+        // What the rings still hold goes with them.
+        drop((underlay, trunk));
+        assert_eq!((edges.in_use(), pool.in_use()), (0, 0), "buffers");
         last
     }
 }

@@ -180,12 +180,12 @@ impl Setup {
 
     /// The SA from here to a peer.
     pub fn outbound(&self, vn: &str, peer: &str) -> Sa {
-        self.sa(0x1000, vn, peer)
+        self.sa(0x1234_5600, vn, peer)
     }
 
     /// The SA from a peer to here.
     pub fn inbound(&self, vn: &str, peer: &str) -> Sa {
-        self.sa(0x2000, vn, peer)
+        self.sa(0x2345_6700, vn, peer)
     }
 
     fn sa(&self, base: u32, vn: &str, peer: &str) -> Sa {

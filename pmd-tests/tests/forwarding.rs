@@ -99,7 +99,10 @@ fn known_unicast_crosses_in_both_directions() {
             .collect();
         assert_eq!(
             sas,
-            [("outbound", 0x1000, 70, 71), ("inbound", 0x2000, 70, 70)]
+            [
+                ("outbound", 0x1234_5600, 70, 71),
+                ("inbound", 0x2345_6700, 70, 70)
+            ]
         );
     });
 }

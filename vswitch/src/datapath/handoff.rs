@@ -117,6 +117,17 @@ impl Handoff {
             .map_or(0, |consumer| consumer.receive(burst))
     }
 
+    /// Sends no more, for ever: the colleagues see it.
+    pub fn close(&mut self, counters: &mut Counters) {
+        self.flush(counters);
+        self.to.clear();
+    }
+
+    /// Whether the colleague at input `i` has closed its side.
+    pub fn is_closed(&mut self, i: usize) -> bool {
+        self.from.get_mut(i).is_none_or(Consumer::is_abandoned)
+    }
+
     /// Packets gathered and not yet sent.
     pub fn held(&self) -> u64 {
         self.to

@@ -162,11 +162,13 @@ impl<P: Probe> Worker<P> {
             }
             Way::Mine(outlet) => {
                 packet.clear_offload_flags();
+                // Without the tag, as what comes in is counted.
+                let bytes = packet.len();
                 if push_tag(&mut packet, vid).is_err() {
                     return self.counters.end(Verdict::NoRoom, packet);
                 }
                 if let Some(traffic) = self.counters.ports.get_mut(port.index()) {
-                    traffic.tx(packet.len());
+                    traffic.tx(bytes);
                 }
                 outlet.push(packet, &self.reader, &mut self.counters);
             }

@@ -130,6 +130,9 @@ pub const SEAL_BATCH: usize = 64;
 /// How long a quiet worker sleeps.
 const REST: std::time::Duration = std::time::Duration::from_micros(50);
 
+/// How many seconds a worker that stops waits for colleagues that stop too.
+const LAST_WORDS: u64 = 1;
+
 /// Commands looked at per boundary, so that a flood of them cannot stop the traffic.
 const COMMANDS_PER_BOUNDARY: usize = 64;
 
@@ -388,18 +391,27 @@ impl<P: Probe> Worker<P> {
         &mut self.probe
     }
 
-    /// Empties the rings, so that every packet has its verdict, and reports for the last time.
+    /// Empties the rings, so that every packet has its verdict, and reports for the last
+    /// time. A colleague may stop later and hand something in until then.
     fn finish_up(mut self) {
+        self.handoff.close(&mut self.counters);
+        let deadline = self.now + self.clock.hz() * LAST_WORDS;
         let mut burst = Burst::new();
         for i in 0..self.handoff.inputs() {
             loop {
+                let closed = self.handoff.is_closed(i);
                 let n = self.handoff.receive(i, &mut burst);
-                if n == 0 {
-                    break;
-                }
                 self.counters.handed_in += n as u64;
                 self.counters.verdicts.add(Verdict::Stopping, n as u64);
                 free_burst(&mut burst);
+                if n == 0 {
+                    // One that hangs is not waited for.
+                    if closed || time::tsc() > deadline {
+                        break;
+                    }
+                    self.reader.quiesce();
+                    thread::yield_now();
+                }
             }
         }
         let last = Box::new(self.snapshot());
