@@ -55,11 +55,11 @@ const MAX_SEGMENTS: usize = 40;
 
 impl<P: Probe> Worker<P> {
     /// Opens ESP packets as one batch and forwards what they carried.
-    pub(super) fn open(&mut self, port: u16, sealed: ArrayVec<Sealed, BURST>) {
+    pub(super) fn open(&mut self, port: u16, sealed: &mut ArrayVec<Sealed, BURST>) {
         self.probe.enter();
         let n = sealed.len();
         let mut batch: ArrayVec<Opening, BURST> = ArrayVec::new();
-        for sealed in sealed {
+        for sealed in sealed.drain(..) {
             match self.before_opening(&sealed) {
                 Ok(candidate) => batch.push(Opening {
                     packet: sealed.packet,
@@ -75,7 +75,7 @@ impl<P: Probe> Worker<P> {
         self.run_open(&mut batch);
         self.probe.leave(Stage::Open, n);
 
-        for opening in batch {
+        for opening in batch.drain(..) {
             let Opening {
                 mut packet,
                 slot,
@@ -264,7 +264,8 @@ impl<P: Probe> Worker<P> {
         if packet.head().len() < HEADERS.min(packet.len()) && packet.linearize().is_err() {
             return self.end(origin, vn, Verdict::NotContiguous, packet);
         }
-        let Ok(frame) = Frame::parse(packet.head(), packet.len()) else {
+        let parsed = Frame::parse(packet.head(), packet.len());
+        let Ok(frame) = &parsed else {
             return self.end(origin, vn, Verdict::Malformed, packet);
         };
         if frame.vlan.is_some() {
@@ -278,7 +279,7 @@ impl<P: Probe> Worker<P> {
         if let Some(traffic) = self.counters.vns.get_mut(vn.index()) {
             traffic.tx(packet.len());
         }
-        self.forward(vn, origin, &frame, packet);
+        self.forward(vn, origin, frame.dst, packet);
     }
 
     /// Ends an ESP packet and charges its SA and tunnel.

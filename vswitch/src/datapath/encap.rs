@@ -52,9 +52,10 @@ impl<P: Probe> Worker<P> {
         }
         self.probe.enter();
         let mut batch: ArrayVec<Sealing, SEAL_BATCH> = ArrayVec::new();
-        let gathered = std::mem::take(&mut self.sealing);
+        let mut gathered: ArrayVec<(Mbuf, TunnelId), SEAL_BATCH> = ArrayVec::new();
+        gathered.extend(self.sealing.drain(..));
         let n = gathered.len();
-        for (packet, tunnel) in gathered {
+        for (packet, tunnel) in gathered.drain(..) {
             if let Some(sealing) = self.prepare(tunnel, packet) {
                 batch.push(sealing);
             }
@@ -64,7 +65,8 @@ impl<P: Probe> Worker<P> {
         let sealed = self.run_cipher(&mut batch);
         self.probe.leave(Stage::Seal, n);
 
-        for (sealing, sealed) in batch.into_iter().zip(sealed) {
+        // Drained, not consumed: an ArrayVec moves with all of its capacity.
+        for (sealing, sealed) in batch.drain(..).zip(sealed) {
             if sealed {
                 self.finish(sealing);
             } else {

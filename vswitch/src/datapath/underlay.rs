@@ -120,12 +120,12 @@ impl<P: Probe> Worker<P> {
         }
         self.probe.leave(Stage::Classify, n);
         if !sealed.is_empty() {
-            self.open(port, sealed);
+            self.open(port, &mut sealed);
         }
         if !clear.is_empty() {
             self.probe.enter();
             let n = clear.len();
-            for (packet, tunnel) in clear {
+            for (packet, tunnel) in clear.drain(..) {
                 self.open_clear(port, tunnel, packet);
             }
             self.probe.leave(Stage::Decapsulate, n);
