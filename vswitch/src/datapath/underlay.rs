@@ -75,6 +75,15 @@ impl<P: Probe> Worker<P> {
                 self.underlay_drop(port, Verdict::NotContiguous, packet);
                 continue;
             }
+            // The underlay is untagged: a tag that a driver took out must not make a frame
+            // of another VLAN look like one of ours.
+            if packet
+                .take_stripped_vlan()
+                .is_some_and(|tci| tci & 0xfff != 0)
+            {
+                self.underlay_drop(port, Verdict::UnexpectedVlan, packet);
+                continue;
+            }
             match self.classify(port, &packet) {
                 Kind::Esp {
                     spi,
