@@ -9,7 +9,7 @@ use vswitch_net::ethernet::{HEADER_LEN, TAG_LEN};
 use vswitch_net::frame::Frame;
 use vswitch_net::too_big;
 use vswitch_policy::Spoof;
-use vswitch_vn::{Destination, PortId, TunnelId, VnId};
+use vswitch_vn::{Destination, PortId, VnId};
 
 use super::forward::Origin;
 use super::outlet::Way;
@@ -94,11 +94,8 @@ impl<P: Probe> Worker<P> {
                 None => strip_tag(&mut packet),
             };
             let port = vid.and_then(|vid| {
-                self.attachments
-                    .iter()
-                    .flatten()
-                    .find(|a| a.trunk == Some(device) && a.vid == vid)
-                    .map(|a| a.id)
+                let vids = self.vlans.get(usize::from(device))?;
+                vids.get(usize::from(vid)).copied().flatten()
             });
             let Some(port) = port else {
                 self.counters.end(Verdict::UnexpectedVlan, packet);
@@ -187,10 +184,9 @@ impl<P: Probe> Worker<P> {
         }
     }
 
-    /// A tenant's frame that does not fit into its tunnel: the tenant is told where the
+    /// A frame longer than where it would go carries: the tenant is told where the
     /// protocol has a message for it, from the address it was sent to, at a limited rate.
-    pub(super) fn too_big(&mut self, port: PortId, tunnel: TunnelId, packet: Mbuf) {
-        let max_frame = self.tunnels.max_frame(tunnel);
+    pub(super) fn too_big(&mut self, port: PortId, max_frame: usize, packet: Mbuf) {
         let vn = self.tables.port(port).map_or(VnId(u16::MAX), |p| p.vn);
         let admitted = match self.attachments.get_mut(port.index()) {
             Some(Some(attachment)) => attachment.icmp.take(self.now),
