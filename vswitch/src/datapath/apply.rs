@@ -3,7 +3,7 @@
 use std::any::Any;
 
 use vswitch_net::MacAddr;
-use vswitch_vn::{Change, Destination, Key, Learn, Origin, PeerId, PortId, Tables, TunnelId, VnId};
+use vswitch_vn::{Change, Destination, Learn, Origin, PeerId, PortId, Tables, TunnelId, VnId};
 
 use super::attachment::Attachment;
 use super::command::{Command, Event};
@@ -232,15 +232,6 @@ impl<P: Probe> Worker<P> {
     #[inline]
     pub(super) fn learn(&mut self, vn: VnId, mac: MacAddr, destination: Destination) {
         let now = self.clock.seconds(self.now);
-        let before = match self
-            .tables
-            .fdb()
-            .get(Key::new(vn, mac))
-            .map(|entry| entry.origin)
-        {
-            Some(Origin::Learned { seen }) => u64::from(seen),
-            _ => now,
-        };
         let age = self
             .tables
             .vn(vn)
@@ -248,7 +239,7 @@ impl<P: Probe> Worker<P> {
         let period = (age / 4).max(1);
         let tell = match self.tables.learn(vn, mac, destination, now) {
             Learn::New | Learn::Moved => true,
-            Learn::Refreshed => now / period != before / period,
+            Learn::Refreshed { before } => now / period != before / period,
             _ => false,
         };
         if tell {

@@ -98,8 +98,14 @@ fn tables() -> Tables {
 fn new_refreshed_moved() {
     let mut t = tables();
     assert_eq!(t.learn(OPEN, mac(1), NEAR, 10), Learn::New);
-    assert_eq!(t.learn(OPEN, mac(1), NEAR, 10), Learn::Refreshed);
-    assert_eq!(t.learn(OPEN, mac(1), NEAR, 20), Learn::Refreshed);
+    assert_eq!(
+        t.learn(OPEN, mac(1), NEAR, 10),
+        Learn::Refreshed { before: 10 }
+    );
+    assert_eq!(
+        t.learn(OPEN, mac(1), NEAR, 20),
+        Learn::Refreshed { before: 10 }
+    );
     assert_eq!(t.learn(OPEN, mac(1), FAR, 20), Learn::Moved);
     assert_eq!(t.learn(OPEN, mac(1), UPLINK, 20), Learn::Moved);
     assert_eq!(t.lookup(OPEN, mac(1)), Some(UPLINK));
@@ -200,9 +206,19 @@ fn ageing() {
     assert_eq!(t.learn(OPEN, mac(1), NEAR, start), Learn::New);
     assert_eq!(t.learn(OPEN, mac(2), NEAR, start), Learn::New);
     assert_eq!(t.expire(start + 60), 0);
-    assert_eq!(t.learn(OPEN, mac(2), NEAR, start + 50), Learn::Refreshed);
+    assert_eq!(
+        t.learn(OPEN, mac(2), NEAR, start + 50),
+        Learn::Refreshed { before: start }
+    );
     // A clock that went back ages nothing.
     assert_eq!(t.expire(start - 1000), 0);
+    let before = start - 1000;
+    assert_eq!(
+        t.learn(OPEN, mac(2), NEAR, before),
+        Learn::Refreshed { before }
+    );
+    let outcome = t.learn(OPEN, mac(2), NEAR, start + 50);
+    assert_eq!(outcome, Learn::Refreshed { before });
     assert_eq!(t.expire(start + 61), 1);
     assert_eq!(t.lookup(OPEN, mac(1)), None);
     assert_eq!(t.lookup(OPEN, mac(2)), Some(NEAR));
