@@ -225,6 +225,7 @@ fn spoof_verdict(spoof: Spoof) -> Verdict {
         Spoof::Ipv4 | Spoof::Ipv6 => Verdict::SpoofedIp,
         Spoof::ArpMac | Spoof::ArpIp => Verdict::SpoofedArp,
         Spoof::NdTarget | Spoof::NdLinkLayer => Verdict::SpoofedNd,
+        Spoof::Llc => Verdict::LlcFrame,
         Spoof::RouterAdvertisement | Spoof::Redirect => Verdict::RogueRouter,
     }
 }
