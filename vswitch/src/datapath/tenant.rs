@@ -8,8 +8,8 @@ use vswitch_net::checksum;
 use vswitch_net::ethernet::{HEADER_LEN, TAG_LEN};
 use vswitch_net::frame::Frame;
 use vswitch_net::too_big;
-use vswitch_policy::Spoof;
-use vswitch_vn::{Destination, PortId, TunnelId, VnId};
+use vswitch_policy::{Spoof, check_source, check_stranger};
+use vswitch_vn::{Destination, Mapping, PortId, Tables, TunnelId, VnId};
 
 use super::forward::Origin;
 use super::outlet::Way;
@@ -215,6 +215,26 @@ impl<P: Probe> Worker<P> {
             }
         }
         self.end(Origin::Port(port), vn, Verdict::TooBig, packet);
+    }
+}
+
+/// Whether what a frame from elsewhere than a tenant's port says of its sender's IP addresses
+/// agrees with the mappings: with the source's own, or if that lists none, with all others.
+///
+/// `router`: whether a source with listed addresses may be a router's.
+#[inline]
+pub(super) fn check_addresses(
+    tables: &Tables,
+    vn: VnId,
+    mapping: Option<&Mapping>,
+    router: bool,
+    frame: &Frame,
+) -> Result<(), Spoof> {
+    match mapping {
+        Some(mapping) if !mapping.ips.is_empty() => {
+            check_source(frame.src, &mapping.ips, router, frame)
+        }
+        _ => check_stranger(frame, |ip| tables.is_held_by_other(vn, frame.src, ip)),
     }
 }
 

@@ -109,6 +109,7 @@ verdicts! {
     TfcPadding = Dropped "tfc-padding": "traffic flow padding that is not zero",
     WrongVni = Dropped "wrong-vni": "the VNI is not the SA's",
     SpoofedRemote = Dropped "spoofed-remote": "inner source that is not mapped to the sending peer",
+    SpoofedRemoteIp = Dropped "spoofed-remote-ip": "inner IP source, ARP sender or neighbour advertisement that the source MAC's mapping does not list, or that another MAC's does",
     ClearForProtected = Dropped "clear-for-protected": "clear tunnel packet for a protected VN",
     ClearUnknownVni = Dropped "clear-unknown-vni": "clear tunnel packet for a VN that is not here",
     ClearUnknownPeer = Dropped "clear-unknown-peer": "clear tunnel packet from an address that is no edge of the VN",
