@@ -4,9 +4,7 @@ use std::any::Any;
 
 use vswitch_net::MacAddr;
 use vswitch_sa::Algorithm;
-use vswitch_vn::{
-    Change, Destination, Key, Learn, Origin, PeerId, PortId, Protection, Tables, TunnelId, VnId,
-};
+use vswitch_vn::{Change, Destination, Learn, PeerId, PortId, Protection, Tables, TunnelId, VnId};
 
 use super::attachment::Attachment;
 use super::command::{Command, Event};
@@ -278,15 +276,6 @@ impl<P: Probe> Worker<P> {
     #[inline]
     pub(super) fn learn(&mut self, vn: VnId, mac: MacAddr, destination: Destination) {
         let now = self.clock.seconds(self.now);
-        let before = match self
-            .tables
-            .fdb()
-            .get(Key::new(vn, mac))
-            .map(|entry| entry.origin)
-        {
-            Some(Origin::Learned { seen }) => u64::from(seen),
-            _ => now,
-        };
         let age = self
             .tables
             .vn(vn)
@@ -294,7 +283,7 @@ impl<P: Probe> Worker<P> {
         let period = (age / 4).max(1);
         let tell = match self.tables.learn(vn, mac, destination, now) {
             Learn::New | Learn::Moved => true,
-            Learn::Refreshed => now / period != before / period,
+            Learn::Refreshed { before } => now / period != before / period,
             _ => false,
         };
         if tell && self.learned_reports.take(self.now) {

@@ -8,8 +8,8 @@ use vswitch_net::checksum;
 use vswitch_net::ethernet::{HEADER_LEN, TAG_LEN};
 use vswitch_net::frame::Frame;
 use vswitch_net::too_big;
-use vswitch_policy::Spoof;
-use vswitch_vn::{Destination, PortId, VnId};
+use vswitch_policy::{Spoof, check_source, check_stranger};
+use vswitch_vn::{Destination, Mapping, PortId, Tables, VnId};
 
 use super::forward::Origin;
 use super::outlet::Way;
@@ -214,6 +214,26 @@ impl<P: Probe> Worker<P> {
     }
 }
 
+/// Whether what a frame from elsewhere than a tenant's port says of its sender's IP addresses
+/// agrees with the mappings: with the source's own, or if that lists none, with all others.
+///
+/// `router`: whether a source with listed addresses may be a router's.
+#[inline]
+pub(super) fn check_addresses(
+    tables: &Tables,
+    vn: VnId,
+    mapping: Option<&Mapping>,
+    router: bool,
+    frame: &Frame,
+) -> Result<(), Spoof> {
+    match mapping {
+        Some(mapping) if !mapping.ips.is_empty() => {
+            check_source(frame.src, &mapping.ips, router, frame)
+        }
+        _ => check_stranger(frame, |ip| tables.is_held_by_other(vn, frame.src, ip)),
+    }
+}
+
 fn spoof_verdict(spoof: Spoof) -> Verdict {
     match spoof {
         Spoof::Mac => Verdict::SpoofedMac,
@@ -221,6 +241,7 @@ fn spoof_verdict(spoof: Spoof) -> Verdict {
         Spoof::Ipv4 | Spoof::Ipv6 => Verdict::SpoofedIp,
         Spoof::ArpMac | Spoof::ArpIp => Verdict::SpoofedArp,
         Spoof::NdTarget | Spoof::NdLinkLayer => Verdict::SpoofedNd,
+        Spoof::Llc => Verdict::LlcFrame,
         Spoof::RouterAdvertisement | Spoof::Redirect => Verdict::RogueRouter,
     }
 }
