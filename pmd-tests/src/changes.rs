@@ -145,12 +145,7 @@ impl Changes {
     #[track_caller]
     pub fn expect_books(&self, received: u64, generated: u64, copied: u64, handed_over: u64) {
         assert_eq!(
-            (
-                self.received,
-                self.generated,
-                self.copied,
-                self.handed_over
-            ),
+            (self.received, self.generated, self.copied, self.handed_over),
             (received, generated, copied, handed_over),
             "(received, generated, copied, handed over)"
         );

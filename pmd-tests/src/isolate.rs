@@ -51,6 +51,7 @@ fn run(name: &str, prefix: &[&str], body: impl FnOnce()) {
     let output = command
         .args(args)
         .env(CHILD, name)
+        .env("RUST_BACKTRACE", "0")
         .output()
         .expect("child process");
     let out = String::from_utf8_lossy(&output.stdout);

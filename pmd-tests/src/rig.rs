@@ -96,7 +96,11 @@ impl Rig {
 
     /// A report.
     pub fn status(&self) -> Status {
-        let status = self.edge.handle().status_blocking(PATIENCE).expect("status");
+        let status = self
+            .edge
+            .handle()
+            .status_blocking(PATIENCE)
+            .expect("status");
         check_books(&status);
         status
     }
@@ -116,12 +120,21 @@ impl Rig {
 
     /// The underlay port.
     pub fn underlay_port(&self) -> &Port {
-        self.last.ports.iter().find(|p| p.kind == "underlay").expect("up0")
+        self.last
+            .ports
+            .iter()
+            .find(|p| p.kind == "underlay")
+            .expect("up0")
     }
 
     /// MAC of the edge on the underlay.
     pub fn mac(&self) -> Mac {
-        let text = self.underlay_port().macs.first().expect("a MAC").replace(':', "");
+        let text = self
+            .underlay_port()
+            .macs
+            .first()
+            .expect("a MAC")
+            .replace(':', "");
         hex::decode(text).expect("hex").try_into().expect("6 bytes")
     }
 
@@ -142,7 +155,11 @@ impl Rig {
     /// header, frame.
     pub fn overlay(&self, vn: &str, peer: &str, frame: &[u8]) -> Vec<u8> {
         let vni = self.setup.vn(vn).vni;
-        let Peer { address, encapsulation, .. } = *self.setup.peer_named(peer);
+        let Peer {
+            address,
+            encapsulation,
+            ..
+        } = *self.setup.peer_named(peer);
         let port = encapsulation.port();
         match address.is_ipv4() {
             true => encapsulation.datagram(vni, frame),
@@ -159,7 +176,8 @@ impl Rig {
     /// A frame of a VN as `peer` sends it, sealed with its SA.
     pub fn sealed(&self, vn: &str, peer: &str, seq: u64, frame: &[u8]) -> Vec<u8> {
         let sa = self.setup.inbound(vn, peer);
-        self.from(peer).packet(&sa.seal(seq, &self.overlay(vn, peer, frame)))
+        self.from(peer)
+            .packet(&sa.seal(seq, &self.overlay(vn, peer, frame)))
     }
 
     /// Takes a packet to `peer` apart: every header byte checked; returns its sequence
@@ -167,7 +185,10 @@ impl Rig {
     pub fn opened(&self, vn: &str, peer: &str, packet: &[u8]) -> (u64, Vec<u8>) {
         let (outer, esp) = Outer::parse(packet);
         let expected = self.from(peer);
-        assert_eq!((outer.src_mac, outer.dst_mac), (expected.dst_mac, expected.src_mac));
+        assert_eq!(
+            (outer.src_mac, outer.dst_mac),
+            (expected.dst_mac, expected.src_mac)
+        );
         assert_eq!((outer.src, outer.dst), (expected.dst, expected.src));
         assert_eq!(outer.dport, ESP_PORT);
         let (seq, payload) = self.setup.outbound(vn, peer).open(&esp);
@@ -177,7 +198,11 @@ impl Rig {
     /// The frame in a tunnel packet to `peer`, after the same check of every byte.
     pub fn unwrapped(&self, vn: &str, peer: &str, payload: &[u8]) -> Vec<u8> {
         let frame = payload.get(16..).expect("UDP and tunnel header").to_vec();
-        let Peer { address, encapsulation, .. } = *self.setup.peer_named(peer);
+        let Peer {
+            address,
+            encapsulation,
+            ..
+        } = *self.setup.peer_named(peer);
         let vni = self.setup.vn(vn).vni;
         let port = encapsulation.port();
         let expected = match address.is_ipv4() {
@@ -199,14 +224,19 @@ impl Rig {
         let mut chunks = frame.chunks(DATA_ROOM);
         let mut head = self.segment(chunks.next().unwrap_or_default());
         for chunk in chunks {
-            head.append_segment(self.segment(chunk)).map_err(drop).expect("few segments");
+            head.append_segment(self.segment(chunk))
+                .map_err(drop)
+                .expect("few segments");
         }
         head
     }
 
     fn segment(&self, bytes: &[u8]) -> Mbuf {
         let mut segment = self.pool.alloc().expect("a buffer");
-        segment.append(bytes.len()).expect("room").copy_from_slice(bytes);
+        segment
+            .append(bytes.len())
+            .expect("room")
+            .copy_from_slice(bytes);
         segment
     }
 
@@ -256,10 +286,16 @@ impl Rig {
         });
         let outcome = Outcome {
             underlay: drain(&mut self.underlay),
-            trunk: drain(&mut self.trunk).iter().map(|f| frames::untagged(f)).collect(),
+            trunk: drain(&mut self.trunk)
+                .iter()
+                .map(|f| frames::untagged(f))
+                .collect(),
             changes: Changes::between(&self.last, &status),
         };
-        assert_eq!(outcome.changes.received + sum(&self.last, |w| w.received), expected);
+        assert_eq!(
+            outcome.changes.received + sum(&self.last, |w| w.received),
+            expected
+        );
         assert_eq!(self.pool.in_use(), 0, "buffers of the test");
         assert_eq!(self.edge.pool().in_use(), 0, "buffers of the edge");
         self.last = status;
@@ -268,10 +304,19 @@ impl Rig {
 
     /// Stops the edge; nothing may be left over.
     pub fn stop(self) -> Status {
-        let pool = self.edge.pool().clone();
-        let last = self.edge.stop().expect("the last report");
+        let Rig {
+            edge,
+            pool,
+            underlay,
+            trunk,
+            ..
+        } = self;
+        let edges = edge.pool().clone();
+        let last = edge.stop().expect("the last report");
         check_books(&last);
-        assert_eq!((pool.in_use(), self.pool.in_use()), (0, 0), "buffers");
+        // What the rings still hold goes with them.
+        drop((underlay, trunk));
+        assert_eq!((edges.in_use(), pool.in_use()), (0, 0), "buffers");
         last
     }
 }
@@ -281,7 +326,11 @@ fn drain(wire: &mut Wire) -> Vec<Vec<u8>> {
     for queue in &mut wire.from_port {
         let mut burst = Burst::new();
         while queue.receive(&mut burst) > 0 {
-            frames.extend(burst.drain(..).map(|m| m.segments().flatten().copied().collect()));
+            frames.extend(
+                burst
+                    .drain(..)
+                    .map(|m| m.segments().flatten().copied().collect()),
+            );
         }
     }
     frames

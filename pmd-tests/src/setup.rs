@@ -180,17 +180,21 @@ impl Setup {
 
     /// The SA from here to a peer.
     pub fn outbound(&self, vn: &str, peer: &str) -> Sa {
-        self.sa(0x1000, vn, peer)
+        self.sa(0x1234_5600, vn, peer)
     }
 
     /// The SA from a peer to here.
     pub fn inbound(&self, vn: &str, peer: &str) -> Sa {
-        self.sa(0x2000, vn, peer)
+        self.sa(0x2345_6700, vn, peer)
     }
 
     fn sa(&self, base: u32, vn: &str, peer: &str) -> Sa {
         let v = self.vns.iter().position(|v| v.name == vn).expect("a VN");
-        let p = self.peers.iter().position(|p| p.name == peer).expect("a peer");
+        let p = self
+            .peers
+            .iter()
+            .position(|p| p.name == peer)
+            .expect("a peer");
         Sa::new(base + v as u32 * 16 + p as u32, self.vns[v].algorithm)
     }
 
@@ -232,11 +236,15 @@ impl Setup {
         line("      neighbours:".into());
         for peer in &self.peers {
             let (address, mac) = (peer.address, frames::text(peer.mac));
-            line(format!("        - {{address: \"{address}\", mac: \"{mac}\"}}"));
+            line(format!(
+                "        - {{address: \"{address}\", mac: \"{mac}\"}}"
+            ));
         }
         line("devices:".into());
         let mtu = self.trunk_mtu;
-        line(format!("  - {{name: trunk0, device: net_ring_trunk0, mtu: {mtu}}}"));
+        line(format!(
+            "  - {{name: trunk0, device: net_ring_trunk0, mtu: {mtu}}}"
+        ));
         line("peers:".into());
         for peer in &self.peers {
             let encapsulation = match peer.encapsulation {
@@ -284,7 +292,11 @@ impl Setup {
         for vn in self.vns.iter().filter(|vn| vn.protection != "none") {
             for edge in &vn.edges {
                 for (direction, sa, worker) in [
-                    ("outbound", self.outbound(vn.name, edge), self.outbound_worker),
+                    (
+                        "outbound",
+                        self.outbound(vn.name, edge),
+                        self.outbound_worker,
+                    ),
                     ("inbound", self.inbound(vn.name, edge), self.inbound_worker),
                 ] {
                     let file = format!("{:x}.key", sa.spi);

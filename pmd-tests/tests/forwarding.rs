@@ -39,12 +39,23 @@ fn known_unicast_stays_local() {
 fn known_unicast_crosses_in_both_directions() {
     isolated("known_unicast_crosses_in_both_directions", || {
         let mut rig = Rig::start(Setup::new());
-        let there: Vec<_> = (0..70).map(|i| pattern(mac(2), mac(1), i, 60 + i as usize)).collect();
+        let there: Vec<_> = (0..70)
+            .map(|i| pattern(mac(2), mac(1), i, 60 + i as usize))
+            .collect();
         rig.from_vlan(101, &there);
         let out = rig.settle();
         assert!(out.trunk.is_empty());
-        let opened: Vec<_> = out.underlay.iter().map(|p| rig.opened("blue", "b", p)).collect();
-        let expected: Vec<_> = there.iter().cloned().zip(1..).map(|(f, n)| (n, f)).collect();
+        let opened: Vec<_> = out
+            .underlay
+            .iter()
+            .map(|p| rig.opened("blue", "b", p))
+            .collect();
+        let expected: Vec<_> = there
+            .iter()
+            .cloned()
+            .zip(1..)
+            .map(|(f, n)| (n, f))
+            .collect();
         assert_eq!(opened, expected, "in order, numbered from one");
         let bytes = there.iter().map(Vec::len).sum();
         let outer = there.iter().map(|f| sealed_len(f.len())).sum();
@@ -58,9 +69,14 @@ fn known_unicast_crosses_in_both_directions() {
             ])
             .expect_books(70, 0, 0, 0);
 
-        let back: Vec<_> = (0..70).map(|i| pattern(mac(1), mac(2), i, 60 + i as usize)).collect();
-        let packets: Vec<_> =
-            back.iter().zip(1..).map(|(f, n)| rig.sealed("blue", "b", n, f)).collect();
+        let back: Vec<_> = (0..70)
+            .map(|i| pattern(mac(1), mac(2), i, 60 + i as usize))
+            .collect();
+        let packets: Vec<_> = back
+            .iter()
+            .zip(1..)
+            .map(|(f, n)| rig.sealed("blue", "b", n, f))
+            .collect();
         rig.from_underlay(&packets);
         let out = rig.settle();
         assert!(out.underlay.is_empty());
@@ -81,7 +97,13 @@ fn known_unicast_crosses_in_both_directions() {
             .iter()
             .map(|sa| (sa.direction.as_str(), sa.spi, sa.packets, sa.sequence))
             .collect();
-        assert_eq!(sas, [("outbound", 0x1000, 70, 71), ("inbound", 0x2000, 70, 70)]);
+        assert_eq!(
+            sas,
+            [
+                ("outbound", 0x1234_5600, 70, 71),
+                ("inbound", 0x2345_6700, 70, 70)
+            ]
+        );
     });
 }
 
@@ -92,8 +114,14 @@ fn broadcast_is_copied_for_every_port_and_edge() {
         let frame = pattern(BROADCAST, mac(1), 9, 64);
         rig.from_vlan(101, std::slice::from_ref(&frame));
         let out = rig.settle();
-        assert_eq!(out.trunk, [(103, frame.clone())], "to the other port, not back");
-        let [to_b, to_c] = &out.underlay[..] else { panic!("{:?}", out.underlay) };
+        assert_eq!(
+            out.trunk,
+            [(103, frame.clone())],
+            "to the other port, not back"
+        );
+        let [to_b, to_c] = &out.underlay[..] else {
+            panic!("{:?}", out.underlay)
+        };
         assert_eq!(rig.opened("blue", "b", to_b), (1, frame.clone()));
         assert_eq!(rig.opened("blue", "c", to_c), (1, frame.clone()));
         out.changes
@@ -115,37 +143,44 @@ fn broadcast_is_copied_for_every_port_and_edge() {
         let out = rig.settle();
         assert_eq!(out.trunk, [(101, frame.clone()), (103, frame)]);
         assert!(out.underlay.is_empty());
-        out.changes.expect_verdicts(&[("to-vlan", 2)]).expect_books(1, 0, 1, 0);
+        out.changes
+            .expect_verdicts(&[("to-vlan", 2)])
+            .expect_books(1, 0, 1, 0);
         rig.stop();
     });
 }
 
 #[test]
 fn unknown_unicast_is_dropped_by_default_and_flooded_by_request() {
-    isolated("unknown_unicast_is_dropped_by_default_and_flooded_by_request", || {
-        let mut setup = Setup::new();
-        let mut red = Vn::red();
-        red.unknown_unicast = "flood";
-        setup.vns.push(red);
-        let mut rig = Rig::start(setup);
-        let frame = pattern(mac(99), mac(1), 0, 64);
-        rig.from_vlan(101, std::slice::from_ref(&frame));
-        let out = rig.settle();
-        assert!(out.underlay.is_empty() && out.trunk.is_empty());
-        out.changes.expect_verdicts(&[("unknown-unicast", 1)]).expect_traffic(&[
-            ("port blue-1", rx(1, 64).dropped(1)),
-            ("vn blue", rx(1, 64).dropped(1)),
-        ]);
+    isolated(
+        "unknown_unicast_is_dropped_by_default_and_flooded_by_request",
+        || {
+            let mut setup = Setup::new();
+            let mut red = Vn::red();
+            red.unknown_unicast = "flood";
+            setup.vns.push(red);
+            let mut rig = Rig::start(setup);
+            let frame = pattern(mac(99), mac(1), 0, 64);
+            rig.from_vlan(101, std::slice::from_ref(&frame));
+            let out = rig.settle();
+            assert!(out.underlay.is_empty() && out.trunk.is_empty());
+            out.changes
+                .expect_verdicts(&[("unknown-unicast", 1)])
+                .expect_traffic(&[
+                    ("port blue-1", rx(1, 64).dropped(1)),
+                    ("vn blue", rx(1, 64).dropped(1)),
+                ]);
 
-        rig.from_vlan(201, std::slice::from_ref(&frame));
-        let out = rig.settle();
-        assert_eq!(out.trunk, [(203, frame.clone())]);
-        assert_eq!(rig.opened("red", "b", &out.underlay[0]), (1, frame));
-        out.changes
-            .expect_verdicts(&[("to-underlay", 1), ("to-vlan", 1)])
-            .expect_books(1, 0, 1, 0);
-        rig.stop();
-    });
+            rig.from_vlan(201, std::slice::from_ref(&frame));
+            let out = rig.settle();
+            assert_eq!(out.trunk, [(203, frame.clone())]);
+            assert_eq!(rig.opened("red", "b", &out.underlay[0]), (1, frame));
+            out.changes
+                .expect_verdicts(&[("to-underlay", 1), ("to-vlan", 1)])
+                .expect_books(1, 0, 1, 0);
+            rig.stop();
+        },
+    );
 }
 
 #[test]
@@ -154,11 +189,19 @@ fn frames_that_go_nowhere_say_why() {
         let mut rig = Rig::start(Setup::with_c());
         for (vid, frame, why) in [
             (101, pattern(mac(1), mac(9), 0, 64), "same-port"),
-            (101, pattern([1, 0x80, 0xc2, 0, 0, 0x0e], mac(1), 0, 64), "link-local-group"),
+            (
+                101,
+                pattern([1, 0x80, 0xc2, 0, 0, 0x0e], mac(1), 0, 64),
+                "link-local-group",
+            ),
             (101, pattern(mac(3), mac(2), 0, 64), "spoofed-mac"),
             (101, pattern(mac(3), mac(3), 0, 64), "spoofed-mac"),
             (101, pattern(mac(3), BROADCAST, 0, 64), "spoofed-mac"),
-            (101, tagged(5, &pattern(mac(3), mac(1), 0, 64)), "unexpected-vlan"),
+            (
+                101,
+                tagged(5, &pattern(mac(3), mac(1), 0, 64)),
+                "unexpected-vlan",
+            ),
             (101, vec![0x52; 13], "malformed"),
         ] {
             let len = frame.len();
@@ -173,7 +216,9 @@ fn frames_that_go_nowhere_say_why() {
         rig.from_vlan(999, &[pattern(mac(3), mac(1), 0, 64)]);
         rig.from_trunk(&[pattern(mac(3), mac(1), 0, 64)]);
         let out = rig.settle();
-        out.changes.expect_verdicts(&[("unexpected-vlan", 2)]).expect_traffic(&[]);
+        out.changes
+            .expect_verdicts(&[("unexpected-vlan", 2)])
+            .expect_traffic(&[]);
         assert!(out.trunk.is_empty());
         // From a peer for a tenant of another peer.
         let packet = rig.sealed("blue", "b", 1, &pattern(mac(4), mac(2), 0, 64));
@@ -197,8 +242,15 @@ fn the_same_addresses_in_two_networks_stay_apart() {
             let all = pattern(BROADCAST, mac(1), vid as u8, 80);
             rig.from_vlan(vid, &[local.clone(), remote.clone(), all.clone()]);
             let out = rig.settle();
-            assert_eq!(out.trunk, [(other_local, local), (other_local, all.clone())]);
-            let opened: Vec<_> = out.underlay.iter().map(|p| rig.opened(vn, "b", p)).collect();
+            assert_eq!(
+                out.trunk,
+                [(other_local, local), (other_local, all.clone())]
+            );
+            let opened: Vec<_> = out
+                .underlay
+                .iter()
+                .map(|p| rig.opened(vn, "b", p))
+                .collect();
             assert_eq!(opened, [(1, remote), (2, all)]);
 
             let back = pattern(mac(1), mac(2), vid as u8, 80);
@@ -216,7 +268,9 @@ fn broadcasts_are_policed_per_port() {
         let mut setup = Setup::new();
         setup.vns[0].ports[0].bum_rate = 10;
         let mut rig = Rig::start(setup);
-        let all: Vec<_> = (0..200).map(|i| pattern(BROADCAST, mac(1), i, 64)).collect();
+        let all: Vec<_> = (0..200)
+            .map(|i| pattern(BROADCAST, mac(1), i, 64))
+            .collect();
         rig.from_vlan(101, &all);
         let out = rig.settle();
         let admitted = out.trunk.len() as u64;
@@ -234,7 +288,8 @@ fn broadcasts_are_policed_per_port() {
         rig.from_vlan(103, &[pattern(BROADCAST, mac(3), 0, 64)]);
         rig.from_vlan(101, &[pattern(mac(3), mac(1), 0, 64)]);
         let out = rig.settle();
-        out.changes.expect_verdicts(&[("to-underlay", 1), ("to-vlan", 2)]);
+        out.changes
+            .expect_verdicts(&[("to-underlay", 1), ("to-vlan", 2)]);
         rig.stop();
     });
 }

@@ -44,7 +44,9 @@ enum Command {
 fn main() -> ExitCode {
     let arguments = Arguments::parse();
     let filter = EnvFilter::try_from_env("VSWITCH_LOG").unwrap_or_else(|_| EnvFilter::new("info"));
-    let log = tracing_subscriber::fmt().with_env_filter(filter).with_writer(std::io::stderr);
+    let log = tracing_subscriber::fmt()
+        .with_env_filter(filter)
+        .with_writer(std::io::stderr);
     match arguments.log_format {
         LogFormat::Text => log.with_target(false).init(),
         LogFormat::Json => log.json().init(),
@@ -78,7 +80,10 @@ fn run(config: Config) -> anyhow::Result<()> {
         for problem in &missing {
             tracing::error!("{problem}");
         }
-        anyhow::bail!("this host does not have what {} asks for", config.file().display());
+        anyhow::bail!(
+            "this host does not have what {} asks for",
+            config.file().display()
+        );
     }
     let socket = config.api_socket.clone();
     let name = config.name.clone();
@@ -116,8 +121,12 @@ fn run(config: Config) -> anyhow::Result<()> {
     if let Some(last) = edge.stop() {
         for worker in &last.workers {
             tracing::info!(
-                worker = worker.id, received = worker.received, sent = worker.sent,
-                dropped = worker.dropped, balanced = worker.balanced, "worker ended"
+                worker = worker.id,
+                received = worker.received,
+                sent = worker.sent,
+                dropped = worker.dropped,
+                balanced = worker.balanced,
+                "worker ended"
             );
         }
     }
@@ -130,8 +139,12 @@ fn run(config: Config) -> anyhow::Result<()> {
 
 /// Tells the service manager, if there is one (sd_notify(3)).
 fn notify(state: &str) {
-    let Some(path) = std::env::var_os("NOTIFY_SOCKET") else { return };
-    let Ok(socket) = UnixDatagram::unbound() else { return };
+    let Some(path) = std::env::var_os("NOTIFY_SOCKET") else {
+        return;
+    };
+    let Ok(socket) = UnixDatagram::unbound() else {
+        return;
+    };
     let sent = match path.to_str().and_then(|p| p.strip_prefix('@')) {
         Some(name) => {
             use std::os::linux::net::SocketAddrExt;

@@ -3,7 +3,7 @@
 use std::any::Any;
 
 use vswitch_net::MacAddr;
-use vswitch_vn::{Change, Destination, Learn, Origin, PeerId, PortId, Tables, TunnelId, VnId};
+use vswitch_vn::{Change, Destination, Key, Learn, Origin, PeerId, PortId, Tables, TunnelId, VnId};
 
 use super::attachment::Attachment;
 use super::command::{Command, Event};
@@ -106,7 +106,8 @@ impl<P: Probe> Worker<P> {
                 }
             }
             Command::Learned(vn, mac, destination) => {
-                self.tables.learn(vn, mac, destination, self.clock.seconds(self.now));
+                self.tables
+                    .learn(vn, mac, destination, self.clock.seconds(self.now));
             }
             Command::Housekeeping => {
                 let now = self.clock.seconds(self.now);
@@ -141,8 +142,11 @@ impl<P: Probe> Worker<P> {
         }
         self.tables.apply_all(changes);
         // Removal takes dependent things along: drop what no longer has a tunnel.
-        let gone: Vec<TunnelId> =
-            self.tunnels.ids().filter(|id| self.tables.tunnel(*id).is_none()).collect();
+        let gone: Vec<TunnelId> = self
+            .tunnels
+            .ids()
+            .filter(|id| self.tables.tunnel(*id).is_none())
+            .collect();
         for id in gone {
             self.remove_outbound(id);
             self.tunnels.remove(id);
@@ -164,10 +168,19 @@ impl<P: Probe> Worker<P> {
 
     /// Builds the outer headers of a tunnel anew.
     fn refresh(&mut self, id: TunnelId) {
-        let Some(tunnel) = self.tables.tunnel(id) else { return };
-        let out = self.tunnels.get(id).and_then(|t| t.sa).and_then(|slot| self.sas.outbound(slot));
+        let Some(tunnel) = self.tables.tunnel(id) else {
+            return;
+        };
+        let out = self
+            .tunnels
+            .get(id)
+            .and_then(|t| t.sa)
+            .and_then(|slot| self.sas.outbound(slot));
         let (key, ports) = match out {
-            Some(out) => (out.sa.spi().get(), (out.source_port, self.endpoints.esp_port)),
+            Some(out) => (
+                out.sa.spi().get(),
+                (out.source_port, self.endpoints.esp_port),
+            ),
             None => (id.0, (source_port(id.0), tunnel.encapsulation.port())),
         };
         self.tunnels.refresh(id, tunnel, key, ports);
@@ -193,7 +206,9 @@ impl<P: Probe> Worker<P> {
     /// Gives a port's queues back.
     fn detach(&mut self, port: PortId) {
         self.polled.retain(|polled| *polled != port);
-        let Some(Some(attachment)) = self.attachments.get_mut(port.index()) else { return };
+        let Some(Some(attachment)) = self.attachments.get_mut(port.index()) else {
+            return;
+        };
         let rx = std::mem::take(&mut attachment.rx);
         let way = std::mem::replace(&mut attachment.way, Way::Down);
         let tx = match way {
@@ -209,19 +224,43 @@ impl<P: Probe> Worker<P> {
     /// Sends something to the control side, where it is freed.
     fn retire<T: Any + Send>(&self, old: T) {
         // If the queue is full the value is freed here after all.
-        let _ = self.events.try_send(Event::Retired(Box::new(old)));
+        self.tell(Event::Retired(Box::new(old)));
     }
 
-    /// A source behind a learning tunnel or VLAN: noted here and told to the others.
+    /// A source behind a learning tunnel or VLAN: noted here and told to the others, when it
+    /// is new and again before it would age at those who do not see it.
     #[inline]
     pub(super) fn learn(&mut self, vn: VnId, mac: MacAddr, destination: Destination) {
-        match self.tables.learn(vn, mac, destination, self.clock.seconds(self.now)) {
-            Learn::New | Learn::Moved => {
-                let event = Event::Learned(self.id, vn, mac, destination);
-                let _ = self.events.try_send(event);
-            }
-            _ => {}
+        let now = self.clock.seconds(self.now);
+        let before = match self
+            .tables
+            .fdb()
+            .get(Key::new(vn, mac))
+            .map(|entry| entry.origin)
+        {
+            Some(Origin::Learned { seen }) => u64::from(seen),
+            _ => now,
+        };
+        let age = self
+            .tables
+            .vn(vn)
+            .map_or(1, |vn| u64::from(vn.config.learning_age));
+        let period = (age / 4).max(1);
+        let tell = match self.tables.learn(vn, mac, destination, now) {
+            Learn::New | Learn::Moved => true,
+            Learn::Refreshed => now / period != before / period,
+            _ => false,
+        };
+        if tell {
+            self.tell(Event::Learned(self.id, vn, mac, destination));
         }
+    }
+
+    /// Reports something that may be lost: a quarter of the queue stays free for answers
+    /// that may not, so that a worker never waits for the control side.
+    pub(super) fn tell(&self, event: Event) -> bool {
+        let capacity = self.events.capacity().unwrap_or(usize::MAX);
+        self.events.len() < capacity / 4 * 3 && self.events.try_send(event).is_ok()
     }
 
     /// What this worker has learned.
@@ -242,12 +281,18 @@ impl<P: Probe> Worker<P> {
 fn tenant_outlet(port: PortId, queue: VhostTx) -> Box<Outlet> {
     let queue = Queue::Vhost(queue);
     let account = Account::Port(port);
-    Box::new(Outlet::new(queue, Verdict::ToTenant, Verdict::TenantTxFull, account))
+    Box::new(Outlet::new(
+        queue,
+        Verdict::ToTenant,
+        Verdict::TenantTxFull,
+        account,
+    ))
 }
 
-fn tunnels_where(
-    tables: &Tables,
-    matches: impl Fn(&vswitch_vn::Tunnel) -> bool,
-) -> Vec<TunnelId> {
-    tables.tunnels().filter(|(_, tunnel)| matches(tunnel)).map(|(id, _)| id).collect()
+fn tunnels_where(tables: &Tables, matches: impl Fn(&vswitch_vn::Tunnel) -> bool) -> Vec<TunnelId> {
+    tables
+        .tunnels()
+        .filter(|(_, tunnel)| matches(tunnel))
+        .map(|(id, _)| id)
+        .collect()
 }

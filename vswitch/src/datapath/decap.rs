@@ -55,11 +55,11 @@ const MAX_SEGMENTS: usize = 40;
 
 impl<P: Probe> Worker<P> {
     /// Opens ESP packets as one batch and forwards what they carried.
-    pub(super) fn open(&mut self, port: u16, sealed: ArrayVec<Sealed, BURST>) {
+    pub(super) fn open(&mut self, port: u16, sealed: &mut ArrayVec<Sealed, BURST>) {
         self.probe.enter();
         let n = sealed.len();
         let mut batch: ArrayVec<Opening, BURST> = ArrayVec::new();
-        for sealed in sealed {
+        for sealed in sealed.drain(..) {
             match self.before_opening(&sealed) {
                 Ok(candidate) => batch.push(Opening {
                     packet: sealed.packet,
@@ -75,8 +75,14 @@ impl<P: Probe> Worker<P> {
         self.run_open(&mut batch);
         self.probe.leave(Stage::Open, n);
 
-        for opening in batch {
-            let Opening { mut packet, slot, start, authenticated, .. } = opening;
+        for opening in batch.drain(..) {
+            let Opening {
+                mut packet,
+                slot,
+                start,
+                authenticated,
+                ..
+            } = opening;
             let Some(authenticated) = authenticated else {
                 self.sa_drop(port, slot, Verdict::AuthFailed, packet);
                 continue;
@@ -102,7 +108,9 @@ impl<P: Probe> Worker<P> {
         let first = head
             .get(sealed.start..sealed.end.min(head.len()))
             .ok_or(Verdict::EspTruncated)?;
-        slot.sa.precheck_segments(first, sealed.end - sealed.start).map_err(open_verdict)
+        slot.sa
+            .precheck_segments(first, sealed.end - sealed.start)
+            .map_err(open_verdict)
     }
 
     #[inline]
@@ -110,8 +118,17 @@ impl<P: Probe> Worker<P> {
         let mut jobs: ArrayVec<Job<'_>, BURST> = ArrayVec::new();
         let mut places: ArrayVec<_, BURST> = ArrayVec::new();
         for opening in batch {
-            let Opening { packet, slot, start, end, candidate, authenticated } = opening;
-            let Some(slot) = self.sas.inbound(*slot) else { continue };
+            let Opening {
+                packet,
+                slot,
+                start,
+                end,
+                candidate,
+                authenticated,
+            } = opening;
+            let Some(slot) = self.sas.inbound(*slot) else {
+                continue;
+            };
             packet.truncate(*end);
             if !packet.is_contiguous() {
                 *authenticated = open_chain(self.backend, &slot.sa, candidate, packet, *start);
@@ -145,8 +162,12 @@ impl<P: Probe> Worker<P> {
         } else {
             let mut segments: ArrayVec<&[u8], MAX_SEGMENTS> = ArrayVec::new();
             for (i, segment) in packet.segments().enumerate() {
-                let part = segment.get(if i == 0 { start } else { 0 }..).unwrap_or_default();
-                segments.try_push(part).map_err(|_| Verdict::NotContiguous)?;
+                let part = segment
+                    .get(if i == 0 { start } else { 0 }..)
+                    .unwrap_or_default();
+                segments
+                    .try_push(part)
+                    .map_err(|_| Verdict::NotContiguous)?;
             }
             inbound.sa.accept_segments(authenticated, &segments)
         };
@@ -171,7 +192,9 @@ impl<P: Probe> Worker<P> {
             return Err(Verdict::TfcPadding);
         }
         packet.truncate(at + parsed.end);
-        packet.trim_front(at + parsed.inner).map_err(|_| Verdict::NotContiguous)?;
+        packet
+            .trim_front(at + parsed.inner)
+            .map_err(|_| Verdict::NotContiguous)?;
         Ok((id, tunnel.vn))
     }
 
@@ -190,12 +213,24 @@ impl<P: Probe> Worker<P> {
         }
     }
 
-    fn check_clear(&self, clear: &Clear, packet: &Mbuf) -> Result<(TunnelId, VnId, usize), Verdict> {
-        let Clear { encapsulation, start, end, outer } = clear;
+    fn check_clear(
+        &self,
+        clear: &Clear,
+        packet: &Mbuf,
+    ) -> Result<(TunnelId, VnId, usize), Verdict> {
+        let Clear {
+            encapsulation,
+            start,
+            end,
+            outer,
+        } = clear;
         let head = packet.head().get(*start..).ok_or(Verdict::NotContiguous)?;
         let parsed =
             tunnel::parse_clear(*encapsulation, head, end - start).map_err(tunnel_verdict)?;
-        let id = self.tables.vn_by_vni(parsed.vni).ok_or(Verdict::ClearUnknownVni)?;
+        let id = self
+            .tables
+            .vn_by_vni(parsed.vni)
+            .ok_or(Verdict::ClearUnknownVni)?;
         let vn = self.tables.vn(id).ok_or(Verdict::ClearUnknownVni)?;
         if vn.config.protection != Protection::None {
             return Err(Verdict::ClearForProtected);
@@ -205,7 +240,11 @@ impl<P: Probe> Worker<P> {
             .peer_by_address(outer.src)
             .and_then(|peer| self.tables.tunnel_between(id, peer))
             .ok_or(Verdict::ClearUnknownPeer)?;
-        if self.tables.tunnel(tunnel).is_none_or(|t| t.encapsulation != *encapsulation) {
+        if self
+            .tables
+            .tunnel(tunnel)
+            .is_none_or(|t| t.encapsulation != *encapsulation)
+        {
             return Err(Verdict::TunnelMalformed);
         }
         if !udp_checksum_ok(outer, packet) {
@@ -225,7 +264,8 @@ impl<P: Probe> Worker<P> {
         if packet.head().len() < HEADERS.min(packet.len()) && packet.linearize().is_err() {
             return self.end(origin, vn, Verdict::NotContiguous, packet);
         }
-        let Ok(frame) = Frame::parse(packet.head(), packet.len()) else {
+        let parsed = Frame::parse(packet.head(), packet.len());
+        let Ok(frame) = &parsed else {
             return self.end(origin, vn, Verdict::Malformed, packet);
         };
         if frame.vlan.is_some() {
@@ -239,7 +279,7 @@ impl<P: Probe> Worker<P> {
         if let Some(traffic) = self.counters.vns.get_mut(vn.index()) {
             traffic.tx(packet.len());
         }
-        self.forward(vn, origin, &frame, packet);
+        self.forward(vn, origin, frame.dst, packet);
     }
 
     /// Ends an ESP packet and charges its SA and tunnel.
@@ -277,7 +317,9 @@ fn open_chain(
         used += 1;
     }
     let candidate = candidate.take()?;
-    let mut jobs = [sa.open_job_segments(&candidate, segments.get_mut(..used)?).ok()?];
+    let mut jobs = [sa
+        .open_job_segments(&candidate, segments.get_mut(..used)?)
+        .ok()?];
     backend.open(&mut jobs);
     let [job] = &jobs;
     candidate.verdict(job).ok()
@@ -285,7 +327,9 @@ fn open_chain(
 
 /// Whether the UDP checksum is absent (RFC 768; RFC 6935 for tunnels over IPv6) or right.
 fn udp_checksum_ok(outer: &Outer, packet: &Mbuf) -> bool {
-    let Some(udp) = outer.udp.filter(|udp| udp.checksum != 0) else { return true };
+    let Some(udp) = outer.udp.filter(|udp| udp.checksum != 0) else {
+        return true;
+    };
     let mut sum = Checksum::new();
     let len = udp.end - outer.payload;
     match (outer.src, outer.dst) {

@@ -1,7 +1,6 @@
 //! Forwarding inside a virtual network: from a checked frame to where it goes.
 
 use vswitch_net::MacAddr;
-use vswitch_net::frame::Frame;
 use vswitch_vn::{Destination, PortId, TunnelId, UnknownUnicast, VnId};
 
 use super::handoff::Work;
@@ -30,15 +29,14 @@ impl Origin {
 }
 
 impl<P: Probe> Worker<P> {
-    /// Sends a checked frame on its way within `vn`.
+    /// Sends a checked frame to `dst` on its way within `vn`.
     #[inline]
-    pub(super) fn forward(&mut self, vn: VnId, origin: Origin, frame: &Frame, packet: Mbuf) {
-        let dst = frame.dst;
+    pub(super) fn forward(&mut self, vn: VnId, origin: Origin, dst: MacAddr, packet: Mbuf) {
         if dst.is_multicast() {
             if is_link_local_group(dst) {
                 return self.end(origin, vn, Verdict::LinkLocalMulticast, packet);
             }
-            return self.flood(vn, origin, frame, packet);
+            return self.flood(vn, origin, packet);
         }
         match self.tables.lookup(vn, dst) {
             Some(destination) if destination == origin.destination() => {
@@ -48,10 +46,10 @@ impl<P: Probe> Worker<P> {
             Some(Destination::Tunnel(tunnel)) => match origin {
                 // Edges are a full mesh: what one sent us is never sent to a third.
                 Origin::Tunnel(_) => self.end(origin, vn, Verdict::SplitHorizon, packet),
-                Origin::Port(port) => self.tunnel_or_too_big(port, tunnel, frame, packet),
+                Origin::Port(port) => self.tunnel_or_too_big(port, tunnel, packet),
             },
             None => match self.tables.vn(vn).map(|vn| vn.config.unknown_unicast) {
-                Some(UnknownUnicast::Flood) => self.flood(vn, origin, frame, packet),
+                Some(UnknownUnicast::Flood) => self.flood(vn, origin, packet),
                 Some(UnknownUnicast::Drop) => self.end(origin, vn, Verdict::UnknownUnicast, packet),
                 None => self.end(origin, vn, Verdict::NoVn, packet),
             },
@@ -61,7 +59,7 @@ impl<P: Probe> Worker<P> {
     /// Broadcast, multicast and flooded unicast: to every port of the VN here, and from a
     /// port also to every edge of the VN (head-end replication). The last one gets the
     /// original, the others copies.
-    fn flood(&mut self, vn: VnId, origin: Origin, frame: &Frame, packet: Mbuf) {
+    fn flood(&mut self, vn: VnId, origin: Origin, packet: Mbuf) {
         if let Origin::Port(port) = origin
             && let Some(Some(attachment)) = self.attachments.get_mut(port.index())
             && !attachment.bum.take(self.now)
@@ -81,14 +79,16 @@ impl<P: Probe> Worker<P> {
             {
                 self.counters.copied += 1;
                 match original.copy(&self.pool) {
-                    Some(copy) => self.flood_to(previous, origin, frame, copy),
+                    Some(copy) => self.flood_to(previous, origin, copy),
                     None => self.counters.verdicts.add(Verdict::BufferExhausted, 1),
                 }
             }
         }
-        let Some(packet) = original.take() else { return };
+        let Some(packet) = original.take() else {
+            return;
+        };
         match previous {
-            Some(last) => self.flood_to(last, origin, frame, packet),
+            Some(last) => self.flood_to(last, origin, packet),
             None => self.end(origin, vn, Verdict::NoReceiver, packet),
         }
     }
@@ -108,11 +108,11 @@ impl<P: Probe> Worker<P> {
         }
     }
 
-    fn flood_to(&mut self, target: Destination, origin: Origin, frame: &Frame, packet: Mbuf) {
+    fn flood_to(&mut self, target: Destination, origin: Origin, packet: Mbuf) {
         match (target, origin) {
             (Destination::Port(port), _) => self.deliver(port, packet),
             (Destination::Tunnel(tunnel), Origin::Port(port)) => {
-                self.tunnel_or_too_big(port, tunnel, frame, packet);
+                self.tunnel_or_too_big(port, tunnel, packet);
             }
             (Destination::Tunnel(_), Origin::Tunnel(_)) => {
                 self.counters.end(Verdict::SplitHorizon, packet);
@@ -120,9 +120,10 @@ impl<P: Probe> Worker<P> {
         }
     }
 
-    fn tunnel_or_too_big(&mut self, port: PortId, tunnel: TunnelId, frame: &Frame, packet: Mbuf) {
+    #[inline]
+    fn tunnel_or_too_big(&mut self, port: PortId, tunnel: TunnelId, packet: Mbuf) {
         if packet.len() > self.tunnels.max_frame(tunnel) {
-            self.too_big(port, tunnel, frame, packet);
+            self.too_big(port, tunnel, packet);
         } else {
             self.encapsulate(tunnel, packet);
         }
@@ -144,7 +145,8 @@ impl<P: Probe> Worker<P> {
             }
             Way::Via(worker) => {
                 let worker = *worker;
-                self.handoff.send(worker, Work::Deliver(port), packet, &mut self.counters);
+                self.handoff
+                    .send(worker, Work::Deliver(port), packet, &mut self.counters);
             }
             Way::Down => {
                 if let Some(traffic) = self.counters.ports.get_mut(port.index()) {

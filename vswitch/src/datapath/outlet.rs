@@ -65,8 +65,12 @@ impl TunnelNote {
 
     #[inline]
     fn count(self, sent: bool, counters: &mut Counters) {
-        let Some(tunnel) = (self.0 >> 32).checked_sub(1) else { return };
-        let Some(traffic) = counters.tunnels.get_mut(tunnel as usize) else { return };
+        let Some(tunnel) = (self.0 >> 32).checked_sub(1) else {
+            return;
+        };
+        let Some(traffic) = counters.tunnels.get_mut(tunnel as usize) else {
+            return;
+        };
         if sent {
             traffic.tx(self.0 as u32 as usize);
         } else {
@@ -87,7 +91,13 @@ pub struct Outlet {
 impl Outlet {
     /// An outlet whose packets end as `sent` or `refused` and are counted for `account`.
     pub fn new(queue: Queue, sent: Verdict, refused: Verdict, account: Account) -> Self {
-        Outlet { queue, waiting: Burst::new(), sent, refused, account }
+        Outlet {
+            queue,
+            waiting: Burst::new(),
+            sent,
+            refused,
+            account,
+        }
     }
 
     /// Gathers a packet, for which a full burst makes room by leaving.
@@ -154,7 +164,9 @@ impl Outlet {
 
     /// The queue, to be given back; what still waits is counted as refused.
     pub fn retire(mut self, counters: &mut Counters) -> Queue {
-        counters.verdicts.add(self.refused, self.waiting.len() as u64);
+        counters
+            .verdicts
+            .add(self.refused, self.waiting.len() as u64);
         free_burst(&mut self.waiting);
         self.queue
     }

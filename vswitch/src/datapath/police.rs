@@ -44,7 +44,9 @@ mod tests {
     #[test]
     fn a_flood_leaves_room_for_control_traffic() {
         let mut police = KernelPolice::new(200, 1_000, 0);
-        let admitted = (0..10_000).filter(|_| police.admit(Urgency::Rest, 0)).count();
+        let admitted = (0..10_000)
+            .filter(|_| police.admit(Urgency::Rest, 0))
+            .count();
         assert_eq!(admitted, 100);
         assert!(police.admit(Urgency::Control, 0));
         assert!(!police.admit(Urgency::Rest, 0));

@@ -3,6 +3,7 @@
 //! VLANs of physical ports enter here too; what is behind them is admitted by the VLAN.
 
 use arrayvec::ArrayVec;
+use vswitch_net::MacAddr;
 use vswitch_net::checksum;
 use vswitch_net::ethernet::{HEADER_LEN, TAG_LEN};
 use vswitch_net::frame::Frame;
@@ -20,6 +21,14 @@ use crate::dpdk::mbuf::{BURST, Burst, Mbuf};
 /// Headers that must lie in the first buffer: Ethernet to L4, with IPv6 extensions.
 const HEADERS: usize = 192;
 
+/// What forwarding needs of a frame that passed the check.
+struct Admitted {
+    src: MacAddr,
+    dst: MacAddr,
+    /// With a VLAN tag of its own.
+    tagged: bool,
+}
+
 impl<P: Probe> Worker<P> {
     /// A burst from a tenant's queue.
     pub(super) fn tenant_input(&mut self, port: PortId, burst: &mut Burst) {
@@ -31,48 +40,50 @@ impl<P: Probe> Worker<P> {
             }
             return;
         };
-        let mut checked: ArrayVec<(Mbuf, Frame), BURST> = ArrayVec::new();
-        for packet in burst.drain(..) {
+        let mut checked: ArrayVec<(Mbuf, MacAddr), BURST> = ArrayVec::new();
+        for mut packet in burst.drain(..) {
             if let Some(traffic) = self.counters.ports.get_mut(port.index()) {
                 traffic.rx(packet.len());
             }
-            match self.check(port, packet) {
-                Ok(admitted) => checked.push(admitted),
-                Err((verdict, packet)) => self.end(Origin::Port(port), vn, verdict, packet),
+            match self.check(port, &mut packet) {
+                Ok(admitted) => checked.push((packet, admitted.dst)),
+                Err(verdict) => self.end(Origin::Port(port), vn, verdict, packet),
             }
         }
         self.probe.leave(Stage::Check, n);
-        for (packet, frame) in checked {
+        for (packet, dst) in checked.drain(..) {
             if let Some(traffic) = self.counters.vns.get_mut(vn.index()) {
                 traffic.rx(packet.len());
             }
-            self.forward(vn, Origin::Port(port), &frame, packet);
+            self.forward(vn, Origin::Port(port), dst, packet);
         }
         self.probe.leave(Stage::Forward, n);
     }
 
-    /// Parses a tenant's frame and checks that its sources are placed on the port.
+    /// Parses a tenant's frame and checks that its sources are placed on the port. What it
+    /// learned of the frame stays here but for a few bytes: copies of a whole [`Frame`] cost
+    /// more than all of the check.
     #[inline]
-    fn check(&mut self, port: PortId, mut packet: Mbuf) -> Result<(Mbuf, Frame), (Verdict, Mbuf)> {
+    fn check(&self, port: PortId, packet: &mut Mbuf) -> Result<Admitted, Verdict> {
         if packet.head().len() < HEADERS.min(packet.len()) && packet.linearize().is_err() {
-            return Err((Verdict::NotContiguous, packet));
+            return Err(Verdict::NotContiguous);
         }
-        let frame = match Frame::parse(packet.head(), packet.len()) {
-            Ok(frame) => frame,
-            Err(_) => return Err((Verdict::Malformed, packet)),
-        };
+        let parsed = Frame::parse(packet.head(), packet.len());
+        let frame = parsed.as_ref().map_err(|_| Verdict::Malformed)?;
         let Some(Some(attachment)) = self.attachments.get(port.index()) else {
-            return Err((Verdict::NoVn, packet));
+            return Err(Verdict::NoVn);
         };
-        if let Some(bindings) = &attachment.bindings
-            && let Err(spoof) = bindings.check(&frame)
-        {
-            return Err((spoof_verdict(spoof), packet));
+        if let Some(bindings) = &attachment.bindings {
+            bindings.check(frame).map_err(spoof_verdict)?;
         }
-        if packet.needs_l4_checksum() && complete_checksum(&frame, &mut packet).is_err() {
-            return Err((Verdict::ChecksumOffload, packet));
+        if packet.needs_l4_checksum() {
+            complete_checksum(frame, packet)?;
         }
-        Ok((packet, frame))
+        Ok(Admitted {
+            src: frame.src,
+            dst: frame.dst,
+            tagged: frame.vlan.is_some(),
+        })
     }
 
     /// A burst from a device that carries VLANs.
@@ -101,9 +112,9 @@ impl<P: Probe> Worker<P> {
             if let Some(traffic) = self.counters.ports.get_mut(port.index()) {
                 traffic.rx(packet.len());
             }
-            match self.check(port, packet) {
-                Err((verdict, packet)) => self.end(Origin::Port(port), vn, verdict, packet),
-                Ok((packet, frame)) => {
+            match self.check(port, &mut packet) {
+                Err(verdict) => self.end(Origin::Port(port), vn, verdict, packet),
+                Ok(frame) => {
                     if let Err(verdict) = self.admit_vlan_source(vn, port, learning, &frame) {
                         self.end(Origin::Port(port), vn, verdict, packet);
                         continue;
@@ -111,7 +122,7 @@ impl<P: Probe> Worker<P> {
                     if let Some(traffic) = self.counters.vns.get_mut(vn.index()) {
                         traffic.rx(packet.len());
                     }
-                    self.forward(vn, Origin::Port(port), &frame, packet);
+                    self.forward(vn, Origin::Port(port), frame.dst, packet);
                 }
             }
         }
@@ -123,11 +134,11 @@ impl<P: Probe> Worker<P> {
         vn: VnId,
         port: PortId,
         learning: bool,
-        frame: &Frame,
+        frame: &Admitted,
     ) -> Result<(), Verdict> {
         let here = Destination::Port(port);
-        if frame.src.is_multicast() || frame.vlan.is_some() {
-            return Err(if frame.vlan.is_some() {
+        if frame.src.is_multicast() || frame.tagged {
+            return Err(if frame.tagged {
                 Verdict::UnexpectedVlan
             } else {
                 Verdict::SpoofedMac
@@ -162,11 +173,13 @@ impl<P: Probe> Worker<P> {
             }
             Way::Mine(outlet) => {
                 packet.clear_offload_flags();
+                // Without the tag, as what comes in is counted.
+                let bytes = packet.len();
                 if push_tag(&mut packet, vid).is_err() {
                     return self.counters.end(Verdict::NoRoom, packet);
                 }
                 if let Some(traffic) = self.counters.ports.get_mut(port.index()) {
-                    traffic.tx(packet.len());
+                    traffic.tx(bytes);
                 }
                 outlet.push(packet, &self.reader, &mut self.counters);
             }
@@ -176,21 +189,25 @@ impl<P: Probe> Worker<P> {
 
     /// A tenant's frame that does not fit into its tunnel: the tenant is told where the
     /// protocol has a message for it, from the address it was sent to, at a limited rate.
-    pub(super) fn too_big(&mut self, port: PortId, tunnel: TunnelId, frame: &Frame, packet: Mbuf) {
+    pub(super) fn too_big(&mut self, port: PortId, tunnel: TunnelId, packet: Mbuf) {
         let max_frame = self.tunnels.max_frame(tunnel);
         let vn = self.tables.port(port).map_or(VnId(u16::MAX), |p| p.vn);
         let admitted = match self.attachments.get_mut(port.index()) {
             Some(Some(attachment)) => attachment.icmp.take(self.now),
             _ => false,
         };
-        let l2 = usize::from(frame.l3_offset);
-        let mtu = u16::try_from(max_frame.saturating_sub(l2)).unwrap_or(u16::MAX);
-        if admitted && let Some(mut answer) = self.pool.alloc() {
+        // Parsed anew: only what is answered needs it a second time.
+        if admitted
+            && let Ok(frame) = Frame::parse(packet.head(), packet.len())
+            && let Some(mut answer) = self.pool.alloc()
+        {
+            let l2 = usize::from(frame.l3_offset);
+            let mtu = u16::try_from(max_frame.saturating_sub(l2)).unwrap_or(u16::MAX);
             let room = answer.tailroom();
             let written = answer
                 .append(room.min(too_big::MAX_FRAME))
                 .ok()
-                .and_then(|out| too_big::build(packet.head(), frame, mtu, out));
+                .and_then(|out| too_big::build(packet.head(), &frame, mtu, out));
             if let Some(len) = written {
                 answer.truncate(len);
                 self.counters.generated += 1;

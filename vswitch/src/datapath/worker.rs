@@ -130,6 +130,9 @@ pub const SEAL_BATCH: usize = 64;
 /// How long a quiet worker sleeps.
 const REST: std::time::Duration = std::time::Duration::from_micros(50);
 
+/// How many seconds a worker that stops waits for colleagues that stop too.
+const LAST_WORDS: u64 = 1;
+
 /// Commands looked at per boundary, so that a flood of them cannot stop the traffic.
 const COMMANDS_PER_BOUNDARY: usize = 64;
 
@@ -217,7 +220,9 @@ impl<P: Probe> Worker<P> {
         let mut total = 0;
         let mut burst = Burst::new();
         for i in 0..self.inputs.len() {
-            let Some(input) = self.inputs.get_mut(i) else { break };
+            let Some(input) = self.inputs.get_mut(i) else {
+                break;
+            };
             self.probe.enter();
             let n = input.queue.receive(&mut burst);
             if n == 0 {
@@ -241,12 +246,18 @@ impl<P: Probe> Worker<P> {
         let mut total = 0;
         let mut burst = Burst::new();
         for i in 0..self.polled.len() {
-            let Some(&port) = self.polled.get(i) else { break };
-            let mut queue = 0;
-            loop {
-                let Some(Some(attachment)) = self.attachments.get_mut(port.index()) else { break };
-                let Some(rx) = attachment.rx.get_mut(queue) else { break };
-                queue += 1;
+            let Some(&port) = self.polled.get(i) else {
+                break;
+            };
+            for queue in 0.. {
+                // Looked up anew: handling a burst may touch any attachment.
+                let attachment = self.attachments.get_mut(port.index());
+                let Some(rx) = attachment
+                    .and_then(Option::as_mut)
+                    .and_then(|attachment| attachment.rx.get_mut(queue))
+                else {
+                    break;
+                };
                 self.probe.enter();
                 let n = rx.receive(&self.reader, &self.pool, &mut burst);
                 if n == 0 {
@@ -285,7 +296,7 @@ impl<P: Probe> Worker<P> {
             match Work::from_mark(packet.mark()) {
                 Some(Work::Deliver(port)) => self.deliver(port, packet),
                 Some(Work::Transmit(port)) => self.transmit(port, packet),
-                Some(Work::Kernel(port)) => self.to_kernel(port, packet),
+                Some(Work::Kernel(port)) => self.give_to_kernel(port, packet),
                 Some(Work::Encapsulate(tunnel)) => self.encapsulate(tunnel, packet),
                 Some(Work::Open(port)) => {
                     if port != arrived {
@@ -304,7 +315,12 @@ impl<P: Probe> Worker<P> {
     fn flush(&mut self) {
         self.seal();
         self.probe.enter();
-        for way in self.underlays.iter_mut().chain(&mut self.taps).chain(&mut self.trunks) {
+        for way in self
+            .underlays
+            .iter_mut()
+            .chain(&mut self.taps)
+            .chain(&mut self.trunks)
+        {
             if let Way::Mine(outlet) = way {
                 outlet.flush(&self.reader, &mut self.counters);
             }
@@ -343,7 +359,13 @@ impl<P: Probe> Worker<P> {
         let attached = self.attachments.iter().flatten().map(|a| &a.way);
         let waiting: u64 = outlets
             .chain(attached)
-            .map(|way| if let Way::Mine(outlet) = way { outlet.held() } else { 0 })
+            .map(|way| {
+                if let Way::Mine(outlet) = way {
+                    outlet.held()
+                } else {
+                    0
+                }
+            })
             .sum();
         waiting + self.sealing.len() as u64 + self.handoff.held()
     }
@@ -369,18 +391,27 @@ impl<P: Probe> Worker<P> {
         &mut self.probe
     }
 
-    /// Empties the rings, so that every packet has its verdict, and reports for the last time.
+    /// Empties the rings, so that every packet has its verdict, and reports for the last
+    /// time. A colleague may stop later and hand something in until then.
     fn finish_up(mut self) {
+        self.handoff.close(&mut self.counters);
+        let deadline = self.now + self.clock.hz() * LAST_WORDS;
         let mut burst = Burst::new();
         for i in 0..self.handoff.inputs() {
             loop {
+                let closed = self.handoff.is_closed(i);
                 let n = self.handoff.receive(i, &mut burst);
-                if n == 0 {
-                    break;
-                }
                 self.counters.handed_in += n as u64;
                 self.counters.verdicts.add(Verdict::Stopping, n as u64);
                 free_burst(&mut burst);
+                if n == 0 {
+                    // One that hangs is not waited for.
+                    if closed || time::tsc() > deadline {
+                        break;
+                    }
+                    self.reader.quiesce();
+                    thread::yield_now();
+                }
             }
         }
         let last = Box::new(self.snapshot());

@@ -181,6 +181,12 @@ impl Consumer {
         unsafe { self.0.take(burst) }
     }
 
+    /// Whether the sending end is gone: what is in the ring now is the last.
+    pub fn is_abandoned(&mut self) -> bool {
+        // Also orders what the other end did last before what we do next.
+        Arc::get_mut(&mut self.0).is_some()
+    }
+
     /// Packets in the ring.
     pub fn len(&self) -> usize {
         self.0.len()

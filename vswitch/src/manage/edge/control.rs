@@ -16,9 +16,7 @@ use super::plan::{Plan, port_setup};
 use super::report::Gathering;
 use super::tenants::Tenants;
 use super::{Request, StartError, Updates};
-use crate::datapath::command::{
-    Command, Event, InboundSetup, OutboundSetup, Path, WorkerId,
-};
+use crate::datapath::command::{Command, Event, InboundSetup, OutboundSetup, Path, WorkerId};
 use crate::datapath::snapshot::WorkerSnapshot;
 use crate::datapath::source_port;
 use crate::dpdk::mapped::MappedCounters;
@@ -131,8 +129,12 @@ impl Control {
     fn install_manual_keys(&mut self) -> Result<(), StartError> {
         let mut owners: BTreeMap<TunnelId, WorkerId> = BTreeMap::new();
         for sa in self.config.security_associations.clone() {
-            let Some(tunnel) = self.plan.tunnel(sa.vn, sa.peer) else { continue };
-            let Some(peer) = self.config.peers.get(sa.peer.index()).cloned() else { continue };
+            let Some(tunnel) = self.plan.tunnel(sa.vn, sa.peer) else {
+                continue;
+            };
+            let Some(peer) = self.config.peers.get(sa.peer.index()).cloned() else {
+                continue;
+            };
             match sa.direction {
                 Direction::Outbound => {
                     let outbound = keys::outbound(&self.state, &sa)?;
@@ -150,8 +152,11 @@ impl Control {
                 Direction::Inbound => {
                     let (inbound, floor) = keys::inbound(&self.state, &sa, &peer)?;
                     self.floors.push(Arc::clone(&floor));
-                    let setup =
-                        Box::new(InboundSetup { tunnel, sa: inbound, floor: Some((floor, 0)) });
+                    let setup = Box::new(InboundSetup {
+                        tunnel,
+                        sa: inbound,
+                        floor: Some((floor, 0)),
+                    });
                     self.tell(usize::from(sa.worker), Command::InstallInbound(setup));
                     self.tell_all(|_| Command::InboundOwner(sa.spi, Some(sa.worker)));
                 }
@@ -193,11 +198,9 @@ impl Control {
             Event::Snapshot(id, snapshot) => self.gathered(id, *snapshot),
             Event::Done(_, barrier) => self.barrier_passed(barrier),
             Event::ReservationLow(worker, tunnel, spi) => {
-                let sa = self
-                    .config
-                    .security_associations
-                    .iter()
-                    .find(|sa| sa.spi == spi && sa.direction == Direction::Outbound && sa.worker == worker);
+                let sa = self.config.security_associations.iter().find(|sa| {
+                    sa.spi == spi && sa.direction == Direction::Outbound && sa.worker == worker
+                });
                 let Some(sa) = sa else { return };
                 match self.state.reserve(spi, sa.key.fingerprint(), sa.esn) {
                     Ok(block) => {
@@ -212,7 +215,8 @@ impl Control {
                 tracing::warn!(%spi, vn, peer, "the SA passed its soft limit: renew its key");
             }
             Event::Learned(worker, vn, mac, destination) => {
-                self.tables.learn(vn, mac, destination, self.started.elapsed().as_secs());
+                self.tables
+                    .learn(vn, mac, destination, self.started.elapsed().as_secs());
                 for other in 0..self.members.len() {
                     if other != usize::from(worker) {
                         self.tell(other, Command::Learned(vn, mac, destination));
@@ -229,12 +233,17 @@ impl Control {
     }
 
     fn each_second(&mut self) {
-        let ended = self.members.iter().any(|m| m.thread.as_ref().is_some_and(|t| t.is_finished()));
+        let ended = self
+            .members
+            .iter()
+            .any(|m| m.thread.as_ref().is_some_and(|t| t.is_finished()));
         if ended && !*self.failed.borrow() {
             tracing::error!("a worker has ended: its ports and SAs are dead, the switch stops");
             self.failed.send_replace(true);
         }
         self.tell_all(|_| Command::Housekeeping);
+        self.tables
+            .maintain(self.started.elapsed().as_secs(), usize::MAX);
         for floor in &self.floors {
             if let Err(error) = floor.sync() {
                 tracing::error!(%error, "the replay floor is not on the disk");
@@ -264,7 +273,9 @@ impl Control {
             }
         }
         for member in &mut self.members {
-            let Some(thread) = member.thread.take() else { continue };
+            let Some(thread) = member.thread.take() else {
+                continue;
+            };
             while !thread.is_finished() && Instant::now() < deadline {
                 std::thread::sleep(Duration::from_millis(1));
             }
@@ -290,7 +301,10 @@ impl Control {
     /// then its not following is the least of the troubles; it is logged.
     pub(super) fn tell(&self, worker: usize, command: Command) {
         if let Some(member) = self.members.get(worker)
-            && member.mailbox.send_timeout(command, REPORT_PATIENCE).is_err()
+            && member
+                .mailbox
+                .send_timeout(command, REPORT_PATIENCE)
+                .is_err()
         {
             tracing::error!(worker, "a worker takes no commands");
         }
@@ -307,6 +321,9 @@ impl Control {
         let plan = self.plan.tunnels.get(tunnel.index());
         let vn = plan.and_then(|t| self.config.vns.get(t.vn.index()));
         let peer = plan.and_then(|t| self.config.peers.get(t.peer.index()));
-        (vn.map_or("?", |v| v.name.as_str()), peer.map_or("?", |p| p.name.as_str()))
+        (
+            vn.map_or("?", |v| v.name.as_str()),
+            peer.map_or("?", |p| p.name.as_str()),
+        )
     }
 }

@@ -118,7 +118,9 @@ pub struct Gone;
 impl Handle {
     /// Asks for a report; `answer` is called on the control thread and must not block.
     pub fn status(&self, answer: impl FnOnce(Status) + Send + 'static) -> Result<(), Gone> {
-        self.requests.try_send(Request::Status(Box::new(answer))).map_err(|_| Gone)
+        self.requests
+            .try_send(Request::Status(Box::new(answer)))
+            .map_err(|_| Gone)
     }
 
     /// Asks and waits at most `patience`.
@@ -185,7 +187,11 @@ impl Edge {
         let mut members = Vec::new();
         for (id, core) in config.workers.cores.iter().enumerate() {
             let (mailbox_tx, mailbox) = bounded::<Command>(MAILBOX);
-            let share = devices.shares.get_mut(id).map(std::mem::take).unwrap_or_default();
+            let share = devices
+                .shares
+                .get_mut(id)
+                .map(std::mem::take)
+                .unwrap_or_default();
             let (to, from) = rings.get_mut(id).map(std::mem::take).unwrap_or_default();
             let setup = WorkerSetup {
                 id: id as u16,
@@ -211,7 +217,11 @@ impl Edge {
             let thread = spawn_worker(&format!("vswitch-w{id}"), usize::from(*core), move |_| {
                 Worker::new(setup, NoProbe).run();
             })?;
-            members.push(Member { core: *core, mailbox: mailbox_tx, thread: Some(thread) });
+            members.push(Member {
+                core: *core,
+                mailbox: mailbox_tx,
+                thread: Some(thread),
+            });
         }
         let (requests, request_rx) = bounded(64);
         let (vhost_tx, vhost_rx) = unbounded();
@@ -230,17 +240,31 @@ impl Edge {
             seed: random()?,
             vhost_events: vhost_tx,
         })?;
-        let channels = control::Channels { events, vhost: vhost_rx, updates, requests: request_rx };
+        let channels = control::Channels {
+            events,
+            vhost: vhost_rx,
+            updates,
+            requests: request_rx,
+        };
         let thread = std::thread::Builder::new()
             .name("vswitch-control".into())
             .spawn(move || control.run(&channels))
             .map_err(StartError::Thread)?;
-        Ok(Edge { requests, control: Some(thread), host: Some(host), failed, pool: buffers, _eal: eal })
+        Ok(Edge {
+            requests,
+            control: Some(thread),
+            host: Some(host),
+            failed,
+            pool: buffers,
+            _eal: eal,
+        })
     }
 
     /// A handle for questions.
     pub fn handle(&self) -> Handle {
-        Handle { requests: self.requests.clone() }
+        Handle {
+            requests: self.requests.clone(),
+        }
     }
 
     /// Becomes true if a worker ends by itself, which only a bug makes it do: the process
@@ -282,7 +306,9 @@ fn eal_config(config: &Config) -> EalConfig {
         .iter()
         .map(|p| &p.device)
         .chain(config.devices.iter().map(|d| &d.device))
-        .filter(|device| device.starts_with(|c: char| c.is_ascii_hexdigit()) && device.contains(':'))
+        .filter(|device| {
+            device.starts_with(|c: char| c.is_ascii_hexdigit()) && device.contains(':')
+        })
         .cloned()
         .collect();
     EalConfig {

@@ -38,21 +38,33 @@ impl HostLink {
         let runtime = runtime()?;
         let mut guarded = Vec::new();
         for port in &config.underlay.ports {
-            let Some(interface) = parse_iface(&port.device) else { continue };
+            let Some(interface) = parse_iface(&port.device) else {
+                continue;
+            };
             runtime.block_on(disable_offloads(&interface))?;
             // XDP takes the packets before the kernel's stack; AF_PACKET gets copies.
             if port.device.starts_with("net_af_packet") {
                 guarded.push(runtime.block_on(IngressGuard::install(&interface))?);
             }
         }
-        Ok(HostLink { guarded, thread: None })
+        Ok(HostLink {
+            guarded,
+            thread: None,
+        })
     }
 
     /// Sets the taps up and begins to follow routes and neighbours.
-    pub(super) fn follow(&mut self, config: &Config, macs: &[MacAddr]) -> Result<Updates, StartError> {
+    pub(super) fn follow(
+        &mut self,
+        config: &Config,
+        macs: &[MacAddr],
+    ) -> Result<Updates, StartError> {
         let ports = underlay_ports(config, macs);
-        let wanted: BTreeSet<IpAddr> =
-            config.peers.iter().flat_map(|peer| peer.addresses.iter().copied()).collect();
+        let wanted: BTreeSet<IpAddr> = config
+            .peers
+            .iter()
+            .flat_map(|peer| peer.addresses.iter().copied())
+            .collect();
         let (updates_tx, updates) = unbounded();
         let (stop_tx, stop) = oneshot::channel();
         let (ready_tx, ready) = bounded(1);
@@ -146,7 +158,12 @@ fn underlay_ports(config: &Config, macs: &[MacAddr]) -> Vec<UnderlayPort> {
         .underlay
         .routes
         .iter()
-        .filter_map(|route| Some(StaticRoute { to: net(&route.to)?, via: route.via }))
+        .filter_map(|route| {
+            Some(StaticRoute {
+                to: net(&route.to)?,
+                via: route.via,
+            })
+        })
         .collect();
     config
         .underlay
@@ -158,10 +175,15 @@ fn underlay_ports(config: &Config, macs: &[MacAddr]) -> Vec<UnderlayPort> {
             let static_neighbours: Vec<StaticNeighbour> = port
                 .neighbours
                 .iter()
-                .map(|n| StaticNeighbour { address: n.address, mac: n.mac.0 })
+                .map(|n| StaticNeighbour {
+                    address: n.address,
+                    mac: n.mac.0,
+                })
                 .collect();
             let reachable = |route: &&StaticRoute| {
-                static_neighbours.iter().any(|neighbour| neighbour.address == route.via)
+                static_neighbours
+                    .iter()
+                    .any(|neighbour| neighbour.address == route.via)
             };
             UnderlayPort {
                 index,
@@ -206,11 +228,14 @@ impl Control {
 
     /// The paths to the first of a peer's addresses that has any.
     fn paths_of(&self, peer: usize) -> Vec<Path> {
-        let Some(peer) = self.config.peers.get(peer) else { return Vec::new() };
+        let Some(peer) = self.config.peers.get(peer) else {
+            return Vec::new();
+        };
         for dst in &peer.addresses {
-            let Some(hops) = self.next_hops.get(dst) else { continue };
-            let paths: Vec<Path> =
-                hops.iter().filter_map(|hop| self.path(*dst, hop)).collect();
+            let Some(hops) = self.next_hops.get(dst) else {
+                continue;
+            };
+            let paths: Vec<Path> = hops.iter().filter_map(|hop| self.path(*dst, hop)).collect();
             if !paths.is_empty() {
                 return paths;
             }
