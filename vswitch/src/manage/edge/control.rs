@@ -10,6 +10,7 @@ use tokio::sync::watch;
 use vswitch_vn::{PeerId, Tables, TunnelId};
 
 use super::devices::Devices;
+use super::floors::Floor;
 use super::keys;
 use super::paths::NextHops;
 use super::plan::{Plan, port_setup};
@@ -21,7 +22,6 @@ use super::{Request, StartError, Updates};
 use crate::datapath::command::{Command, Event, InboundSetup, OutboundSetup, Path, WorkerId};
 use crate::datapath::snapshot::WorkerSnapshot;
 use crate::datapath::source_port;
-use crate::dpdk::mapped::MappedCounters;
 use crate::dpdk::quiescence::Domain;
 use crate::dpdk::thread;
 use crate::dpdk::vhost::VhostEvent;
@@ -79,7 +79,7 @@ pub(super) struct Control {
     failed: watch::Sender<bool>,
     /// Last counters of workers that have ended.
     pub ended: Vec<WorkerSnapshot>,
-    floors: Vec<Arc<MappedCounters>>,
+    floors: Vec<Floor>,
     /// Reservations that failed and are tried again.
     pub unreserved: Vec<Unreserved>,
     last_id: u64,
@@ -156,7 +156,7 @@ impl Control {
                 }
                 Direction::Inbound => {
                     let (inbound, floor) = keys::inbound(&self.state, &sa, &peer)?;
-                    self.floors.push(Arc::clone(&floor));
+                    self.floors.push(Floor::new(Arc::clone(&floor)));
                     let setup = Box::new(InboundSetup {
                         tunnel,
                         sa: inbound,
@@ -244,10 +244,8 @@ impl Control {
         self.tables
             .maintain(self.started.elapsed().as_secs(), usize::MAX);
         self.retry_reservations();
-        for floor in &self.floors {
-            if let Err(error) = floor.sync() {
-                tracing::error!(%error, "the replay floor is not on the disk");
-            }
+        for floor in &mut self.floors {
+            floor.keep();
         }
         self.expire_reports(REPORT_PATIENCE);
     }

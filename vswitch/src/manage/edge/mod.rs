@@ -3,10 +3,11 @@
 //!
 //! `plan` numbers things, `devices` opens ports, `keys` makes SAs of manual keys, `state`
 //! keeps what outlives the process, `control` is the thread, `tenants`, `paths` and
-//! `reservations` are what it reacts to, `report` what it tells.
+//! `reservations` are what it reacts to, `floors` what it writes back, `report` what it tells.
 
 mod control;
 mod devices;
+mod floors;
 mod keys;
 mod paths;
 mod plan;
