@@ -27,6 +27,41 @@ pub enum KeyError {
     /// Another process has the state.
     #[error("{0}: another vswitchd uses this state directory; give each its own `state-dir`")]
     InUse(PathBuf),
+    /// Others could change the state.
+    #[error(
+        "{path}: the state directory belongs to user {owner} and has mode {mode:o}; only root or \
+         the daemon's own user ({us}) may own it and nobody else may write to it: \
+         `chown {us} {path}` and `chmod 0700 {path}`, once you know what is in it"
+    )]
+    Unsafe {
+        /// The directory.
+        path: PathBuf,
+        /// Its owner.
+        owner: u32,
+        /// Its permission bits.
+        mode: u32,
+        /// The effective user of this process.
+        us: u32,
+    },
+    /// Another process sends under the key.
+    #[error(
+        "{0} is locked: another process of this host sends under the same key (with another \
+         `state-dir`); both would use the same nonces, so give each association its own key"
+    )]
+    KeyInUse(PathBuf),
+    /// Another process has sent under the key.
+    #[error(
+        "{path}: records {recorded}, but this process reserved only up to {known}: another one \
+         uses the same key; give the association a new key"
+    )]
+    Foreign {
+        /// The record.
+        path: PathBuf,
+        /// Exclusive end found there.
+        recorded: u64,
+        /// Exclusive end of what this process asked for.
+        known: u64,
+    },
     /// The record cannot be trusted.
     #[error(
         "{path}: {source}. Its key may have sealed packets already, so it is not used again: \
