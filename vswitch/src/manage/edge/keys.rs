@@ -89,6 +89,18 @@ pub enum KeyError {
     },
 }
 
+/// AES blocks of the largest packet: the configuration admits MTUs up to 9,600, and each
+/// packet costs one more for its tag.
+const MAX_PACKET_BLOCKS: u64 = 9_600 / 16 + 1;
+
+/// What earlier processes may have enciphered, at most: the limit is the key's and not the
+/// process's, and of the numbers below `first` it is not known how long their packets were,
+/// nor whether they were sent at all. An upper bound needs no further durable write; of a
+/// key with the highest hard limit it leaves 100,000 restarts.
+fn charged(first: u64) -> u64 {
+    first.saturating_sub(1).saturating_mul(MAX_PACKET_BLOCKS)
+}
+
 /// A manual outbound SA, its first block reserved.
 pub fn outbound(
     state: &mut StateDir,
@@ -99,6 +111,7 @@ pub fn outbound(
     let mut setup = OutboundConfig::reserved(config.spi, block.first, block.until);
     setup.esn = config.esn;
     setup.limits = config.limits;
+    setup.blocks_used = charged(block.first);
     Outbound::new(material, setup)
         .map(Box::new)
         .map_err(|e| invalid(config.spi, e))
@@ -131,5 +144,37 @@ fn invalid(spi: Spi, reason: impl std::fmt::Display) -> KeyError {
     KeyError::Config {
         spi,
         reason: reason.to_string(),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use vswitch_sa::{Algorithm, ConfigError, KeyMaterial};
+
+    use super::*;
+
+    #[test]
+    fn a_restart_charges_what_may_have_been_sent() {
+        assert_eq!(charged(1), 0);
+        assert_eq!(charged(3), 2 * 601);
+        assert_eq!(charged(u64::MAX), u64::MAX);
+        let start = |first, hard| {
+            let key = KeyMaterial::from_bytes(Algorithm::Aes128Gcm, &[1; 20]).unwrap();
+            let mut setup = OutboundConfig::reserved(Spi::new(4096).unwrap(), first, first + 9);
+            setup.limits = vswitch_sa::Limits { soft: hard, hard };
+            setup.blocks_used = charged(first);
+            Outbound::new(key, setup)
+        };
+        assert_eq!(start(1, 4).unwrap().blocks_used(), 0);
+        let mut sa = start(3, 1203).unwrap();
+        assert_eq!(sa.blocks_used(), 1202);
+        assert!(sa.assign(100).is_err(), "one block is left");
+        assert_eq!(
+            start(3, 1202).err(),
+            Some(ConfigError::Spent {
+                used: 1202,
+                hard: 1202
+            })
+        );
     }
 }
