@@ -92,10 +92,10 @@ impl<P: Probe> Worker<P> {
                 self.refresh(tunnel);
             }
             Command::OutboundOwner(tunnel, owner) => self.tunnels.entry(tunnel).owner = owner,
-            Command::Reserved(spi, tunnel, until) => {
+            Command::Reserved { tunnel, key, until } => {
                 let slot = self.tunnels.get(tunnel).and_then(|t| t.sa);
                 if let Some(out) = slot.and_then(|slot| self.sas.outbound_mut(slot))
-                    && out.sa.spi() == spi
+                    && out.sa.fingerprint() == key
                 {
                     out.sa.extend_reservation(until);
                     out.asked = false;
