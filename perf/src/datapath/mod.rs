@@ -115,11 +115,23 @@ pub fn run(options: &Options) -> anyhow::Result<()> {
         ..EalConfig::default()
     })?;
     let cores = allowed_cores();
-    let core = options.core.or(cores.last().copied()).context("no CPU to measure on")?;
+    let core = options
+        .core
+        .or(cores.last().copied())
+        .context("no CPU to measure on")?;
     let clock = TscClock::new()?;
-    let machine = Machine::here(core, cores.len(), clock.hz(), eal.hugepages(), backend.name());
+    let machine = Machine::here(
+        core,
+        cores.len(),
+        clock.hz(),
+        eal.hugepages(),
+        backend.name(),
+    );
     let effort = if options.quick {
-        Effort { rounds: 3, windows: 1 }
+        Effort {
+            rounds: 3,
+            windows: 1,
+        }
     } else {
         Effort {
             rounds: usize::from(options.rounds),
@@ -127,8 +139,12 @@ pub fn run(options: &Options) -> anyhow::Result<()> {
         }
     };
     let only = options.only.clone().unwrap_or_default();
-    let thread = spawn_worker("bench", core, move |_| measure(backend, clock, effort, &only))?;
-    let records = thread.join().map_err(|_| anyhow!("the measuring thread panicked"))??;
+    let thread = spawn_worker("bench", core, move |_| {
+        measure(backend, clock, effort, &only)
+    })?;
+    let records = thread
+        .join()
+        .map_err(|_| anyhow!("the measuring thread panicked"))??;
     ensure!(!records.is_empty(), "no case has such a name");
     let mut out = io::stdout().lock();
     if options.json {
@@ -154,7 +170,11 @@ fn measure(
         if !Direction::ALL.iter().any(|d| case(*d).contains(only)) {
             continue;
         }
-        let common = Common { pool: pool.clone(), backend, algorithm };
+        let common = Common {
+            pool: pool.clone(),
+            backend,
+            algorithm,
+        };
         let mut plain = Pair::new(&common, NoProbe)?;
         let mut probed = Pair::new(&common, TickProbe::default())?;
         for direction in Direction::ALL {
@@ -176,7 +196,10 @@ fn measure(
 
 fn prove<P: Probe>(pair: &mut Pair<P>, bytes: usize) -> anyhow::Result<()> {
     let arrived = pair.prove(bytes)?;
-    ensure!(arrived == WINDOW * BURST, "{arrived} packets crossed the tunnel");
+    ensure!(
+        arrived == WINDOW * BURST,
+        "{arrived} packets crossed the tunnel"
+    );
     Ok(())
 }
 

@@ -3,18 +3,22 @@
 use std::any::Any;
 
 use vswitch_net::MacAddr;
-use vswitch_vn::{Change, Destination, Learn, Origin, PeerId, PortId, Tables, TunnelId, VnId};
+use vswitch_sa::Algorithm;
+use vswitch_vn::{Change, Destination, Learn, PeerId, PortId, Protection, Tables, TunnelId, VnId};
 
 use super::attachment::Attachment;
 use super::command::{Command, Event};
 use super::counters::Account;
 use super::outlet::{Outlet, Queue, Way};
 use super::probe::Probe;
-use super::snapshot::LearnedEntry;
 use super::tunnels::source_port;
 use super::verdict::Verdict;
 use super::worker::Worker;
 use crate::dpdk::vhost::VhostTx;
+
+/// Slots of the forwarding table that housekeeping looks at in one boundary: some ten
+/// microseconds.
+const MAINTAINED_SLOTS: usize = 8_192;
 
 impl<P: Probe> Worker<P> {
     /// Applies one command.
@@ -33,6 +37,7 @@ impl<P: Probe> Worker<P> {
                 }
                 self.counters.ports.reserve(id.index());
                 let mut new = Box::new(Attachment::new(*setup, self.clock.hz(), self.now));
+                self.note_vlan(id, &new);
                 if let Some(slot) = self.attachments.get_mut(id.index()) {
                     if let Some(old) = slot.take() {
                         let Attachment { rx, way, .. } = *old;
@@ -43,6 +48,9 @@ impl<P: Probe> Worker<P> {
             }
             Command::RemovePort(id) => {
                 self.detach(id);
+                for place in self.vlans.iter_mut().flatten() {
+                    *place = place.filter(|port| *port != id);
+                }
                 if let Some(slot) = self.attachments.get_mut(id.index()) {
                     *slot = None;
                 }
@@ -71,6 +79,9 @@ impl<P: Probe> Worker<P> {
             }
             Command::InstallOutbound(setup) => {
                 let tunnel = setup.tunnel;
+                if !self.fits(tunnel, setup.sa.algorithm()) {
+                    return self.retire(setup);
+                }
                 self.remove_outbound(tunnel);
                 let slot = self.sas.install_outbound(*setup);
                 self.tunnels.entry(tunnel).sa = Some(slot);
@@ -91,6 +102,9 @@ impl<P: Probe> Worker<P> {
                 }
             }
             Command::InstallInbound(setup) => {
+                if !self.fits(setup.tunnel, setup.sa.algorithm()) {
+                    return self.retire(setup);
+                }
                 if let Some(old) = self.sas.install_inbound(*setup) {
                     self.retire(old);
                 }
@@ -106,22 +120,53 @@ impl<P: Probe> Worker<P> {
                 }
             }
             Command::Learned(vn, mac, destination) => {
-                self.tables.learn(vn, mac, destination, self.clock.seconds(self.now));
+                self.tables
+                    .learn(vn, mac, destination, self.clock.seconds(self.now));
             }
             Command::Housekeeping => {
                 let now = self.clock.seconds(self.now);
-                self.tables.maintain(now, usize::MAX);
+                self.tables.maintain(now, MAINTAINED_SLOTS);
             }
             Command::Snapshot(id) => {
                 let snapshot = Box::new(self.snapshot());
-                // A report must not be lost; the control side always makes room for it.
-                let _ = self.events.send(Event::Snapshot(id, snapshot));
+                self.answer(Event::Snapshot(id, snapshot));
             }
             Command::Barrier(id) => {
-                let _ = self.events.send(Event::Done(self.id, id));
+                self.answer(Event::Done(self.id, id));
             }
             // Handled by the loop; inside a transaction it has no meaning.
             Command::Stop => {}
+        }
+    }
+
+    /// Whether an algorithm gives what the tunnel's VN asks for. Whoever installs it has seen
+    /// to that; a mistake there must not send a confidential VN's frames readable.
+    fn fits(&self, tunnel: TunnelId, algorithm: Algorithm) -> bool {
+        let fits = match self.tables.tunnel(tunnel).map(|t| t.protection) {
+            Some(Protection::Confidential) => algorithm.is_confidential(),
+            Some(Protection::Integrity) => !algorithm.is_confidential(),
+            Some(Protection::None) | None => false,
+        };
+        if !fits {
+            tracing::error!(tunnel = tunnel.0, %algorithm, "an SA that does not fit its VN is refused");
+        }
+        fits
+    }
+
+    /// Notes which port a VLAN of a device is.
+    fn note_vlan(&mut self, id: PortId, attachment: &Attachment) {
+        let Some(device) = attachment.trunk.map(usize::from) else {
+            return;
+        };
+        if self.vlans.len() <= device {
+            self.vlans.resize_with(device + 1, || vec![None; 4096]);
+        }
+        if let Some(place) = self
+            .vlans
+            .get_mut(device)
+            .and_then(|vids| vids.get_mut(usize::from(attachment.vid)))
+        {
+            *place = Some(id);
         }
     }
 
@@ -141,8 +186,11 @@ impl<P: Probe> Worker<P> {
         }
         self.tables.apply_all(changes);
         // Removal takes dependent things along: drop what no longer has a tunnel.
-        let gone: Vec<TunnelId> =
-            self.tunnels.ids().filter(|id| self.tables.tunnel(*id).is_none()).collect();
+        let gone: Vec<TunnelId> = self
+            .tunnels
+            .ids()
+            .filter(|id| self.tables.tunnel(*id).is_none())
+            .collect();
         for id in gone {
             self.remove_outbound(id);
             self.tunnels.remove(id);
@@ -164,10 +212,19 @@ impl<P: Probe> Worker<P> {
 
     /// Builds the outer headers of a tunnel anew.
     fn refresh(&mut self, id: TunnelId) {
-        let Some(tunnel) = self.tables.tunnel(id) else { return };
-        let out = self.tunnels.get(id).and_then(|t| t.sa).and_then(|slot| self.sas.outbound(slot));
+        let Some(tunnel) = self.tables.tunnel(id) else {
+            return;
+        };
+        let out = self
+            .tunnels
+            .get(id)
+            .and_then(|t| t.sa)
+            .and_then(|slot| self.sas.outbound(slot));
         let (key, ports) = match out {
-            Some(out) => (out.sa.spi().get(), (out.source_port, self.endpoints.esp_port)),
+            Some(out) => (
+                out.sa.spi().get(),
+                (out.source_port, self.endpoints.esp_port),
+            ),
             None => (id.0, (source_port(id.0), tunnel.encapsulation.port())),
         };
         self.tunnels.refresh(id, tunnel, key, ports);
@@ -193,7 +250,9 @@ impl<P: Probe> Worker<P> {
     /// Gives a port's queues back.
     fn detach(&mut self, port: PortId) {
         self.polled.retain(|polled| *polled != port);
-        let Some(Some(attachment)) = self.attachments.get_mut(port.index()) else { return };
+        let Some(Some(attachment)) = self.attachments.get_mut(port.index()) else {
+            return;
+        };
         let rx = std::mem::take(&mut attachment.rx);
         let way = std::mem::replace(&mut attachment.way, Way::Down);
         let tx = match way {
@@ -209,45 +268,57 @@ impl<P: Probe> Worker<P> {
     /// Sends something to the control side, where it is freed.
     fn retire<T: Any + Send>(&self, old: T) {
         // If the queue is full the value is freed here after all.
-        let _ = self.events.try_send(Event::Retired(Box::new(old)));
+        self.tell(Event::Retired(Box::new(old)));
     }
 
-    /// A source behind a learning tunnel or VLAN: noted here and told to the others.
+    /// A source behind a learning tunnel or VLAN: noted here and told to the others, when it
+    /// is new and again before it would age at those who do not see it.
     #[inline]
     pub(super) fn learn(&mut self, vn: VnId, mac: MacAddr, destination: Destination) {
-        match self.tables.learn(vn, mac, destination, self.clock.seconds(self.now)) {
-            Learn::New | Learn::Moved => {
-                let event = Event::Learned(self.id, vn, mac, destination);
-                let _ = self.events.try_send(event);
-            }
-            _ => {}
+        let now = self.clock.seconds(self.now);
+        let age = self
+            .tables
+            .vn(vn)
+            .map_or(1, |vn| u64::from(vn.config.learning_age));
+        let period = (age / 4).max(1);
+        let tell = match self.tables.learn(vn, mac, destination, now) {
+            Learn::New | Learn::Moved => true,
+            Learn::Refreshed { before } => now / period != before / period,
+            _ => false,
+        };
+        if tell && self.learned_reports.take(self.now) {
+            self.tell(Event::Learned(self.id, vn, mac, destination));
         }
     }
 
-    /// What this worker has learned.
-    pub(super) fn learned_entries(&self) -> Vec<LearnedEntry> {
-        self.tables
-            .fdb()
-            .iter()
-            .filter(|(_, entry)| matches!(entry.origin, Origin::Learned { .. }))
-            .map(|(key, entry)| LearnedEntry {
-                vn: key.vn(),
-                mac: key.mac(),
-                destination: entry.destination,
-            })
-            .collect()
+    /// Answers a command: never lost, and never waited for.
+    fn answer(&mut self, event: Event) {
+        self.answers.push_back(event);
+    }
+
+    /// Reports something that may be lost: a quarter of the queue stays free for answers
+    /// that may not, so that a worker never waits for the control side.
+    pub(super) fn tell(&self, event: Event) -> bool {
+        let capacity = self.events.capacity().unwrap_or(usize::MAX);
+        self.events.len() < capacity / 4 * 3 && self.events.try_send(event).is_ok()
     }
 }
 
 fn tenant_outlet(port: PortId, queue: VhostTx) -> Box<Outlet> {
     let queue = Queue::Vhost(queue);
     let account = Account::Port(port);
-    Box::new(Outlet::new(queue, Verdict::ToTenant, Verdict::TenantTxFull, account))
+    Box::new(Outlet::new(
+        queue,
+        Verdict::ToTenant,
+        Verdict::TenantTxFull,
+        account,
+    ))
 }
 
-fn tunnels_where(
-    tables: &Tables,
-    matches: impl Fn(&vswitch_vn::Tunnel) -> bool,
-) -> Vec<TunnelId> {
-    tables.tunnels().filter(|(_, tunnel)| matches(tunnel)).map(|(id, _)| id).collect()
+fn tunnels_where(tables: &Tables, matches: impl Fn(&vswitch_vn::Tunnel) -> bool) -> Vec<TunnelId> {
+    tables
+        .tunnels()
+        .filter(|(_, tunnel)| matches(tunnel))
+        .map(|(id, _)| id)
+        .collect()
 }

@@ -59,12 +59,19 @@ impl Verdicts {
 
     /// The count of a whole class.
     pub fn of_class(&self, class: Class) -> u64 {
-        Verdict::ALL.iter().filter(|v| v.class() == class).map(|v| self.get(*v)).sum()
+        Verdict::ALL
+            .iter()
+            .filter(|v| v.class() == class)
+            .map(|v| self.get(*v))
+            .sum()
     }
 
     /// Those that are not zero.
     pub fn iter(&self) -> impl Iterator<Item = (Verdict, u64)> + '_ {
-        Verdict::ALL.iter().map(|v| (*v, self.get(*v))).filter(|(_, n)| *n != 0)
+        Verdict::ALL
+            .iter()
+            .map(|v| (*v, self.get(*v)))
+            .filter(|(_, n)| *n != 0)
     }
 
     /// Adds another worker's counts.
@@ -85,16 +92,28 @@ mod tests {
         for v in Verdict::ALL {
             verdicts.add(*v, 1);
         }
-        let sum: u64 = [Class::Sent, Class::Consumed, Class::HandedOut, Class::Dropped]
-            .into_iter()
-            .map(|c| verdicts.of_class(c))
-            .sum();
+        let sum: u64 = [
+            Class::Sent,
+            Class::Consumed,
+            Class::HandedOut,
+            Class::Dropped,
+        ]
+        .into_iter()
+        .map(|c| verdicts.of_class(c))
+        .sum();
         assert_eq!(sum, Verdict::COUNT as u64);
     }
 
     #[test]
     fn an_unbalanced_book_is_seen() {
-        let mut books = Books { received: 3, copied: 1, sent: 2, dropped: 1, held: 1, ..Books::default() };
+        let mut books = Books {
+            received: 3,
+            copied: 1,
+            sent: 2,
+            dropped: 1,
+            held: 1,
+            ..Books::default()
+        };
         assert!(books.balance());
         books.sent += 1;
         assert!(!books.balance());

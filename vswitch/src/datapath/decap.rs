@@ -1,5 +1,6 @@
 //! Out of the overlay: replay, open, replay again, then the checks that make an overlay one:
-//! the VNI must be the SA's, and the inner source must be mapped to the SA's peer.
+//! the VNI must be the SA's, the inner source must be mapped to the SA's peer, and what the
+//! frame says of its sender's IP addresses must not contradict the mappings.
 
 use std::net::IpAddr;
 
@@ -10,11 +11,13 @@ use vswitch_net::frame::Frame;
 use vswitch_net::ip::protocol;
 use vswitch_net::outer::Outer;
 use vswitch_net::tunnel::{self, Encapsulation, TunnelError};
+use vswitch_policy::Spoof;
 use vswitch_sa::{Authenticated, Candidate, Inbound, OpenError};
 use vswitch_vn::{Destination, Protection, SourceVerdict, TunnelId, VnId};
 
 use super::forward::Origin;
 use super::probe::{Probe, Stage};
+use super::tenant::check_addresses;
 use super::verdict::Verdict;
 use super::worker::Worker;
 use crate::dpdk::mbuf::{BURST, Mbuf};
@@ -55,11 +58,11 @@ const MAX_SEGMENTS: usize = 40;
 
 impl<P: Probe> Worker<P> {
     /// Opens ESP packets as one batch and forwards what they carried.
-    pub(super) fn open(&mut self, port: u16, sealed: ArrayVec<Sealed, BURST>) {
+    pub(super) fn open(&mut self, port: u16, sealed: &mut ArrayVec<Sealed, BURST>) {
         self.probe.enter();
         let n = sealed.len();
         let mut batch: ArrayVec<Opening, BURST> = ArrayVec::new();
-        for sealed in sealed {
+        for sealed in sealed.drain(..) {
             match self.before_opening(&sealed) {
                 Ok(candidate) => batch.push(Opening {
                     packet: sealed.packet,
@@ -75,8 +78,14 @@ impl<P: Probe> Worker<P> {
         self.run_open(&mut batch);
         self.probe.leave(Stage::Open, n);
 
-        for opening in batch {
-            let Opening { mut packet, slot, start, authenticated, .. } = opening;
+        for opening in batch.drain(..) {
+            let Opening {
+                mut packet,
+                slot,
+                start,
+                authenticated,
+                ..
+            } = opening;
             let Some(authenticated) = authenticated else {
                 self.sa_drop(port, slot, Verdict::AuthFailed, packet);
                 continue;
@@ -102,7 +111,9 @@ impl<P: Probe> Worker<P> {
         let first = head
             .get(sealed.start..sealed.end.min(head.len()))
             .ok_or(Verdict::EspTruncated)?;
-        slot.sa.precheck_segments(first, sealed.end - sealed.start).map_err(open_verdict)
+        slot.sa
+            .precheck_segments(first, sealed.end - sealed.start)
+            .map_err(open_verdict)
     }
 
     #[inline]
@@ -110,8 +121,17 @@ impl<P: Probe> Worker<P> {
         let mut jobs: ArrayVec<Job<'_>, BURST> = ArrayVec::new();
         let mut places: ArrayVec<_, BURST> = ArrayVec::new();
         for opening in batch {
-            let Opening { packet, slot, start, end, candidate, authenticated } = opening;
-            let Some(slot) = self.sas.inbound(*slot) else { continue };
+            let Opening {
+                packet,
+                slot,
+                start,
+                end,
+                candidate,
+                authenticated,
+            } = opening;
+            let Some(slot) = self.sas.inbound(*slot) else {
+                continue;
+            };
             packet.truncate(*end);
             if !packet.is_contiguous() {
                 *authenticated = open_chain(self.backend, &slot.sa, candidate, packet, *start);
@@ -145,8 +165,12 @@ impl<P: Probe> Worker<P> {
         } else {
             let mut segments: ArrayVec<&[u8], MAX_SEGMENTS> = ArrayVec::new();
             for (i, segment) in packet.segments().enumerate() {
-                let part = segment.get(if i == 0 { start } else { 0 }..).unwrap_or_default();
-                segments.try_push(part).map_err(|_| Verdict::NotContiguous)?;
+                let part = segment
+                    .get(if i == 0 { start } else { 0 }..)
+                    .unwrap_or_default();
+                segments
+                    .try_push(part)
+                    .map_err(|_| Verdict::NotContiguous)?;
             }
             inbound.sa.accept_segments(authenticated, &segments)
         };
@@ -171,7 +195,9 @@ impl<P: Probe> Worker<P> {
             return Err(Verdict::TfcPadding);
         }
         packet.truncate(at + parsed.end);
-        packet.trim_front(at + parsed.inner).map_err(|_| Verdict::NotContiguous)?;
+        packet
+            .trim_front(at + parsed.inner)
+            .map_err(|_| Verdict::NotContiguous)?;
         Ok((id, tunnel.vn))
     }
 
@@ -190,12 +216,24 @@ impl<P: Probe> Worker<P> {
         }
     }
 
-    fn check_clear(&self, clear: &Clear, packet: &Mbuf) -> Result<(TunnelId, VnId, usize), Verdict> {
-        let Clear { encapsulation, start, end, outer } = clear;
+    fn check_clear(
+        &self,
+        clear: &Clear,
+        packet: &Mbuf,
+    ) -> Result<(TunnelId, VnId, usize), Verdict> {
+        let Clear {
+            encapsulation,
+            start,
+            end,
+            outer,
+        } = clear;
         let head = packet.head().get(*start..).ok_or(Verdict::NotContiguous)?;
         let parsed =
             tunnel::parse_clear(*encapsulation, head, end - start).map_err(tunnel_verdict)?;
-        let id = self.tables.vn_by_vni(parsed.vni).ok_or(Verdict::ClearUnknownVni)?;
+        let id = self
+            .tables
+            .vn_by_vni(parsed.vni)
+            .ok_or(Verdict::ClearUnknownVni)?;
         let vn = self.tables.vn(id).ok_or(Verdict::ClearUnknownVni)?;
         if vn.config.protection != Protection::None {
             return Err(Verdict::ClearForProtected);
@@ -205,7 +243,11 @@ impl<P: Probe> Worker<P> {
             .peer_by_address(outer.src)
             .and_then(|peer| self.tables.tunnel_between(id, peer))
             .ok_or(Verdict::ClearUnknownPeer)?;
-        if self.tables.tunnel(tunnel).is_none_or(|t| t.encapsulation != *encapsulation) {
+        if self
+            .tables
+            .tunnel(tunnel)
+            .is_none_or(|t| t.encapsulation != *encapsulation)
+        {
             return Err(Verdict::TunnelMalformed);
         }
         if !udp_checksum_ok(outer, packet) {
@@ -214,7 +256,9 @@ impl<P: Probe> Worker<P> {
         Ok((tunnel, id, start + parsed.inner))
     }
 
-    /// A frame from a peer: its source must be mapped to that peer.
+    /// A frame from a peer: its source must be mapped to that peer, and its sender's IP
+    /// addresses to that source. The peer has checked this too, but a member edge must not be
+    /// able to speak for another's tenant.
     #[inline]
     fn inner_input(&mut self, tunnel: TunnelId, vn: VnId, mut packet: Mbuf) {
         let origin = Origin::Tunnel(tunnel);
@@ -225,21 +269,30 @@ impl<P: Probe> Worker<P> {
         if packet.head().len() < HEADERS.min(packet.len()) && packet.linearize().is_err() {
             return self.end(origin, vn, Verdict::NotContiguous, packet);
         }
-        let Ok(frame) = Frame::parse(packet.head(), packet.len()) else {
+        let parsed = Frame::parse(packet.head(), packet.len());
+        let Ok(frame) = &parsed else {
             return self.end(origin, vn, Verdict::Malformed, packet);
         };
         if frame.vlan.is_some() {
             return self.end(origin, vn, Verdict::UnexpectedVlan, packet);
         }
-        match self.tables.check_remote_source(vn, frame.src, tunnel) {
-            Ok(SourceVerdict::Mapped) => {}
-            Ok(SourceVerdict::Learn) => self.learn(vn, frame.src, Destination::Tunnel(tunnel)),
-            Err(_) => return self.end(origin, vn, Verdict::SpoofedRemote, packet),
+        let Ok(known) = self.tables.check_remote_source(vn, frame.src, tunnel) else {
+            return self.end(origin, vn, Verdict::SpoofedRemote, packet);
+        };
+        let mapping = match known {
+            SourceVerdict::Mapped => self.tables.mapping(vn, frame.src),
+            SourceVerdict::Learn => None,
+        };
+        if let Err(spoof) = check_addresses(&self.tables, vn, mapping, false, frame) {
+            return self.end(origin, vn, remote_verdict(spoof), packet);
+        }
+        if known == SourceVerdict::Learn {
+            self.learn(vn, frame.src, Destination::Tunnel(tunnel));
         }
         if let Some(traffic) = self.counters.vns.get_mut(vn.index()) {
             traffic.tx(packet.len());
         }
-        self.forward(vn, origin, &frame, packet);
+        self.forward(vn, origin, frame.dst, packet);
     }
 
     /// Ends an ESP packet and charges its SA and tunnel.
@@ -277,7 +330,9 @@ fn open_chain(
         used += 1;
     }
     let candidate = candidate.take()?;
-    let mut jobs = [sa.open_job_segments(&candidate, segments.get_mut(..used)?).ok()?];
+    let mut jobs = [sa
+        .open_job_segments(&candidate, segments.get_mut(..used)?)
+        .ok()?];
     backend.open(&mut jobs);
     let [job] = &jobs;
     candidate.verdict(job).ok()
@@ -285,7 +340,9 @@ fn open_chain(
 
 /// Whether the UDP checksum is absent (RFC 768; RFC 6935 for tunnels over IPv6) or right.
 fn udp_checksum_ok(outer: &Outer, packet: &Mbuf) -> bool {
-    let Some(udp) = outer.udp.filter(|udp| udp.checksum != 0) else { return true };
+    let Some(udp) = outer.udp.filter(|udp| udp.checksum != 0) else {
+        return true;
+    };
     let mut sum = Checksum::new();
     let len = udp.end - outer.payload;
     match (outer.src, outer.dst) {
@@ -299,6 +356,21 @@ fn udp_checksum_ok(outer: &Outer, packet: &Mbuf) -> bool {
     }
     sum.add_range(packet.segments(), outer.payload, udp.end);
     sum.finish() == 0
+}
+
+fn remote_verdict(spoof: Spoof) -> Verdict {
+    match spoof {
+        Spoof::Vlan => Verdict::UnexpectedVlan,
+        Spoof::Llc => Verdict::LlcFrame,
+        Spoof::Mac => Verdict::SpoofedRemote,
+        Spoof::ArpMac
+        | Spoof::ArpIp
+        | Spoof::Ipv4
+        | Spoof::Ipv6
+        | Spoof::NdTarget
+        | Spoof::NdLinkLayer => Verdict::SpoofedRemoteIp,
+        Spoof::RouterAdvertisement | Spoof::Redirect => Verdict::RogueRouter,
+    }
 }
 
 fn open_verdict(error: OpenError) -> Verdict {

@@ -14,7 +14,7 @@ use super::handoff::Work;
 use super::outlet::{TunnelNote, Way};
 use super::probe::{Probe, Stage};
 use super::verdict::Verdict;
-use super::worker::{SEAL_BATCH, Worker};
+use super::worker::{Gathered, SEAL_BATCH, Worker};
 use crate::dpdk::mbuf::{Mbuf, NoRoom};
 use crate::dpdk::mempool::Mempool;
 
@@ -39,10 +39,20 @@ impl<P: Probe> Worker<P> {
     /// Gathers a frame for a tunnel.
     #[inline]
     pub(super) fn encapsulate(&mut self, tunnel: TunnelId, packet: Mbuf) {
+        self.gather(tunnel, packet, false);
+    }
+
+    /// As [`Self::encapsulate`]; tells whether a colleague handed the frame in.
+    #[inline]
+    pub(super) fn gather(&mut self, tunnel: TunnelId, packet: Mbuf, handed_in: bool) {
         if self.sealing.is_full() {
             self.seal();
         }
-        self.sealing.push((packet, tunnel));
+        self.sealing.push(Gathered {
+            packet,
+            tunnel,
+            handed_in,
+        });
     }
 
     /// Carries all gathered frames to the underlay's outlets.
@@ -52,10 +62,11 @@ impl<P: Probe> Worker<P> {
         }
         self.probe.enter();
         let mut batch: ArrayVec<Sealing, SEAL_BATCH> = ArrayVec::new();
-        let gathered = std::mem::take(&mut self.sealing);
+        let mut gathered: ArrayVec<Gathered, SEAL_BATCH> = ArrayVec::new();
+        gathered.extend(self.sealing.drain(..));
         let n = gathered.len();
-        for (packet, tunnel) in gathered {
-            if let Some(sealing) = self.prepare(tunnel, packet) {
+        for frame in gathered.drain(..) {
+            if let Some(sealing) = self.prepare(frame) {
                 batch.push(sealing);
             }
         }
@@ -64,7 +75,8 @@ impl<P: Probe> Worker<P> {
         let sealed = self.run_cipher(&mut batch);
         self.probe.leave(Stage::Seal, n);
 
-        for (sealing, sealed) in batch.into_iter().zip(sealed) {
+        // Drained, not consumed: an ArrayVec moves with all of its capacity.
+        for (sealing, sealed) in batch.drain(..).zip(sealed) {
             if sealed {
                 self.finish(sealing);
             } else {
@@ -82,7 +94,9 @@ impl<P: Probe> Worker<P> {
         let mut jobs: ArrayVec<Job<'_>, SEAL_BATCH> = ArrayVec::new();
         let mut places: ArrayVec<&mut bool, SEAL_BATCH> = ArrayVec::new();
         for (sealing, place) in batch.iter_mut().zip(&mut sealed) {
-            let Some(slot) = self.sas.outbound(sealing.slot) else { continue };
+            let Some(slot) = self.sas.outbound(sealing.slot) else {
+                continue;
+            };
             if !sealing.packet.is_contiguous() {
                 *place = seal_chain(self.backend, &slot.sa, sealing);
             } else if let Some(esp) = sealing.packet.head_mut().get_mut(sealing.outer..)
@@ -102,7 +116,12 @@ impl<P: Probe> Worker<P> {
 
     /// Everything up to the cipher. `None` if the packet has ended or gone elsewhere.
     #[inline]
-    fn prepare(&mut self, id: TunnelId, packet: Mbuf) -> Option<Sealing> {
+    fn prepare(&mut self, frame: Gathered) -> Option<Sealing> {
+        let Gathered {
+            packet,
+            tunnel: id,
+            handed_in,
+        } = frame;
         let (Some(tunnel), Some(state)) = (self.tables.tunnel(id), self.tunnels.get(id)) else {
             self.tunnel_drop(id, Verdict::NoSa, packet);
             return None;
@@ -110,7 +129,7 @@ impl<P: Probe> Worker<P> {
         let protected = tunnel.protection != Protection::None;
         if protected && state.sa.is_none() {
             match state.owner {
-                Some(owner) if owner != self.id => {
+                Some(owner) if owner != self.id && !handed_in => {
                     let work = Work::Encapsulate(id);
                     self.handoff.send(owner, work, packet, &mut self.counters);
                 }
@@ -130,7 +149,10 @@ impl<P: Probe> Worker<P> {
         let payload = tunnel::HEADER_LEN + frame;
         let (before, behind) = if protected {
             let sealed = sa::sealed_len(payload);
-            (outer + sa::PREFIX_LEN + tunnel::HEADER_LEN, sealed - sa::PREFIX_LEN - payload)
+            (
+                outer + sa::PREFIX_LEN + tunnel::HEADER_LEN,
+                sealed - sa::PREFIX_LEN - payload,
+            )
         } else {
             (outer + tunnel_header, 0)
         };
@@ -176,8 +198,7 @@ impl<P: Probe> Worker<P> {
             (sa::sealed_len(payload), written)
         } else {
             let header = packet.head_mut().get_mut(outer..);
-            let written =
-                header.and_then(|out| tunnel.encapsulation.write_header(out, tunnel.vni));
+            let written = header.and_then(|out| tunnel.encapsulation.write_header(out, tunnel.vni));
             (tunnel_header + frame, written)
         };
         let headers = route.template.write(packet.head_mut(), udp_payload);
@@ -187,7 +208,14 @@ impl<P: Probe> Worker<P> {
             self.tunnel_drop(id, Verdict::TooBig, packet);
             return None;
         }
-        let sealing = Sealing { packet, tunnel: id, slot, assigned: spent, outer, frame };
+        let sealing = Sealing {
+            packet,
+            tunnel: id,
+            slot,
+            assigned: spent,
+            outer,
+            frame,
+        };
         if protected {
             return Some(sealing);
         }
@@ -198,7 +226,12 @@ impl<P: Probe> Worker<P> {
     /// Behind the cipher: checksum where IPv6 asks for one, counters, outlet.
     #[inline]
     fn finish(&mut self, sealing: Sealing) {
-        let Sealing { mut packet, tunnel, frame, .. } = sealing;
+        let Sealing {
+            mut packet,
+            tunnel,
+            frame,
+            ..
+        } = sealing;
         let Some(route) = self.tunnels.get(tunnel).and_then(|t| t.route.as_ref()) else {
             return self.tunnel_drop(tunnel, Verdict::NoNeighbour, packet);
         };
@@ -217,7 +250,8 @@ impl<P: Probe> Worker<P> {
             Some(Way::Mine(outlet)) => outlet.push(packet, &self.reader, &mut self.counters),
             Some(Way::Via(worker)) => {
                 let worker = *worker;
-                self.handoff.send(worker, Work::Transmit(underlay), packet, &mut self.counters);
+                self.handoff
+                    .send(worker, Work::Transmit(underlay), packet, &mut self.counters);
             }
             Some(Way::Down) | None => self.counters.end(Verdict::UnderlayTxFull, packet),
         }
@@ -258,9 +292,11 @@ fn seal_chain(backend: &dyn Backend, sa: &Outbound, sealing: &mut Sealing) -> bo
         *place = part;
         used += 1;
     }
-    let job = sealing.assigned.take().zip(segments.get_mut(..used)).and_then(
-        |(assigned, segments)| sa.seal_job_segments(assigned, segments, UDP).ok(),
-    );
+    let job = sealing
+        .assigned
+        .take()
+        .zip(segments.get_mut(..used))
+        .and_then(|(assigned, segments)| sa.seal_job_segments(assigned, segments, UDP).ok());
     let Some(job) = job else { return false };
     let mut jobs = [job];
     backend.seal(&mut jobs);
@@ -270,13 +306,19 @@ fn seal_chain(backend: &dyn Backend, sa: &Outbound, sealing: &mut Sealing) -> bo
 /// The checksum of the UDP header inside ESP, which IPv6 asks for (RFC 8200, 8.1; over IPv4
 /// it is zero, RFC 8926, 3.3).
 fn set_inner_checksum(packet: &mut Mbuf, at: usize, payload: usize, path: &Path) -> bool {
-    let (IpAddr::V6(src), IpAddr::V6(dst)) = (path.src, path.dst) else { return true };
+    let (IpAddr::V6(src), IpAddr::V6(dst)) = (path.src, path.dst) else {
+        return true;
+    };
     let mut rest: ArrayVec<&[u8], MAX_SEGMENTS> = ArrayVec::new();
     let mut left = payload;
     let mut segments = packet.segments_mut();
-    let Some(head) = segments.next().and_then(|head| head.get_mut(at..)) else { return false };
+    let Some(head) = segments.next().and_then(|head| head.get_mut(at..)) else {
+        return false;
+    };
     let len = left.min(head.len());
-    let Some(head) = head.get_mut(..len) else { return false };
+    let Some(head) = head.get_mut(..len) else {
+        return false;
+    };
     left -= len;
     for segment in segments {
         let part = segment.get(..left.min(segment.len())).unwrap_or_default();
@@ -292,8 +334,9 @@ fn set_inner_checksum(packet: &mut Mbuf, at: usize, payload: usize, path: &Path)
 fn set_outer_checksum(packet: &mut Mbuf) -> bool {
     let mut rest: ArrayVec<&[u8], MAX_SEGMENTS> = ArrayVec::new();
     let mut segments = packet.segments_mut();
-    let Some((headers, payload)) =
-        segments.next().and_then(|head| head.split_at_mut_checked(template::LEN_V6))
+    let Some((headers, payload)) = segments
+        .next()
+        .and_then(|head| head.split_at_mut_checked(template::LEN_V6))
     else {
         return false;
     };

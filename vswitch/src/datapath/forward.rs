@@ -1,7 +1,7 @@
 //! Forwarding inside a virtual network: from a checked frame to where it goes.
 
 use vswitch_net::MacAddr;
-use vswitch_net::frame::Frame;
+use vswitch_net::ethernet::HEADER_LEN;
 use vswitch_vn::{Destination, PortId, TunnelId, UnknownUnicast, VnId};
 
 use super::handoff::Work;
@@ -30,28 +30,27 @@ impl Origin {
 }
 
 impl<P: Probe> Worker<P> {
-    /// Sends a checked frame on its way within `vn`.
+    /// Sends a checked frame to `dst` on its way within `vn`.
     #[inline]
-    pub(super) fn forward(&mut self, vn: VnId, origin: Origin, frame: &Frame, packet: Mbuf) {
-        let dst = frame.dst;
+    pub(super) fn forward(&mut self, vn: VnId, origin: Origin, dst: MacAddr, packet: Mbuf) {
         if dst.is_multicast() {
             if is_link_local_group(dst) {
                 return self.end(origin, vn, Verdict::LinkLocalMulticast, packet);
             }
-            return self.flood(vn, origin, frame, packet);
+            return self.flood(vn, origin, packet);
         }
         match self.tables.lookup(vn, dst) {
             Some(destination) if destination == origin.destination() => {
                 self.end(origin, vn, Verdict::SamePort, packet);
             }
-            Some(Destination::Port(port)) => self.deliver(port, packet),
+            Some(Destination::Port(port)) => self.deliver_or_too_big(port, origin, vn, packet),
             Some(Destination::Tunnel(tunnel)) => match origin {
                 // Edges are a full mesh: what one sent us is never sent to a third.
                 Origin::Tunnel(_) => self.end(origin, vn, Verdict::SplitHorizon, packet),
-                Origin::Port(port) => self.tunnel_or_too_big(port, tunnel, frame, packet),
+                Origin::Port(port) => self.tunnel_or_too_big(port, tunnel, packet),
             },
             None => match self.tables.vn(vn).map(|vn| vn.config.unknown_unicast) {
-                Some(UnknownUnicast::Flood) => self.flood(vn, origin, frame, packet),
+                Some(UnknownUnicast::Flood) => self.flood(vn, origin, packet),
                 Some(UnknownUnicast::Drop) => self.end(origin, vn, Verdict::UnknownUnicast, packet),
                 None => self.end(origin, vn, Verdict::NoVn, packet),
             },
@@ -61,7 +60,7 @@ impl<P: Probe> Worker<P> {
     /// Broadcast, multicast and flooded unicast: to every port of the VN here, and from a
     /// port also to every edge of the VN (head-end replication). The last one gets the
     /// original, the others copies.
-    fn flood(&mut self, vn: VnId, origin: Origin, frame: &Frame, packet: Mbuf) {
+    fn flood(&mut self, vn: VnId, origin: Origin, packet: Mbuf) {
         if let Origin::Port(port) = origin
             && let Some(Some(attachment)) = self.attachments.get_mut(port.index())
             && !attachment.bum.take(self.now)
@@ -81,14 +80,16 @@ impl<P: Probe> Worker<P> {
             {
                 self.counters.copied += 1;
                 match original.copy(&self.pool) {
-                    Some(copy) => self.flood_to(previous, origin, frame, copy),
+                    Some(copy) => self.flood_to(previous, origin, vn, copy),
                     None => self.counters.verdicts.add(Verdict::BufferExhausted, 1),
                 }
             }
         }
-        let Some(packet) = original.take() else { return };
+        let Some(packet) = original.take() else {
+            return;
+        };
         match previous {
-            Some(last) => self.flood_to(last, origin, frame, packet),
+            Some(last) => self.flood_to(last, origin, vn, packet),
             None => self.end(origin, vn, Verdict::NoReceiver, packet),
         }
     }
@@ -108,11 +109,11 @@ impl<P: Probe> Worker<P> {
         }
     }
 
-    fn flood_to(&mut self, target: Destination, origin: Origin, frame: &Frame, packet: Mbuf) {
+    fn flood_to(&mut self, target: Destination, origin: Origin, vn: VnId, packet: Mbuf) {
         match (target, origin) {
-            (Destination::Port(port), _) => self.deliver(port, packet),
+            (Destination::Port(port), _) => self.deliver_or_too_big(port, origin, vn, packet),
             (Destination::Tunnel(tunnel), Origin::Port(port)) => {
-                self.tunnel_or_too_big(port, tunnel, frame, packet);
+                self.tunnel_or_too_big(port, tunnel, packet);
             }
             (Destination::Tunnel(_), Origin::Tunnel(_)) => {
                 self.counters.end(Verdict::SplitHorizon, packet);
@@ -120,11 +121,32 @@ impl<P: Probe> Worker<P> {
         }
     }
 
-    fn tunnel_or_too_big(&mut self, port: PortId, tunnel: TunnelId, frame: &Frame, packet: Mbuf) {
-        if packet.len() > self.tunnels.max_frame(tunnel) {
-            self.too_big(port, tunnel, frame, packet);
+    #[inline]
+    fn tunnel_or_too_big(&mut self, port: PortId, tunnel: TunnelId, packet: Mbuf) {
+        let max_frame = self.tunnels.max_frame(tunnel);
+        if packet.len() > max_frame {
+            self.too_big(port, max_frame, packet);
         } else {
             self.encapsulate(tunnel, packet);
+        }
+    }
+
+    /// To a port here. The physical port behind a VLAN carries its MTU and no more; a tenant's
+    /// ring takes what the guest made room for.
+    #[inline]
+    fn deliver_or_too_big(&mut self, port: PortId, origin: Origin, vn: VnId, packet: Mbuf) {
+        let trunk = match self.attachments.get(port.index()) {
+            Some(Some(attachment)) => attachment.trunk,
+            _ => None,
+        };
+        let mtu = trunk.and_then(|device| self.trunk_mtus.get(usize::from(device)));
+        let max_frame = mtu.map_or(usize::MAX, |mtu| usize::from(*mtu) + HEADER_LEN);
+        if packet.len() <= max_frame {
+            return self.deliver(port, packet);
+        }
+        match origin {
+            Origin::Port(from) => self.too_big(from, max_frame, packet),
+            Origin::Tunnel(_) => self.end(origin, vn, Verdict::TooBig, packet),
         }
     }
 
@@ -140,11 +162,15 @@ impl<P: Probe> Worker<P> {
         match &mut attachment.way {
             Way::Mine(outlet) => {
                 packet.clear_offload_flags();
+                if outlet.held() == 0 {
+                    self.waiting.push(port);
+                }
                 outlet.push(packet, &self.reader, &mut self.counters);
             }
             Way::Via(worker) => {
                 let worker = *worker;
-                self.handoff.send(worker, Work::Deliver(port), packet, &mut self.counters);
+                self.handoff
+                    .send(worker, Work::Deliver(port), packet, &mut self.counters);
             }
             Way::Down => {
                 if let Some(traffic) = self.counters.ports.get_mut(port.index()) {

@@ -66,7 +66,10 @@ impl Handoff {
     /// `to[w]` leads to worker `w` (`None` for the worker itself); `from` come to it.
     pub fn new(to: Vec<Option<Producer>>, from: Vec<Consumer>) -> Self {
         Handoff {
-            to: to.into_iter().map(|p| p.map(|p| (p, Burst::new()))).collect(),
+            to: to
+                .into_iter()
+                .map(|p| p.map(|p| (p, Burst::new())))
+                .collect(),
             from,
         }
     }
@@ -96,7 +99,9 @@ impl Handoff {
     fn drain(producer: &mut Producer, burst: &mut Burst, counters: &mut Counters) {
         let sent = producer.send(burst);
         counters.verdicts.add(Verdict::HandedOut, sent as u64);
-        counters.verdicts.add(Verdict::HandoffFull, burst.len() as u64);
+        counters
+            .verdicts
+            .add(Verdict::HandoffFull, burst.len() as u64);
         free_burst(burst);
     }
 
@@ -107,7 +112,9 @@ impl Handoff {
 
     /// Takes a burst from input `i`.
     pub fn receive(&mut self, i: usize, burst: &mut Burst) -> usize {
-        self.from.get_mut(i).map_or(0, |consumer| consumer.receive(burst))
+        self.from
+            .get_mut(i)
+            .map_or(0, |consumer| consumer.receive(burst))
     }
 
     /// Sends no more, for ever: the colleagues see it.
@@ -123,7 +130,11 @@ impl Handoff {
 
     /// Packets gathered and not yet sent.
     pub fn held(&self) -> u64 {
-        self.to.iter().flatten().map(|(_, burst)| burst.len() as u64).sum()
+        self.to
+            .iter()
+            .flatten()
+            .map(|(_, burst)| burst.len() as u64)
+            .sum()
     }
 }
 

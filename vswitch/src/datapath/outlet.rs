@@ -65,8 +65,12 @@ impl TunnelNote {
 
     #[inline]
     fn count(self, sent: bool, counters: &mut Counters) {
-        let Some(tunnel) = (self.0 >> 32).checked_sub(1) else { return };
-        let Some(traffic) = counters.tunnels.get_mut(tunnel as usize) else { return };
+        let Some(tunnel) = (self.0 >> 32).checked_sub(1) else {
+            return;
+        };
+        let Some(traffic) = counters.tunnels.get_mut(tunnel as usize) else {
+            return;
+        };
         if sent {
             traffic.tx(self.0 as u32 as usize);
         } else {
@@ -74,6 +78,11 @@ impl TunnelNote {
         }
     }
 }
+
+/// What a guest's single receive buffer holds at least: an untagged frame of 1500 bytes.
+const ONE_BUFFER: usize = 1514;
+/// Frames given up in one flush at most.
+const GIVEN_UP: usize = 4;
 
 /// One queue with the packets that wait for the end of the burst.
 pub struct Outlet {
@@ -87,7 +96,13 @@ pub struct Outlet {
 impl Outlet {
     /// An outlet whose packets end as `sent` or `refused` and are counted for `account`.
     pub fn new(queue: Queue, sent: Verdict, refused: Verdict, account: Account) -> Self {
-        Outlet { queue, waiting: Burst::new(), sent, refused, account }
+        Outlet {
+            queue,
+            waiting: Burst::new(),
+            sent,
+            refused,
+            account,
+        }
     }
 
     /// Gathers a packet, for which a full burst makes room by leaving.
@@ -115,8 +130,27 @@ impl Outlet {
             Account::Underlay(_) => self.waiting.iter().map(TunnelNote::of).collect(),
             _ => ArrayVec::new(),
         };
-        let sent = self.queue.send(reader, &mut self.waiting) as u64;
-        let left: u64 = self.waiting.iter().map(|p| p.len() as u64).sum();
+        let mut sent = self.queue.send(reader, &mut self.waiting) as u64;
+        // A guest refuses what its buffers are too small for, and with it all that is behind:
+        // those that may be too long are given up one by one, and not what follows them.
+        let mut given_up = 0;
+        let mut given_up_bytes = 0;
+        if matches!(self.queue, Queue::Vhost(_)) {
+            while self
+                .waiting
+                .first()
+                .is_some_and(|first| first.len() > ONE_BUFFER)
+                && self.waiting.len() > 1
+                && given_up < GIVEN_UP
+            {
+                let long = self.waiting.remove(0);
+                given_up_bytes += long.len() as u64;
+                given_up += 1;
+                drop(long);
+                sent += self.queue.send(reader, &mut self.waiting) as u64;
+            }
+        }
+        let left: u64 = self.waiting.iter().map(|p| p.len() as u64).sum::<u64>() + given_up_bytes;
         counters.verdicts.add(self.sent, sent);
         counters.verdicts.add(self.refused, all - sent);
         if let Some(traffic) = counters.account(self.account) {
@@ -154,7 +188,9 @@ impl Outlet {
 
     /// The queue, to be given back; what still waits is counted as refused.
     pub fn retire(mut self, counters: &mut Counters) -> Queue {
-        counters.verdicts.add(self.refused, self.waiting.len() as u64);
+        counters
+            .verdicts
+            .add(self.refused, self.waiting.len() as u64);
         free_burst(&mut self.waiting);
         self.queue
     }

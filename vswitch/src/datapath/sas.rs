@@ -69,7 +69,10 @@ struct SpiHasher {
 impl BuildHasher for SpiHash {
     type Hasher = SpiHasher;
     fn build_hasher(&self) -> SpiHasher {
-        SpiHasher { seed: self.0, state: 0 }
+        SpiHasher {
+            seed: self.0,
+            state: 0,
+        }
     }
 }
 
@@ -139,8 +142,19 @@ impl SaTable {
 
     /// Stores an outbound SA and returns its slot.
     pub fn install_outbound(&mut self, setup: OutboundSetup) -> usize {
-        let OutboundSetup { tunnel, sa, source_port, low_water } = setup;
-        let slot = OutboundSlot { tunnel, sa, source_port, low_water, asked: false };
+        let OutboundSetup {
+            tunnel,
+            sa,
+            source_port,
+            low_water,
+        } = setup;
+        let slot = OutboundSlot {
+            tunnel,
+            sa,
+            source_port,
+            low_water,
+            asked: false,
+        };
         place(&mut self.outbound, slot)
     }
 
@@ -154,7 +168,13 @@ impl SaTable {
         let spi = setup.sa.spi();
         let old = self.remove_inbound(spi);
         let InboundSetup { tunnel, sa, floor } = setup;
-        let slot = InboundSlot { tunnel, sa, replayed: 0, auth_failed: 0, floor };
+        let slot = InboundSlot {
+            tunnel,
+            sa,
+            replayed: 0,
+            auth_failed: 0,
+            floor,
+        };
         let index = place(&mut self.inbound, slot);
         self.by_spi.insert(spi.get(), Located::Mine(index));
         old
@@ -239,8 +259,10 @@ mod tests {
     fn every_seed_hashes_every_spi() {
         for seed in [0, 1, 0x5eed_0123_4567_89ab, u64::MAX] {
             let hash = SpiHash(seed);
-            let hashes: std::collections::HashSet<u64> =
-                (256..4352).chain([u32::MAX]).map(|spi: u32| hash.hash_one(spi)).collect();
+            let hashes: std::collections::HashSet<u64> = (256..4352)
+                .chain([u32::MAX])
+                .map(|spi: u32| hash.hash_one(spi))
+                .collect();
             assert_eq!(hashes.len(), 4097, "{seed:#x}");
         }
     }

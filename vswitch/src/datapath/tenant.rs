@@ -3,12 +3,13 @@
 //! VLANs of physical ports enter here too; what is behind them is admitted by the VLAN.
 
 use arrayvec::ArrayVec;
+use vswitch_net::MacAddr;
 use vswitch_net::checksum;
 use vswitch_net::ethernet::{HEADER_LEN, TAG_LEN};
 use vswitch_net::frame::Frame;
 use vswitch_net::too_big;
-use vswitch_policy::Spoof;
-use vswitch_vn::{Destination, PortId, TunnelId, VnId};
+use vswitch_policy::{Spoof, check_source, check_stranger};
+use vswitch_vn::{Destination, Mapping, PortId, Tables, VnId};
 
 use super::forward::Origin;
 use super::outlet::Way;
@@ -19,6 +20,14 @@ use crate::dpdk::mbuf::{BURST, Burst, Mbuf};
 
 /// Headers that must lie in the first buffer: Ethernet to L4, with IPv6 extensions.
 const HEADERS: usize = 192;
+
+/// What forwarding needs of a frame that passed the check.
+struct Admitted {
+    src: MacAddr,
+    dst: MacAddr,
+    /// With a VLAN tag of its own.
+    tagged: bool,
+}
 
 impl<P: Probe> Worker<P> {
     /// A burst from a tenant's queue.
@@ -31,48 +40,50 @@ impl<P: Probe> Worker<P> {
             }
             return;
         };
-        let mut checked: ArrayVec<(Mbuf, Frame), BURST> = ArrayVec::new();
-        for packet in burst.drain(..) {
+        let mut checked: ArrayVec<(Mbuf, MacAddr), BURST> = ArrayVec::new();
+        for mut packet in burst.drain(..) {
             if let Some(traffic) = self.counters.ports.get_mut(port.index()) {
                 traffic.rx(packet.len());
             }
-            match self.check(port, packet) {
-                Ok(admitted) => checked.push(admitted),
-                Err((verdict, packet)) => self.end(Origin::Port(port), vn, verdict, packet),
+            match self.check(port, &mut packet) {
+                Ok(admitted) => checked.push((packet, admitted.dst)),
+                Err(verdict) => self.end(Origin::Port(port), vn, verdict, packet),
             }
         }
         self.probe.leave(Stage::Check, n);
-        for (packet, frame) in checked {
+        for (packet, dst) in checked.drain(..) {
             if let Some(traffic) = self.counters.vns.get_mut(vn.index()) {
                 traffic.rx(packet.len());
             }
-            self.forward(vn, Origin::Port(port), &frame, packet);
+            self.forward(vn, Origin::Port(port), dst, packet);
         }
         self.probe.leave(Stage::Forward, n);
     }
 
-    /// Parses a tenant's frame and checks that its sources are placed on the port.
+    /// Parses a tenant's frame and checks that its sources are placed on the port. What it
+    /// learned of the frame stays here but for a few bytes: copies of a whole [`Frame`] cost
+    /// more than all of the check.
     #[inline]
-    fn check(&mut self, port: PortId, mut packet: Mbuf) -> Result<(Mbuf, Frame), (Verdict, Mbuf)> {
+    fn check(&self, port: PortId, packet: &mut Mbuf) -> Result<Admitted, Verdict> {
         if packet.head().len() < HEADERS.min(packet.len()) && packet.linearize().is_err() {
-            return Err((Verdict::NotContiguous, packet));
+            return Err(Verdict::NotContiguous);
         }
-        let frame = match Frame::parse(packet.head(), packet.len()) {
-            Ok(frame) => frame,
-            Err(_) => return Err((Verdict::Malformed, packet)),
-        };
+        let parsed = Frame::parse(packet.head(), packet.len());
+        let frame = parsed.as_ref().map_err(|_| Verdict::Malformed)?;
         let Some(Some(attachment)) = self.attachments.get(port.index()) else {
-            return Err((Verdict::NoVn, packet));
+            return Err(Verdict::NoVn);
         };
-        if let Some(bindings) = &attachment.bindings
-            && let Err(spoof) = bindings.check(&frame)
-        {
-            return Err((spoof_verdict(spoof), packet));
+        if let Some(bindings) = &attachment.bindings {
+            bindings.check(frame).map_err(spoof_verdict)?;
         }
-        if packet.needs_l4_checksum() && complete_checksum(&frame, &mut packet).is_err() {
-            return Err((Verdict::ChecksumOffload, packet));
+        if packet.needs_l4_checksum() {
+            complete_checksum(frame, packet)?;
         }
-        Ok((packet, frame))
+        Ok(Admitted {
+            src: frame.src,
+            dst: frame.dst,
+            tagged: frame.vlan.is_some(),
+        })
     }
 
     /// A burst from a device that carries VLANs.
@@ -83,11 +94,8 @@ impl<P: Probe> Worker<P> {
                 None => strip_tag(&mut packet),
             };
             let port = vid.and_then(|vid| {
-                self.attachments
-                    .iter()
-                    .flatten()
-                    .find(|a| a.trunk == Some(device) && a.vid == vid)
-                    .map(|a| a.id)
+                let vids = self.vlans.get(usize::from(device))?;
+                vids.get(usize::from(vid)).copied().flatten()
             });
             let Some(port) = port else {
                 self.counters.end(Verdict::UnexpectedVlan, packet);
@@ -101,9 +109,9 @@ impl<P: Probe> Worker<P> {
             if let Some(traffic) = self.counters.ports.get_mut(port.index()) {
                 traffic.rx(packet.len());
             }
-            match self.check(port, packet) {
-                Err((verdict, packet)) => self.end(Origin::Port(port), vn, verdict, packet),
-                Ok((packet, frame)) => {
+            match self.check(port, &mut packet) {
+                Err(verdict) => self.end(Origin::Port(port), vn, verdict, packet),
+                Ok(frame) => {
                     if let Err(verdict) = self.admit_vlan_source(vn, port, learning, &frame) {
                         self.end(Origin::Port(port), vn, verdict, packet);
                         continue;
@@ -111,7 +119,7 @@ impl<P: Probe> Worker<P> {
                     if let Some(traffic) = self.counters.vns.get_mut(vn.index()) {
                         traffic.rx(packet.len());
                     }
-                    self.forward(vn, Origin::Port(port), &frame, packet);
+                    self.forward(vn, Origin::Port(port), frame.dst, packet);
                 }
             }
         }
@@ -123,11 +131,11 @@ impl<P: Probe> Worker<P> {
         vn: VnId,
         port: PortId,
         learning: bool,
-        frame: &Frame,
+        frame: &Admitted,
     ) -> Result<(), Verdict> {
         let here = Destination::Port(port);
-        if frame.src.is_multicast() || frame.vlan.is_some() {
-            return Err(if frame.vlan.is_some() {
+        if frame.src.is_multicast() || frame.tagged {
+            return Err(if frame.tagged {
                 Verdict::UnexpectedVlan
             } else {
                 Verdict::SpoofedMac
@@ -176,23 +184,26 @@ impl<P: Probe> Worker<P> {
         }
     }
 
-    /// A tenant's frame that does not fit into its tunnel: the tenant is told where the
+    /// A frame longer than where it would go carries: the tenant is told where the
     /// protocol has a message for it, from the address it was sent to, at a limited rate.
-    pub(super) fn too_big(&mut self, port: PortId, tunnel: TunnelId, frame: &Frame, packet: Mbuf) {
-        let max_frame = self.tunnels.max_frame(tunnel);
+    pub(super) fn too_big(&mut self, port: PortId, max_frame: usize, packet: Mbuf) {
         let vn = self.tables.port(port).map_or(VnId(u16::MAX), |p| p.vn);
         let admitted = match self.attachments.get_mut(port.index()) {
             Some(Some(attachment)) => attachment.icmp.take(self.now),
             _ => false,
         };
-        let l2 = usize::from(frame.l3_offset);
-        let mtu = u16::try_from(max_frame.saturating_sub(l2)).unwrap_or(u16::MAX);
-        if admitted && let Some(mut answer) = self.pool.alloc() {
+        // Parsed anew: only what is answered needs it a second time.
+        if admitted
+            && let Ok(frame) = Frame::parse(packet.head(), packet.len())
+            && let Some(mut answer) = self.pool.alloc()
+        {
+            let l2 = usize::from(frame.l3_offset);
+            let mtu = u16::try_from(max_frame.saturating_sub(l2)).unwrap_or(u16::MAX);
             let room = answer.tailroom();
             let written = answer
                 .append(room.min(too_big::MAX_FRAME))
                 .ok()
-                .and_then(|out| too_big::build(packet.head(), frame, mtu, out));
+                .and_then(|out| too_big::build(packet.head(), &frame, mtu, out));
             if let Some(len) = written {
                 answer.truncate(len);
                 self.counters.generated += 1;
@@ -203,6 +214,26 @@ impl<P: Probe> Worker<P> {
     }
 }
 
+/// Whether what a frame from elsewhere than a tenant's port says of its sender's IP addresses
+/// agrees with the mappings: with the source's own, or if that lists none, with all others.
+///
+/// `router`: whether a source with listed addresses may be a router's.
+#[inline]
+pub(super) fn check_addresses(
+    tables: &Tables,
+    vn: VnId,
+    mapping: Option<&Mapping>,
+    router: bool,
+    frame: &Frame,
+) -> Result<(), Spoof> {
+    match mapping {
+        Some(mapping) if !mapping.ips.is_empty() => {
+            check_source(frame.src, &mapping.ips, router, frame)
+        }
+        _ => check_stranger(frame, |ip| tables.is_held_by_other(vn, frame.src, ip)),
+    }
+}
+
 fn spoof_verdict(spoof: Spoof) -> Verdict {
     match spoof {
         Spoof::Mac => Verdict::SpoofedMac,
@@ -210,6 +241,7 @@ fn spoof_verdict(spoof: Spoof) -> Verdict {
         Spoof::Ipv4 | Spoof::Ipv6 => Verdict::SpoofedIp,
         Spoof::ArpMac | Spoof::ArpIp => Verdict::SpoofedArp,
         Spoof::NdTarget | Spoof::NdLinkLayer => Verdict::SpoofedNd,
+        Spoof::Llc => Verdict::LlcFrame,
         Spoof::RouterAdvertisement | Spoof::Redirect => Verdict::RogueRouter,
     }
 }

@@ -100,9 +100,18 @@ impl TunnelTable {
         let state = self.entry(id);
         state.route = path.and_then(|path| {
             let template = Template::new(
-                path.src_mac, path.dst_mac, path.src, path.dst, ports.0, ports.1,
+                path.src_mac,
+                path.dst_mac,
+                path.src,
+                path.dst,
+                ports.0,
+                ports.1,
             );
-            Some(Route { underlay: path.underlay, template: template.ok()?, path })
+            Some(Route {
+                underlay: path.underlay,
+                template: template.ok()?,
+                path,
+            })
         });
         state.max_frame = state.route.as_ref().map(|route| {
             wrapping(tunnel, IpVersion::of(route.path.dst))

@@ -37,7 +37,12 @@ const HEADERS: usize = 192;
 
 /// What an underlay packet is.
 enum Kind {
-    Esp { spi: u32, start: usize, end: usize, src: IpAddr },
+    Esp {
+        spi: u32,
+        start: usize,
+        end: usize,
+        src: IpAddr,
+    },
     Clear(Clear),
     Kernel(Urgency),
     End(Verdict),
@@ -62,32 +67,58 @@ impl<P: Probe> Worker<P> {
         let mut sealed: ArrayVec<Sealed, BURST> = ArrayVec::new();
         let mut clear: ArrayVec<(Mbuf, Clear), BURST> = ArrayVec::new();
         for mut packet in burst.drain(..) {
-            if !handed_in && let Some(traffic) = self.counters.underlays.get_mut(usize::from(port)) {
+            if !handed_in && let Some(traffic) = self.counters.underlays.get_mut(usize::from(port))
+            {
                 traffic.rx(packet.len());
             }
             if packet.head().len() < HEADERS.min(packet.len()) && packet.linearize().is_err() {
                 self.underlay_drop(port, Verdict::NotContiguous, packet);
                 continue;
             }
+            // The underlay is untagged: a tag that a driver took out must not make a frame
+            // of another VLAN look like one of ours.
+            if packet
+                .take_stripped_vlan()
+                .is_some_and(|tci| tci & 0xfff != 0)
+            {
+                self.underlay_drop(port, Verdict::UnexpectedVlan, packet);
+                continue;
+            }
             match self.classify(port, &packet) {
-                Kind::Esp { spi, start, end, src } => match self.sas.locate(spi) {
+                Kind::Esp {
+                    spi,
+                    start,
+                    end,
+                    src,
+                } => match self.sas.locate(spi) {
                     Some(Located::Mine(slot)) => {
-                        sealed.push(Sealed { packet, slot, start, end, src });
+                        sealed.push(Sealed {
+                            packet,
+                            slot,
+                            start,
+                            end,
+                            src,
+                        });
                     }
                     Some(Located::Colleague(worker)) if !handed_in => {
-                        self.handoff.send(worker, Work::Open(port), packet, &mut self.counters);
+                        self.handoff
+                            .send(worker, Work::Open(port), packet, &mut self.counters);
                     }
                     // Handed in and not ours: the SA moved away meanwhile.
                     Some(Located::Colleague(_)) | None => {
                         let reserved = spi < esp::MIN_SPI;
-                        let verdict = if reserved { Verdict::SpiReserved } else { Verdict::UnknownSpi };
+                        let verdict = if reserved {
+                            Verdict::SpiReserved
+                        } else {
+                            Verdict::UnknownSpi
+                        };
                         self.underlay_drop(port, verdict, packet);
                     }
                 },
                 Kind::Clear(tunnel) => clear.push((packet, tunnel)),
                 Kind::Kernel(urgency) => {
                     if self.police.admit(urgency, self.now) {
-                        self.to_kernel(port, packet);
+                        self.give_to_kernel(port, packet);
                     } else {
                         self.underlay_drop(port, Verdict::KernelRate, packet);
                     }
@@ -98,12 +129,12 @@ impl<P: Probe> Worker<P> {
         }
         self.probe.leave(Stage::Classify, n);
         if !sealed.is_empty() {
-            self.open(port, sealed);
+            self.open(port, &mut sealed);
         }
         if !clear.is_empty() {
             self.probe.enter();
             let n = clear.len();
-            for (packet, tunnel) in clear {
+            for (packet, tunnel) in clear.drain(..) {
                 self.open_clear(port, tunnel, packet);
             }
             self.probe.leave(Stage::Decapsulate, n);
@@ -125,15 +156,17 @@ impl<P: Probe> Worker<P> {
         if outer.fragment == Fragment::Later {
             // Its first fragment had the port and was dropped; this one is of a tunnel only
             // if it comes from a peer, and the kernel could not put it together anyway.
-            let peer = outer.protocol == protocol::UDP
-                && self.tables.peer_by_address(outer.src).is_some();
+            let peer =
+                outer.protocol == protocol::UDP && self.tables.peer_by_address(outer.src).is_some();
             return if peer {
                 Kind::End(Verdict::UnderlayFragment)
             } else {
                 Kind::Kernel(Urgency::Rest)
             };
         }
-        let Some(udp) = outer.udp else { return Kind::Kernel(urgency(&outer)) };
+        let Some(udp) = outer.udp else {
+            return Kind::Kernel(urgency(&outer));
+        };
         let tunnel = Encapsulation::from_port(udp.dport);
         let is_esp = udp.dport == self.endpoints.esp_port;
         if !is_esp && tunnel.is_none() {
@@ -145,7 +178,12 @@ impl<P: Probe> Worker<P> {
         let to_us = self.endpoints.local.contains(&outer.dst);
         if let Some(encapsulation) = tunnel {
             return if to_us {
-                Kind::Clear(Clear { encapsulation, start: udp.payload, end: udp.end, outer })
+                Kind::Clear(Clear {
+                    encapsulation,
+                    start: udp.payload,
+                    end: udp.end,
+                    outer,
+                })
             } else {
                 Kind::End(Verdict::UnderlayDestination)
             };
@@ -157,25 +195,36 @@ impl<P: Probe> Worker<P> {
             UdpPayload::Short => Kind::End(Verdict::EspTruncated),
             UdpPayload::NotInHead => Kind::End(Verdict::NotContiguous),
             UdpPayload::Esp { .. } if !to_us => Kind::End(Verdict::UnderlayDestination),
-            UdpPayload::Esp { spi, .. } => {
-                Kind::Esp { spi, start: udp.payload, end: udp.end, src: outer.src }
-            }
+            UdpPayload::Esp { spi, .. } => Kind::Esp {
+                spi,
+                start: udp.payload,
+                end: udp.end,
+                src: outer.src,
+            },
         }
     }
 
     /// Not IP: ARP, LLDP, whatever else is the kernel's.
     fn classify_other(&self, ours: Option<MacAddr>, head: &[u8], kind: u16) -> Kind {
+        // The kernel would take the tag of VLAN 0 off and see what is not for it to see.
+        if ethertype::is_vlan(kind) {
+            return Kind::End(Verdict::UnexpectedVlan);
+        }
         let dst = head.first_chunk::<6>().map(|mac| MacAddr(*mac));
         match dst {
-            Some(dst) if dst.is_multicast() || Some(dst) == ours => Kind::Kernel(
-                if kind == ethertype::ARP { Urgency::Control } else { Urgency::Rest },
-            ),
+            Some(dst) if dst.is_multicast() || Some(dst) == ours => {
+                Kind::Kernel(if kind == ethertype::ARP {
+                    Urgency::Neighbour
+                } else {
+                    Urgency::Rest
+                })
+            }
             _ => Kind::End(Verdict::NotForUs),
         }
     }
 
     /// Gives a packet to the host kernel by the tap beside the port.
-    pub(super) fn to_kernel(&mut self, port: u16, mut packet: Mbuf) {
+    pub(super) fn give_to_kernel(&mut self, port: u16, mut packet: Mbuf) {
         match self.taps.get_mut(usize::from(port)) {
             Some(Way::Mine(outlet)) => {
                 packet.clear_offload_flags();
@@ -183,7 +232,8 @@ impl<P: Probe> Worker<P> {
             }
             Some(Way::Via(worker)) => {
                 let worker = *worker;
-                self.handoff.send(worker, Work::Kernel(port), packet, &mut self.counters);
+                self.handoff
+                    .send(worker, Work::Kernel(port), packet, &mut self.counters);
             }
             Some(Way::Down) | None => self.underlay_drop(port, Verdict::NoExceptionPort, packet),
         }
@@ -220,20 +270,26 @@ impl<P: Probe> Worker<P> {
     }
 }
 
-/// Neighbour discovery, routing protocols and IKE before everything else.
+/// Neighbour discovery before everything, then routing protocols and IKE, then the rest.
 fn urgency(outer: &Outer) -> Urgency {
     const OSPF: u8 = 89;
     const BFD: [u16; 3] = [3784, 3785, 4784];
     const IKE: u16 = 500;
+    // A hop limit of 255 proves that the sender is on the link (RFC 5082).
+    let on_link = outer.hop_limit == 255;
     let control = match outer.protocol {
-        protocol::ICMPV6 => outer.hop_limit == 255,
+        protocol::ICMPV6 if on_link => return Urgency::Neighbour,
         OSPF => true,
         // Network control (RFC 4594): what BGP and its kin mark their packets with.
         protocol::TCP => outer.dscp() == 48 || outer.dscp() == 56,
-        protocol::UDP => {
-            outer.udp.is_some_and(|udp| BFD.contains(&udp.dport) || udp.dport == IKE)
-        }
+        protocol::UDP => outer
+            .udp
+            .is_some_and(|udp| on_link && BFD.contains(&udp.dport) || udp.dport == IKE),
         _ => false,
     };
-    if control { Urgency::Control } else { Urgency::Rest }
+    if control {
+        Urgency::Control
+    } else {
+        Urgency::Rest
+    }
 }

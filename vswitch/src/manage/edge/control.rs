@@ -1,11 +1,12 @@
 //! The control thread: the only one that tells workers what to do. It reacts to workers,
 //! vhost devices, the kernel's routes and the operator, one event at a time.
 
-use std::collections::BTreeMap;
+use std::cell::RefCell;
+use std::collections::{BTreeMap, VecDeque};
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 
-use crossbeam::channel::{Receiver, Sender, select, tick};
+use crossbeam::channel::{Receiver, Sender, never, select, tick};
 use tokio::sync::watch;
 use vswitch_vn::{PeerId, Tables, TunnelId};
 
@@ -16,9 +17,7 @@ use super::plan::{Plan, port_setup};
 use super::report::Gathering;
 use super::tenants::Tenants;
 use super::{Request, StartError, Updates};
-use crate::datapath::command::{
-    Command, Event, InboundSetup, OutboundSetup, Path, WorkerId,
-};
+use crate::datapath::command::{Command, Event, InboundSetup, OutboundSetup, Path, WorkerId};
 use crate::datapath::snapshot::WorkerSnapshot;
 use crate::datapath::source_port;
 use crate::dpdk::mapped::MappedCounters;
@@ -32,7 +31,32 @@ use crate::manage::status::Status;
 pub(super) struct Member {
     pub core: u16,
     pub mailbox: Sender<Command>,
+    /// Commands that the mailbox has had no room for, in order; and since when.
+    pub waiting: RefCell<(VecDeque<Command>, Option<Instant>)>,
     pub thread: Option<thread::Worker<()>>,
+}
+
+impl Member {
+    /// Posts what waits, then `command`.
+    fn post(&self, command: Option<Command>) {
+        let mut waiting = self.waiting.borrow_mut();
+        let (queue, since) = &mut *waiting;
+        queue.extend(command);
+        while let Some(next) = queue.pop_front() {
+            if let Err(error) = self.mailbox.try_send(next) {
+                queue.push_front(error.into_inner());
+                since.get_or_insert_with(Instant::now);
+                return;
+            }
+        }
+        *since = None;
+    }
+
+    /// Whether it has taken nothing for too long: stuck, or ended.
+    fn stuck(&self) -> bool {
+        let since = self.waiting.borrow().1;
+        since.is_some_and(|since| since.elapsed() > STUCK)
+    }
 }
 
 /// What a control thread is made of.
@@ -83,6 +107,8 @@ pub(super) struct Control {
     last_id: u64,
 }
 
+/// A worker that takes no command for so long will take none any more.
+const STUCK: Duration = Duration::from_secs(10);
 /// How long a report waits for the slowest worker.
 const REPORT_PATIENCE: Duration = Duration::from_secs(2);
 /// How long stopping waits for a worker.
@@ -131,8 +157,12 @@ impl Control {
     fn install_manual_keys(&mut self) -> Result<(), StartError> {
         let mut owners: BTreeMap<TunnelId, WorkerId> = BTreeMap::new();
         for sa in self.config.security_associations.clone() {
-            let Some(tunnel) = self.plan.tunnel(sa.vn, sa.peer) else { continue };
-            let Some(peer) = self.config.peers.get(sa.peer.index()).cloned() else { continue };
+            let Some(tunnel) = self.plan.tunnel(sa.vn, sa.peer) else {
+                continue;
+            };
+            let Some(peer) = self.config.peers.get(sa.peer.index()).cloned() else {
+                continue;
+            };
             match sa.direction {
                 Direction::Outbound => {
                     let outbound = keys::outbound(&self.state, &sa)?;
@@ -150,8 +180,11 @@ impl Control {
                 Direction::Inbound => {
                     let (inbound, floor) = keys::inbound(&self.state, &sa, &peer)?;
                     self.floors.push(Arc::clone(&floor));
-                    let setup =
-                        Box::new(InboundSetup { tunnel, sa: inbound, floor: Some((floor, 0)) });
+                    let setup = Box::new(InboundSetup {
+                        tunnel,
+                        sa: inbound,
+                        floor: Some((floor, 0)),
+                    });
                     self.tell(usize::from(sa.worker), Command::InstallInbound(setup));
                     self.tell_all(|_| Command::InboundOwner(sa.spi, Some(sa.worker)));
                 }
@@ -166,6 +199,8 @@ impl Control {
     /// The thread's life.
     pub(super) fn run(mut self, channels: &Channels) -> Status {
         let seconds = tick(Duration::from_secs(1));
+        let moments = tick(Duration::from_millis(5));
+        let mut updates = channels.updates.clone();
         loop {
             select! {
                 recv(channels.events) -> event => if let Ok(event) = event {
@@ -174,15 +209,16 @@ impl Control {
                 recv(channels.vhost) -> event => if let Ok(event) = event {
                     self.vhost_event(event);
                 },
-                recv(channels.updates) -> update => match update {
+                recv(updates) -> update => match update {
                     Ok(update) => self.path_update(update),
                     // The host's thread has ended: nothing more comes from there.
-                    Err(_) => std::thread::sleep(Duration::from_millis(10)),
+                    Err(_) => updates = never(),
                 },
                 recv(channels.requests) -> request => match request {
                     Ok(Request::Status(answer)) => self.gather(answer),
                     Ok(Request::Stop) | Err(_) => return self.stop(channels),
                 },
+                recv(moments) -> _ => self.members.iter().for_each(|m| m.post(None)),
                 recv(seconds) -> _ => self.each_second(),
             }
         }
@@ -193,11 +229,9 @@ impl Control {
             Event::Snapshot(id, snapshot) => self.gathered(id, *snapshot),
             Event::Done(_, barrier) => self.barrier_passed(barrier),
             Event::ReservationLow(worker, tunnel, spi) => {
-                let sa = self
-                    .config
-                    .security_associations
-                    .iter()
-                    .find(|sa| sa.spi == spi && sa.direction == Direction::Outbound && sa.worker == worker);
+                let sa = self.config.security_associations.iter().find(|sa| {
+                    sa.spi == spi && sa.direction == Direction::Outbound && sa.worker == worker
+                });
                 let Some(sa) = sa else { return };
                 match self.state.reserve(spi, sa.key.fingerprint(), sa.esn) {
                     Ok(block) => {
@@ -212,7 +246,8 @@ impl Control {
                 tracing::warn!(%spi, vn, peer, "the SA passed its soft limit: renew its key");
             }
             Event::Learned(worker, vn, mac, destination) => {
-                self.tables.learn(vn, mac, destination, self.started.elapsed().as_secs());
+                self.tables
+                    .learn(vn, mac, destination, self.started.elapsed().as_secs());
                 for other in 0..self.members.len() {
                     if other != usize::from(worker) {
                         self.tell(other, Command::Learned(vn, mac, destination));
@@ -229,12 +264,17 @@ impl Control {
     }
 
     fn each_second(&mut self) {
-        let ended = self.members.iter().any(|m| m.thread.as_ref().is_some_and(|t| t.is_finished()));
+        let ended = |m: &Member| m.thread.as_ref().is_some_and(thread::Worker::is_finished);
+        let ended = self.members.iter().any(|m| ended(m) || m.stuck());
         if ended && !*self.failed.borrow() {
-            tracing::error!("a worker has ended: its ports and SAs are dead, the switch stops");
+            tracing::error!(
+                "a worker has ended or is stuck: its ports and SAs are dead, the switch stops"
+            );
             self.failed.send_replace(true);
         }
         self.tell_all(|_| Command::Housekeeping);
+        self.tables
+            .maintain(self.started.elapsed().as_secs(), usize::MAX);
         for floor in &self.floors {
             if let Err(error) = floor.sync() {
                 tracing::error!(%error, "the replay floor is not on the disk");
@@ -249,6 +289,8 @@ impl Control {
             tenant.socket = None;
         }
         for member in &self.members {
+            // What was to be told before no longer matters.
+            member.waiting.take();
             let _ = member.mailbox.send_timeout(Command::Stop, STOP_PATIENCE);
         }
         let deadline = Instant::now() + STOP_PATIENCE;
@@ -264,7 +306,9 @@ impl Control {
             }
         }
         for member in &mut self.members {
-            let Some(thread) = member.thread.take() else { continue };
+            let Some(thread) = member.thread.take() else {
+                continue;
+            };
             while !thread.is_finished() && Instant::now() < deadline {
                 std::thread::sleep(Duration::from_millis(1));
             }
@@ -286,13 +330,11 @@ impl Control {
         self.last_id
     }
 
-    /// Sends a command to one worker. A worker that takes none for seconds is stuck, and
-    /// then its not following is the least of the troubles; it is logged.
+    /// Sends a command to one worker; it waits here while the mailbox is full, so that
+    /// nothing is lost and nobody waits.
     pub(super) fn tell(&self, worker: usize, command: Command) {
-        if let Some(member) = self.members.get(worker)
-            && member.mailbox.send_timeout(command, REPORT_PATIENCE).is_err()
-        {
-            tracing::error!(worker, "a worker takes no commands");
+        if let Some(member) = self.members.get(worker) {
+            member.post(Some(command));
         }
     }
 
@@ -307,6 +349,9 @@ impl Control {
         let plan = self.plan.tunnels.get(tunnel.index());
         let vn = plan.and_then(|t| self.config.vns.get(t.vn.index()));
         let peer = plan.and_then(|t| self.config.peers.get(t.peer.index()));
-        (vn.map_or("?", |v| v.name.as_str()), peer.map_or("?", |p| p.name.as_str()))
+        (
+            vn.map_or("?", |v| v.name.as_str()),
+            peer.map_or("?", |p| p.name.as_str()),
+        )
     }
 }

@@ -60,7 +60,7 @@ pub struct Devices {
 /// the name that the configuration has in `device`.
 pub fn open(
     config: &Config,
-    pool: &Mempool,
+    pools: &[Mempool],
     mut given: BTreeMap<String, Port>,
 ) -> Result<Devices, StartError> {
     let workers = config.workers.cores.len();
@@ -73,12 +73,19 @@ pub fn open(
         let index = i as u16;
         let port = take(&mut given, &underlay.device)?;
         let wanted = underlay.queues.unwrap_or(workers as u16);
-        let (device, ways) = start(port, wanted, underlay.mtu, pool, &mut shares, Role {
-            kind: InputKind::Underlay(index),
-            sent: Verdict::ToUnderlay,
-            refused: Verdict::UnderlayTxFull,
-            account: Account::Underlay(index),
-        })?;
+        let (device, ways) = start(
+            port,
+            wanted,
+            underlay.mtu,
+            pools,
+            &mut shares,
+            Role {
+                kind: InputKind::Underlay(index),
+                sent: Verdict::ToUnderlay,
+                refused: Verdict::UnderlayTxFull,
+                account: Account::Underlay(index),
+            },
+        )?;
         hand_out(&mut shares, ways, |share| &mut share.underlays);
         let tap = match &underlay.tap {
             None => {
@@ -89,12 +96,19 @@ pub fn open(
             Some(name) => {
                 let devargs = format!("net_tap{i},iface={name},mac={}", device.mac);
                 let port = Port::open(&devargs)?;
-                let (tap, ways) = start(port, 1, underlay.mtu, pool, &mut shares, Role {
-                    kind: InputKind::Tap(index),
-                    sent: Verdict::ToKernel,
-                    refused: Verdict::KernelTxFull,
-                    account: Account::Tap(index),
-                })?;
+                let (tap, ways) = start(
+                    port,
+                    1,
+                    underlay.mtu,
+                    pools,
+                    &mut shares,
+                    Role {
+                        kind: InputKind::Tap(index),
+                        sent: Verdict::ToKernel,
+                        refused: Verdict::KernelTxFull,
+                        account: Account::Tap(index),
+                    },
+                )?;
                 hand_out(&mut shares, ways, |share| &mut share.taps);
                 Some(tap)
             }
@@ -104,18 +118,35 @@ pub fn open(
     }
     for (i, trunk) in config.devices.iter().enumerate() {
         let port = take(&mut given, &trunk.device)?;
-        let (device, ways) = start(port, workers as u16, trunk.mtu, pool, &mut shares, Role {
-            kind: InputKind::Trunk(i as u16),
-            sent: Verdict::ToVlan,
-            refused: Verdict::VlanTxFull,
-            account: Account::Trunk,
-        })?;
+        let (device, ways) = start(
+            port,
+            workers as u16,
+            trunk.mtu,
+            pools,
+            &mut shares,
+            Role {
+                kind: InputKind::Trunk(i as u16),
+                sent: Verdict::ToVlan,
+                refused: Verdict::VlanTxFull,
+                account: Account::Trunk,
+            },
+        )?;
         // Frames for any MAC behind the VLAN must come in.
-        let _ = device.port.set_promiscuous(true);
+        if let Err(error) = device.port.set_promiscuous(true) {
+            tracing::warn!(
+                device = trunk.name, %error,
+                "only frames to the port's own MAC come in: its VLANs hear broadcast at most"
+            );
+        }
         hand_out(&mut shares, ways, |share| &mut share.trunks);
         trunks.push(device);
     }
-    Ok(Devices { underlays, taps, trunks, shares })
+    Ok(Devices {
+        underlays,
+        taps,
+        trunks,
+        shares,
+    })
 }
 
 fn take(given: &mut BTreeMap<String, Port>, device: &str) -> Result<Port, StartError> {
@@ -138,7 +169,7 @@ fn start(
     port: Port,
     wanted: u16,
     mtu: u16,
-    pool: &Mempool,
+    pools: &[Mempool],
     shares: &mut [Share],
     role: Role,
 ) -> Result<(Device, Vec<Way>), StartError> {
@@ -150,7 +181,9 @@ fn start(
         .max(1);
     if queues < wanted.min(shares.len() as u16) {
         tracing::info!(
-            port = port.name(), queues, workers = shares.len(),
+            port = port.name(),
+            queues,
+            workers = shares.len(),
             "fewer queues than workers: the others hand their packets over"
         );
     }
@@ -162,10 +195,13 @@ fn start(
         mtu: Some(mtu),
         rss: queues > 1,
         promiscuous: false,
-        pools: std::slice::from_ref(pool),
+        pools: pools.get(..usize::from(queues)).unwrap_or(pools),
     })?;
     for (share, queue) in shares.iter_mut().zip(started.rx) {
-        share.inputs.push(Input { kind: role.kind, queue });
+        share.inputs.push(Input {
+            kind: role.kind,
+            queue,
+        });
     }
     let mut own = started.tx.into_iter();
     let ways = (0..shares.len() as u16)
@@ -180,7 +216,15 @@ fn start(
         })
         .collect();
     let mac = MacAddr(port.mac()?);
-    Ok((Device { port, mac, mtu: started.settings.mtu, queues }, ways))
+    Ok((
+        Device {
+            port,
+            mac,
+            mtu: started.settings.mtu,
+            queues,
+        },
+        ways,
+    ))
 }
 
 fn hand_out(shares: &mut [Share], ways: Vec<Way>, of: impl Fn(&mut Share) -> &mut Vec<Way>) {

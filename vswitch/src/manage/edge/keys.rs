@@ -73,7 +73,13 @@ impl StateDir {
     /// Makes the directory (0700) if it is missing, and locks it.
     pub fn open(path: &Path) -> Result<Self, KeyError> {
         use std::os::unix::fs::DirBuilderExt;
-        let io = |doing| move |source| KeyError::Io { path: path.to_owned(), doing, source };
+        let io = |doing| {
+            move |source| KeyError::Io {
+                path: path.to_owned(),
+                doing,
+                source,
+            }
+        };
         fs::DirBuilder::new()
             .recursive(true)
             .mode(0o700)
@@ -88,7 +94,10 @@ impl StateDir {
             .map_err(io("open the lock file"))?;
         flock(&lock, FlockOperation::NonBlockingLockExclusive)
             .map_err(|_| KeyError::InUse(path.to_owned()))?;
-        Ok(StateDir { path: path.to_owned(), _lock: lock })
+        Ok(StateDir {
+            path: path.to_owned(),
+            _lock: lock,
+        })
     }
 
     /// Reserves the next block of a key's sequence numbers. When this returns, the
@@ -103,22 +112,32 @@ impl StateDir {
         let recorded = match fs::read_to_string(&file) {
             Ok(text) => Some(
                 Record::decode_for(&text, Kept::Outbound, key)
-                    .map_err(|source| KeyError::Record { path: file.clone(), source })?
+                    .map_err(|source| KeyError::Record {
+                        path: file.clone(),
+                        source,
+                    })?
                     .sequence,
             ),
             Err(error) if error.kind() == io::ErrorKind::NotFound => None,
             Err(source) => {
-                return Err(KeyError::Io { path: file, doing: "read the reservation", source });
+                return Err(KeyError::Io {
+                    path: file,
+                    doing: "read the reservation",
+                    source,
+                });
             }
         };
         let size = if esn { BLOCK } else { SHORT_BLOCK };
-        let block =
-            next_block(recorded, size).map_err(|_| KeyError::Exhausted(file.clone()))?;
+        let block = next_block(recorded, size).map_err(|_| KeyError::Exhausted(file.clone()))?;
         if !esn && block.first > u64::from(u32::MAX) {
             return Err(KeyError::Exhausted(file));
         }
-        let record =
-            Record { direction: Kept::Outbound, spi, key, sequence: block.until };
+        let record = Record {
+            direction: Kept::Outbound,
+            spi,
+            key,
+            sequence: block.until,
+        };
         self.write_durably(&file, &record.encode())?;
         Ok(block)
     }
@@ -126,7 +145,13 @@ impl StateDir {
     /// Write beside, sync, rename, sync the directory: after a crash either the old record
     /// or the new one is there, whole.
     fn write_durably(&self, file: &Path, text: &str) -> Result<(), KeyError> {
-        let io = |doing| move |source| KeyError::Io { path: file.to_owned(), doing, source };
+        let io = |doing| {
+            move |source| KeyError::Io {
+                path: file.to_owned(),
+                doing,
+                source,
+            }
+        };
         let beside = file.with_extension("new");
         let mut out = OpenOptions::new()
             .write(true)
@@ -135,7 +160,8 @@ impl StateDir {
             .mode(0o600)
             .open(&beside)
             .map_err(io("write the reservation"))?;
-        out.write_all(text.as_bytes()).map_err(io("write the reservation"))?;
+        out.write_all(text.as_bytes())
+            .map_err(io("write the reservation"))?;
         out.sync_all().map_err(io("sync the reservation"))?;
         fs::rename(&beside, file).map_err(io("replace the reservation"))?;
         File::open(&self.path)
@@ -163,16 +189,15 @@ impl StateDir {
 }
 
 /// A manual outbound SA, its first block reserved.
-pub fn outbound(
-    state: &StateDir,
-    config: &SecurityAssociation,
-) -> Result<Box<Outbound>, KeyError> {
+pub fn outbound(state: &StateDir, config: &SecurityAssociation) -> Result<Box<Outbound>, KeyError> {
     let block = state.reserve(config.spi, config.key.fingerprint(), config.esn)?;
     let material = config.key.material().map_err(|e| invalid(config.spi, e))?;
     let mut setup = OutboundConfig::reserved(config.spi, block.first, block.until);
     setup.esn = config.esn;
     setup.limits = config.limits;
-    Outbound::new(material, setup).map(Box::new).map_err(|e| invalid(config.spi, e))
+    Outbound::new(material, setup)
+        .map(Box::new)
+        .map_err(|e| invalid(config.spi, e))
 }
 
 /// A manual inbound SA, and where its floor is kept.
@@ -186,7 +211,11 @@ pub fn inbound(
     let setup = InboundConfig {
         spi: config.spi,
         esn: config.esn,
-        iv_mode: if peer.foreign { IvMode::Any } else { IvMode::EqualsEsn },
+        iv_mode: if peer.foreign {
+            IvMode::Any
+        } else {
+            IvMode::EqualsEsn
+        },
         window: config.replay_window,
         floor,
     };
@@ -195,7 +224,10 @@ pub fn inbound(
 }
 
 fn invalid(spi: Spi, reason: impl std::fmt::Display) -> KeyError {
-    KeyError::Config { spi, reason: reason.to_string() }
+    KeyError::Config {
+        spi,
+        reason: reason.to_string(),
+    }
 }
 
 #[cfg(test)]
@@ -204,7 +236,9 @@ mod tests {
     use vswitch_sa::{Algorithm, KeyMaterial};
 
     fn key(byte: u8) -> Fingerprint {
-        KeyMaterial::from_bytes(Algorithm::Aes128Gcm, &[byte; 20]).unwrap().fingerprint()
+        KeyMaterial::from_bytes(Algorithm::Aes128Gcm, &[byte; 20])
+            .unwrap()
+            .fingerprint()
     }
 
     #[test]
@@ -212,7 +246,10 @@ mod tests {
         let dir = tempfile::tempdir().unwrap();
         let path = dir.path().join("state");
         let spi = Spi::new(0x1000).unwrap();
-        let first = StateDir::open(&path).unwrap().reserve(spi, key(1), true).unwrap();
+        let first = StateDir::open(&path)
+            .unwrap()
+            .reserve(spi, key(1), true)
+            .unwrap();
         assert_eq!(first.first, 1);
         let state = StateDir::open(&path).unwrap();
         let other_spi = Spi::new(0x2000).unwrap();
@@ -230,16 +267,25 @@ mod tests {
         let file = dir.path().join(Record::file_name(Kept::Outbound, key(1)));
         let text = fs::read_to_string(&file).unwrap();
         fs::write(&file, text.replacen('1', "2", 1)).unwrap();
-        assert!(matches!(state.reserve(spi, key(1), true), Err(KeyError::Record { .. })));
+        assert!(matches!(
+            state.reserve(spi, key(1), true),
+            Err(KeyError::Record { .. })
+        ));
         fs::write(&file, "").unwrap();
-        assert!(matches!(state.reserve(spi, key(1), true), Err(KeyError::Record { .. })));
+        assert!(matches!(
+            state.reserve(spi, key(1), true),
+            Err(KeyError::Record { .. })
+        ));
     }
 
     #[test]
     fn two_processes_do_not_share_the_state() {
         let dir = tempfile::tempdir().unwrap();
         let held = StateDir::open(dir.path()).unwrap();
-        assert!(matches!(StateDir::open(dir.path()), Err(KeyError::InUse(_))));
+        assert!(matches!(
+            StateDir::open(dir.path()),
+            Err(KeyError::InUse(_))
+        ));
         drop(held);
         StateDir::open(dir.path()).unwrap();
     }

@@ -65,8 +65,16 @@ impl Plan {
         for (i, vn) in config.vns.iter().enumerate() {
             for peer in &vn.edges {
                 let id = TunnelId(tunnels.len() as u32);
-                tunnels.push(TunnelPlan { vn: vn_id(i), peer: *peer });
-                changes.push(Change::AddTunnel { id, vn: vn_id(i), peer: *peer, flood: true });
+                tunnels.push(TunnelPlan {
+                    vn: vn_id(i),
+                    peer: *peer,
+                });
+                changes.push(Change::AddTunnel {
+                    id,
+                    vn: vn_id(i),
+                    peer: *peer,
+                    flood: true,
+                });
             }
         }
         for (i, port) in config.ports.iter().enumerate() {
@@ -76,36 +84,66 @@ impl Plan {
                 Attachment::Vlan(vlan) => PortKind::Vlan { vid: vlan.vid },
             };
             let learning = port.learning;
-            changes.push(Change::AddPort { id, port: Port { vn: port.vn, kind, learning } });
+            changes.push(Change::AddPort {
+                id,
+                port: Port {
+                    vn: port.vn,
+                    kind,
+                    learning,
+                },
+            });
             for address in &port.addresses {
                 let ips = match &address.ips {
                     AllowedIps::Any => Arc::from([]),
                     AllowedIps::Only(ips) => ips.clone().into(),
                 };
                 let destination = Destination::Port(id);
-                let mapping = Mapping { ips, destination, generation: 1 };
-                changes.push(Change::AddMapping { vn: port.vn, mac: address.mac, mapping });
+                let mapping = Mapping {
+                    ips,
+                    destination,
+                    generation: 1,
+                };
+                changes.push(Change::AddMapping {
+                    vn: port.vn,
+                    mac: address.mac,
+                    mapping,
+                });
             }
         }
         for (i, vn) in config.vns.iter().enumerate() {
             for mapping in &vn.mappings {
-                let here = TunnelPlan { vn: vn_id(i), peer: mapping.peer };
+                let here = TunnelPlan {
+                    vn: vn_id(i),
+                    peer: mapping.peer,
+                };
                 // The configuration admits mappings to the VN's edges only.
-                let Some(tunnel) = tunnels.iter().position(|t| *t == here) else { continue };
+                let Some(tunnel) = tunnels.iter().position(|t| *t == here) else {
+                    continue;
+                };
                 let destination = Destination::Tunnel(TunnelId(tunnel as u32));
                 changes.push(Change::AddMapping {
                     vn: here.vn,
                     mac: mapping.mac,
-                    mapping: Mapping { ips: mapping.ips.clone().into(), destination, generation: 1 },
+                    mapping: Mapping {
+                        ips: mapping.ips.clone().into(),
+                        destination,
+                        generation: 1,
+                    },
                 });
             }
         }
-        Plan { tunnels, changes: changes.into() }
+        Plan {
+            tunnels,
+            changes: changes.into(),
+        }
     }
 
     /// The tunnel between a VN and a peer.
     pub fn tunnel(&self, vn: VnId, peer: PeerId) -> Option<TunnelId> {
-        let at = self.tunnels.iter().position(|t| t.vn == vn && t.peer == peer)?;
+        let at = self
+            .tunnels
+            .iter()
+            .position(|t| t.vn == vn && t.peer == peer)?;
         Some(TunnelId(at as u32))
     }
 }
@@ -127,7 +165,13 @@ pub fn port_setup(config: &Config, i: usize, workers: u64) -> Option<PortSetup> 
         Attachment::Vlan(vlan) => (None, Some(vlan.device.0), vlan.vid),
     };
     let bum_rate = u64::from(port.bum_rate).div_ceil(workers.max(1));
-    Some(PortSetup { id: port_id(i), bindings, bum_rate, trunk, vid })
+    Some(PortSetup {
+        id: port_id(i),
+        bindings,
+        bum_rate,
+        trunk,
+        vid,
+    })
 }
 
 /// Index of a VN in the configuration as its id; the configuration bounds the number.

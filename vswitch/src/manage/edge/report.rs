@@ -14,9 +14,7 @@ use crate::datapath::counters;
 use crate::datapath::snapshot::WorkerSnapshot;
 use crate::datapath::verdict::{Class, Verdict};
 use crate::manage::config::{Attachment, Encapsulation};
-use crate::manage::status::{
-    Drop, FdbEntry, Nve, Port, Sa, Status, Traffic, Tunnel, Vn, Worker,
-};
+use crate::manage::status::{Drop, FdbEntry, Nve, Port, Sa, Status, Traffic, Tunnel, Vn, Worker};
 
 /// A report that waits for the workers' snapshots.
 pub(super) struct Gathering {
@@ -31,18 +29,31 @@ impl Control {
     pub(super) fn gather(&mut self, answer: Box<dyn FnOnce(Status) + Send>) {
         let id = self.next_id();
         let asked = Instant::now();
-        self.gathering.push(Gathering { id, asked, snapshots: Vec::new(), answer });
+        self.gathering.push(Gathering {
+            id,
+            asked,
+            snapshots: Vec::new(),
+            answer,
+        });
         self.tell_all(|_| Command::Snapshot(id));
     }
 
     /// A worker's snapshot has come.
     pub(super) fn gathered(&mut self, id: u64, snapshot: WorkerSnapshot) {
-        let Some(at) = self.gathering.iter().position(|g| g.id == id) else { return };
+        let Some(at) = self.gathering.iter().position(|g| g.id == id) else {
+            return;
+        };
         let workers = self.members.len();
-        let Some(gathering) = self.gathering.get_mut(at) else { return };
+        let Some(gathering) = self.gathering.get_mut(at) else {
+            return;
+        };
         gathering.snapshots.push(snapshot);
         if gathering.snapshots.len() == workers {
-            let Gathering { mut snapshots, answer, .. } = self.gathering.swap_remove(at);
+            let Gathering {
+                mut snapshots,
+                answer,
+                ..
+            } = self.gathering.swap_remove(at);
             snapshots.sort_by_key(|s| s.worker);
             answer(self.report(&snapshots));
         }
@@ -92,7 +103,13 @@ impl Control {
         for (i, config) in self.config.underlay.ports.iter().enumerate() {
             if let Some(device) = self.devices.underlays.get(i) {
                 let traffic = sums.underlays.get(i).copied().unwrap_or_default();
-                ports.push(device_port(&config.name, "underlay", &config.device, device, traffic));
+                ports.push(device_port(
+                    &config.name,
+                    "underlay",
+                    &config.device,
+                    device,
+                    traffic,
+                ));
             }
             if let (Some(Some(tap)), Some(name)) = (self.devices.taps.get(i), &config.tap) {
                 let traffic = sums.taps.get(i).copied().unwrap_or_default();
@@ -131,9 +148,11 @@ impl Control {
                     port.queues = tenant.map_or(0, |t| t.queues);
                     port.workers = tenant.map(|t| t.workers.clone()).unwrap_or_default();
                     port.guest_mtu = device.and_then(|d| d.mtu());
-                    port.warning = port.guest_mtu.filter(|guest| *guest > mtu).map(|guest| {
+                    // A guest that was not told uses Ethernet's.
+                    let assumed = device.and(Some(port.guest_mtu.unwrap_or(1500)));
+                    port.warning = assumed.filter(|guest| *guest > mtu).map(|guest| {
                         format!(
-                            "the guest negotiated MTU {guest}, the overlay carries {mtu}: give \
+                            "the guest may use MTU {guest}, the overlay carries {mtu}: give \
                              QEMU's device host_mtu={mtu}"
                         )
                     });
@@ -146,7 +165,11 @@ impl Control {
 
     fn vns(&self, sums: &Sums) -> Vec<Vn> {
         let ports_of = |id: VnId| {
-            self.config.ports.iter().filter(move |p| p.vn == id).map(|p| p.name.clone())
+            self.config
+                .ports
+                .iter()
+                .filter(move |p| p.vn == id)
+                .map(|p| p.name.clone())
         };
         let peer = |id: &vswitch_vn::PeerId| self.config.peers.get(id.index());
         self.config
@@ -165,7 +188,12 @@ impl Control {
                 learning: vn.learning,
                 mtu: vn.inner_mtu,
                 ports: ports_of(super::plan::vn_id(i)).collect(),
-                edges: vn.edges.iter().filter_map(peer).map(|p| p.name.clone()).collect(),
+                edges: vn
+                    .edges
+                    .iter()
+                    .filter_map(peer)
+                    .map(|p| p.name.clone())
+                    .collect(),
                 traffic: sums.vns.get(i).copied().unwrap_or_default(),
             })
             .collect()
@@ -177,7 +205,10 @@ impl Control {
             .fdb()
             .iter()
             .map(|(key, entry)| {
-                let ips = self.tables.mapping(key.vn(), key.mac()).map(|m| m.ips.to_vec());
+                let ips = self
+                    .tables
+                    .mapping(key.vn(), key.mac())
+                    .map(|m| m.ips.to_vec());
                 let (place, destination) = match entry.destination {
                     Destination::Port(port) => ("local", self.port_name(port).to_owned()),
                     Destination::Tunnel(id) => ("remote", self.tunnel_names(id).1.to_owned()),
@@ -205,7 +236,11 @@ impl Control {
             .tunnels()
             .map(|(id, tunnel)| {
                 let (vn, peer) = self.tunnel_names(id);
-                let paths = self.paths.get(&tunnel.peer).map(AsRef::as_ref).unwrap_or_default();
+                let paths = self
+                    .paths
+                    .get(&tunnel.peer)
+                    .map(AsRef::as_ref)
+                    .unwrap_or_default();
                 let has_sa = snapshots
                     .iter()
                     .any(|s| s.sas.iter().any(|sa| sa.outbound && sa.tunnel == id));
@@ -230,7 +265,11 @@ impl Control {
                         .iter()
                         .map(|p| {
                             let port = self.config.underlay.ports.get(usize::from(p.underlay));
-                            format!("{} via {}", port.map_or("?", |u| u.name.as_str()), p.dst_mac)
+                            format!(
+                                "{} via {}",
+                                port.map_or("?", |u| u.name.as_str()),
+                                p.dst_mac
+                            )
                         })
                         .collect(),
                     state: state.to_owned(),
@@ -264,7 +303,9 @@ impl Control {
                 }
             })
             .collect();
-        sas.sort_by(|a, b| (&a.vn, &a.peer, &b.direction, a.spi).cmp(&(&b.vn, &b.peer, &a.direction, b.spi)));
+        sas.sort_by(|a, b| {
+            (&a.vn, &a.peer, &b.direction, a.spi).cmp(&(&b.vn, &b.peer, &a.direction, b.spi))
+        });
         sas
     }
 
@@ -276,7 +317,10 @@ impl Control {
                 let ticks = s.counters.busy_ticks + s.counters.idle_ticks;
                 Worker {
                     id: s.worker,
-                    core: self.members.get(usize::from(s.worker)).map_or(0, |m| m.core),
+                    core: self
+                        .members
+                        .get(usize::from(s.worker))
+                        .map_or(0, |m| m.core),
                     busy: s.counters.busy_ticks as f64 / ticks.max(1) as f64,
                     received: books.received,
                     generated: books.generated,
@@ -300,7 +344,10 @@ impl Control {
     }
 
     fn vn_name(&self, id: VnId) -> String {
-        self.config.vns.get(id.index()).map_or_else(|| "?".to_owned(), |vn| vn.name.clone())
+        self.config
+            .vns
+            .get(id.index())
+            .map_or_else(|| "?".to_owned(), |vn| vn.name.clone())
     }
 }
 
@@ -350,8 +397,10 @@ fn add(sum: &mut Traffic, entry: &counters::Traffic) {
 
 /// Every reason, also those that are zero.
 fn drops(snapshots: &[WorkerSnapshot]) -> Vec<Drop> {
-    let by_worker: BTreeMap<u16, &Verdicts> =
-        snapshots.iter().map(|s| (s.worker, &s.counters.verdicts)).collect();
+    let by_worker: BTreeMap<u16, &Verdicts> = snapshots
+        .iter()
+        .map(|s| (s.worker, &s.counters.verdicts))
+        .collect();
     Verdict::ALL
         .iter()
         .filter(|verdict| verdict.class() == Class::Dropped)
@@ -378,4 +427,3 @@ fn protection(protection: Protection) -> &'static str {
         Protection::None => "none",
     }
 }
-

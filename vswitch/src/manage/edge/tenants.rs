@@ -42,19 +42,23 @@ impl Control {
             .enumerate()
             .filter_map(|(i, port)| match &port.attachment {
                 Attachment::Vlan(_) => None,
-                Attachment::Vhost(vhost) => Some((port_id(i), port.name.clone(), VhostConfig {
-                    path: vhost.socket.clone(),
-                    mode: match vhost.mode {
-                        VhostMode::Client => Mode::Client,
-                        VhostMode::Server => Mode::Server,
+                Attachment::Vhost(vhost) => Some((
+                    port_id(i),
+                    port.name.clone(),
+                    VhostConfig {
+                        path: vhost.socket.clone(),
+                        mode: match vhost.mode {
+                            VhostMode::Client => Mode::Client,
+                            VhostMode::Server => Mode::Server,
+                        },
+                        queues: vhost.queues,
+                        uid: vhost.owner,
+                        gid: vhost.group,
+                        permissions: vhost.permissions,
+                        peer_uid: vhost.peer_uid,
+                        tag: i as u64,
                     },
-                    queues: vhost.queues,
-                    uid: vhost.owner,
-                    gid: vhost.group,
-                    permissions: vhost.permissions,
-                    peer_uid: vhost.peer_uid,
-                    tag: i as u64,
-                })),
+                )),
             })
             .collect();
         for (id, port, config) in vhosts {
@@ -64,13 +68,16 @@ impl Control {
             });
             let socket = VhostSocket::register(config, &self.domain, sink)
                 .map_err(|source| StartError::Vhost { port, source })?;
-            self.tenants.insert(id, Tenant {
-                socket: Some(socket),
-                device: None,
-                workers: Vec::new(),
-                queues: 0,
-                draining: None,
-            });
+            self.tenants.insert(
+                id,
+                Tenant {
+                    socket: Some(socket),
+                    device: None,
+                    workers: Vec::new(),
+                    queues: 0,
+                    draining: None,
+                },
+            );
         }
         Ok(())
     }
@@ -80,8 +87,10 @@ impl Control {
             VhostEvent::Up { tag, device } => {
                 let port = port_id(tag as usize);
                 tracing::info!(
-                    port = self.port_name(port), queues = device.queue_pairs(),
-                    mtu = device.mtu(), "tenant connected"
+                    port = self.port_name(port),
+                    queues = device.queue_pairs(),
+                    mtu = device.mtu(),
+                    "tenant connected"
                 );
                 if let Some(tenant) = self.tenants.get_mut(&port) {
                     tenant.device = Some(device);
@@ -156,7 +165,9 @@ impl Control {
             .get(port.index())
             .and_then(|p| p.worker)
             .map_or(port.index() % workers, usize::from);
-        let Some(tenant) = self.tenants.get_mut(&port) else { return };
+        let Some(tenant) = self.tenants.get_mut(&port) else {
+            return;
+        };
         let Some(device) = &tenant.device else { return };
         let mut rx: Vec<Vec<VhostRx>> = Vec::new();
         let mut tx: Vec<Option<VhostTx>> = Vec::new();
@@ -167,7 +178,10 @@ impl Control {
         for (pair, (receives, sends)) in device.enabled().into_iter().enumerate() {
             let owner = (first + pair) % workers;
             let mut used = false;
-            if receives && let (Some(queues), Some(queue)) = (rx.get_mut(owner), device.take_rx(pair as u16)) {
+            if receives
+                && let (Some(queues), Some(queue)) =
+                    (rx.get_mut(owner), device.take_rx(pair as u16))
+            {
                 queues.push(queue);
                 used = true;
             }
@@ -195,6 +209,9 @@ impl Control {
     }
 
     pub(super) fn port_name(&self, port: PortId) -> &str {
-        self.config.ports.get(port.index()).map_or("?", |p| p.name.as_str())
+        self.config
+            .ports
+            .get(port.index())
+            .map_or("?", |p| p.name.as_str())
     }
 }
