@@ -69,8 +69,12 @@ fn the_smallest_file_has_the_documented_defaults() {
         (&[0][..], Idle::Poll)
     );
     assert_eq!(
-        (config.mempool.mbufs, config.mempool.data_room),
-        (16384, 2048)
+        (
+            config.mempool.mbufs,
+            config.mempool.data_room,
+            config.mempool.tenant_mbufs
+        ),
+        (16384, 2048, 2048)
     );
     assert_eq!(config.state_dir, PathBuf::from("/var/lib/vswitch"));
     assert_eq!(config.api_socket, PathBuf::from("/run/vswitch/api.sock"));
@@ -327,7 +331,7 @@ fn report() {
         "configuration: OK
 edge host-a
   workers: 2 on cores 0, 1
-  buffers: 16384 per NUMA node, 2048 bytes of packet each
+  buffers: 16384 per NUMA node and 2048 per vhost port, 2048 bytes of packet each
   underlay port up0: MTU 1600, tap vsw0
   underlay port up1: MTU 1600, no tap
   tunnel endpoints: 192.0.2.1, 2001:db8::1
