@@ -77,6 +77,9 @@ fn assault(
     bridge.down(0);
 }
 
+/// A name and what a frontend does.
+type Attack<'a> = (&'a str, &'a dyn Fn(&mut Frontend));
+
 #[test]
 fn nonsense_in_the_rings_loses_no_buffers() {
     let _one = eal();
@@ -84,7 +87,7 @@ fn nonsense_in_the_rings_loses_no_buffers() {
     let path = dir.path().join("evil");
     let mut bridge = Bridge::new("evil");
     let socket = bridge.socket(config(&path, Mode::Server, 0));
-    let split: [(&str, &dyn Fn(&mut Frontend)); 8] = [
+    let split: [Attack<'_>; 8] = [
         ("a head outside of the ring", &|guest| {
             guest.offer(&[0xffff; BURST]);
         }),

@@ -72,6 +72,7 @@ impl Attachment {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use vswitch_vn::PortId;
 
     const HZ: u64 = 1000;
 
