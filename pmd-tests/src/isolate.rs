@@ -13,12 +13,26 @@ pub fn isolated(name: &str, body: impl FnOnce()) {
     run(name, &[], body);
 }
 
-/// As [`isolated`], in a new network namespace; needs root.
-pub fn isolated_in_netns(name: &str, body: impl FnOnce()) {
+/// As [`isolated`], in new network, mount and process namespaces with an empty /run: what a
+/// test starts, mounts or names there is gone when it ends, however it ends. Needs root.
+pub fn isolated_in_lab(name: &str, body: impl FnOnce()) {
     if !rustix::process::geteuid().is_root() {
-        return skipped(name, "a network namespace needs root");
+        return skipped(name, "namespaces need root");
     }
-    run(name, &["unshare", "--net"], body);
+    let unshare = [
+        "unshare",
+        "--net",
+        "--mount",
+        "--pid",
+        "--fork",
+        "--kill-child=KILL",
+        "--mount-proc",
+    ];
+    run(name, &unshare, || {
+        crate::lab::sh("mount -t tmpfs -o size=64m none /run && mkdir /run/netns /run/lab");
+        crate::lab::sh("ip link set lo up");
+        body();
+    });
 }
 
 /// Says that a test cannot run here, to whoever reads its output and to `scripts/test`.

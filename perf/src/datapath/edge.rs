@@ -144,6 +144,7 @@ impl<P: Probe> Edge<P> {
             underlays: vec![Way::Mine(Box::new(to_underlay_outlet))],
             taps: vec![Way::Down],
             trunks: Vec::new(),
+            trunk_mtus: Vec::new(),
             handoff: Handoff::default(),
             endpoints: Endpoints {
                 local: vec![side.ip()],

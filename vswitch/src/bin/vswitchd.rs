@@ -11,7 +11,7 @@ use tokio::signal::unix::{SignalKind, signal};
 use tracing_subscriber::EnvFilter;
 use vswitch::manage::api::{Api, StatusRequest, Unavailable};
 use vswitch::manage::config::{Config, HostFacts};
-use vswitch::manage::edge::Edge;
+use vswitch::manage::edge::{Edge, NoAnswer};
 
 /// A DPDK overlay switch whose tunnels are protected by ESP (Network Virtualization Edge).
 #[derive(Parser)]
@@ -87,17 +87,23 @@ fn run(config: Config) -> anyhow::Result<()> {
     }
     let socket = config.api_socket.clone();
     let name = config.name.clone();
-    let edge = Edge::start(config).context("the edge did not start")?;
-    let handle = edge.handle();
-    let mut failed = edge.failed();
-    let failure = edge.failed();
     let runtime = tokio::runtime::Builder::new_current_thread()
         .enable_all()
         .build()
         .context("cannot start the API's runtime")?;
+    // From here on a signal waits for the start to end, so that what it did is undone.
+    let (mut terminate, mut interrupt) = {
+        let _entered = runtime.enter();
+        (
+            signal(SignalKind::terminate())?,
+            signal(SignalKind::interrupt())?,
+        )
+    };
+    let edge = Edge::start(config).context("the edge did not start")?;
+    let handle = edge.handle();
+    let mut failed = edge.failed();
+    let failure = edge.failed();
     let served = runtime.block_on(async {
-        let mut terminate = signal(SignalKind::terminate())?;
-        let mut interrupt = signal(SignalKind::interrupt())?;
         let stop = async move {
             tokio::select! {
                 _ = terminate.recv() => {}
@@ -108,7 +114,10 @@ fn run(config: Config) -> anyhow::Result<()> {
         let source = move |request: StatusRequest| {
             handle
                 .status(move |status| request.answer(status))
-                .map_err(|_| Unavailable::Gone)
+                .map_err(|error| match error {
+                    NoAnswer::Gone => Unavailable::Gone,
+                    NoAnswer::Busy => Unavailable::Busy,
+                })
         };
         let api = Api::bind(&socket).await?;
         tracing::info!(nve = name, "ready");
@@ -118,21 +127,20 @@ fn run(config: Config) -> anyhow::Result<()> {
     });
     notify("STOPPING=1");
     tracing::info!("stopping");
-    if let Some(last) = edge.stop() {
-        for worker in &last.workers {
-            tracing::info!(
-                worker = worker.id,
-                received = worker.received,
-                sent = worker.sent,
-                dropped = worker.dropped,
-                balanced = worker.balanced,
-                "worker ended"
-            );
-        }
+    let last = edge.stop();
+    for worker in last.iter().flat_map(|last| &last.workers) {
+        tracing::info!(
+            worker = worker.id,
+            received = worker.received,
+            sent = worker.sent,
+            dropped = worker.dropped,
+            balanced = worker.balanced,
+            "worker ended"
+        );
     }
     served?;
-    if *failure.borrow() {
-        anyhow::bail!("a worker ended by itself; please report what it logged");
+    if last.is_none() || *failure.borrow() {
+        anyhow::bail!("a thread of the switch ended by itself; please report what it logged");
     }
     Ok(())
 }

@@ -3,18 +3,22 @@
 use std::any::Any;
 
 use vswitch_net::MacAddr;
-use vswitch_vn::{Change, Destination, Key, Learn, Origin, PeerId, PortId, Tables, TunnelId, VnId};
+use vswitch_sa::Algorithm;
+use vswitch_vn::{Change, Destination, Learn, PeerId, PortId, Protection, Tables, TunnelId, VnId};
 
 use super::attachment::Attachment;
 use super::command::{Command, Event};
 use super::counters::Account;
 use super::outlet::{Outlet, Queue, Way};
 use super::probe::Probe;
-use super::snapshot::LearnedEntry;
 use super::tunnels::source_port;
 use super::verdict::Verdict;
 use super::worker::Worker;
 use crate::dpdk::vhost::VhostTx;
+
+/// Slots of the forwarding table that housekeeping looks at in one boundary: some ten
+/// microseconds.
+const MAINTAINED_SLOTS: usize = 8_192;
 
 impl<P: Probe> Worker<P> {
     /// Applies one command.
@@ -33,6 +37,7 @@ impl<P: Probe> Worker<P> {
                 }
                 self.counters.ports.reserve(id.index());
                 let mut new = Box::new(Attachment::new(*setup, self.clock.hz(), self.now));
+                self.note_vlan(id, &new);
                 if let Some(slot) = self.attachments.get_mut(id.index()) {
                     if let Some(old) = slot.take() {
                         let Attachment { rx, way, .. } = *old;
@@ -43,6 +48,9 @@ impl<P: Probe> Worker<P> {
             }
             Command::RemovePort(id) => {
                 self.detach(id);
+                for place in self.vlans.iter_mut().flatten() {
+                    *place = place.filter(|port| *port != id);
+                }
                 if let Some(slot) = self.attachments.get_mut(id.index()) {
                     *slot = None;
                 }
@@ -71,6 +79,9 @@ impl<P: Probe> Worker<P> {
             }
             Command::InstallOutbound(setup) => {
                 let tunnel = setup.tunnel;
+                if !self.fits(tunnel, setup.sa.algorithm()) {
+                    return self.retire(setup);
+                }
                 self.remove_outbound(tunnel);
                 let slot = self.sas.install_outbound(*setup);
                 self.tunnels.entry(tunnel).sa = Some(slot);
@@ -81,16 +92,19 @@ impl<P: Probe> Worker<P> {
                 self.refresh(tunnel);
             }
             Command::OutboundOwner(tunnel, owner) => self.tunnels.entry(tunnel).owner = owner,
-            Command::Reserved(spi, tunnel, until) => {
+            Command::Reserved { tunnel, key, until } => {
                 let slot = self.tunnels.get(tunnel).and_then(|t| t.sa);
                 if let Some(out) = slot.and_then(|slot| self.sas.outbound_mut(slot))
-                    && out.sa.spi() == spi
+                    && out.sa.fingerprint() == key
                 {
                     out.sa.extend_reservation(until);
                     out.asked = false;
                 }
             }
             Command::InstallInbound(setup) => {
+                if !self.fits(setup.tunnel, setup.sa.algorithm()) {
+                    return self.retire(setup);
+                }
                 if let Some(old) = self.sas.install_inbound(*setup) {
                     self.retire(old);
                 }
@@ -111,18 +125,48 @@ impl<P: Probe> Worker<P> {
             }
             Command::Housekeeping => {
                 let now = self.clock.seconds(self.now);
-                self.tables.maintain(now, usize::MAX);
+                self.tables.maintain(now, MAINTAINED_SLOTS);
             }
             Command::Snapshot(id) => {
                 let snapshot = Box::new(self.snapshot());
-                // A report must not be lost; the control side always makes room for it.
-                let _ = self.events.send(Event::Snapshot(id, snapshot));
+                self.answer(Event::Snapshot(id, snapshot));
             }
             Command::Barrier(id) => {
-                let _ = self.events.send(Event::Done(self.id, id));
+                self.answer(Event::Done(self.id, id));
             }
             // Handled by the loop; inside a transaction it has no meaning.
             Command::Stop => {}
+        }
+    }
+
+    /// Whether an algorithm gives what the tunnel's VN asks for. Whoever installs it has seen
+    /// to that; a mistake there must not send a confidential VN's frames readable.
+    fn fits(&self, tunnel: TunnelId, algorithm: Algorithm) -> bool {
+        let fits = match self.tables.tunnel(tunnel).map(|t| t.protection) {
+            Some(Protection::Confidential) => algorithm.is_confidential(),
+            Some(Protection::Integrity) => !algorithm.is_confidential(),
+            Some(Protection::None) | None => false,
+        };
+        if !fits {
+            tracing::error!(tunnel = tunnel.0, %algorithm, "an SA that does not fit its VN is refused");
+        }
+        fits
+    }
+
+    /// Notes which port a VLAN of a device is.
+    fn note_vlan(&mut self, id: PortId, attachment: &Attachment) {
+        let Some(device) = attachment.trunk.map(usize::from) else {
+            return;
+        };
+        if self.vlans.len() <= device {
+            self.vlans.resize_with(device + 1, || vec![None; 4096]);
+        }
+        if let Some(place) = self
+            .vlans
+            .get_mut(device)
+            .and_then(|vids| vids.get_mut(usize::from(attachment.vid)))
+        {
+            *place = Some(id);
         }
     }
 
@@ -232,15 +276,6 @@ impl<P: Probe> Worker<P> {
     #[inline]
     pub(super) fn learn(&mut self, vn: VnId, mac: MacAddr, destination: Destination) {
         let now = self.clock.seconds(self.now);
-        let before = match self
-            .tables
-            .fdb()
-            .get(Key::new(vn, mac))
-            .map(|entry| entry.origin)
-        {
-            Some(Origin::Learned { seen }) => u64::from(seen),
-            _ => now,
-        };
         let age = self
             .tables
             .vn(vn)
@@ -248,12 +283,17 @@ impl<P: Probe> Worker<P> {
         let period = (age / 4).max(1);
         let tell = match self.tables.learn(vn, mac, destination, now) {
             Learn::New | Learn::Moved => true,
-            Learn::Refreshed => now / period != before / period,
+            Learn::Refreshed { before } => now / period != before / period,
             _ => false,
         };
-        if tell {
+        if tell && self.learned_reports.take(self.now) {
             self.tell(Event::Learned(self.id, vn, mac, destination));
         }
+    }
+
+    /// Answers a command: never lost, and never waited for.
+    fn answer(&mut self, event: Event) {
+        self.answers.push_back(event);
     }
 
     /// Reports something that may be lost: a quarter of the queue stays free for answers
@@ -261,20 +301,6 @@ impl<P: Probe> Worker<P> {
     pub(super) fn tell(&self, event: Event) -> bool {
         let capacity = self.events.capacity().unwrap_or(usize::MAX);
         self.events.len() < capacity / 4 * 3 && self.events.try_send(event).is_ok()
-    }
-
-    /// What this worker has learned.
-    pub(super) fn learned_entries(&self) -> Vec<LearnedEntry> {
-        self.tables
-            .fdb()
-            .iter()
-            .filter(|(_, entry)| matches!(entry.origin, Origin::Learned { .. }))
-            .map(|(key, entry)| LearnedEntry {
-                vn: key.vn(),
-                mac: key.mac(),
-                destination: entry.destination,
-            })
-            .collect()
     }
 }
 

@@ -1,7 +1,6 @@
 //! A tenant or VLAN port as one worker holds it.
 
 use vswitch_policy::{Bindings, TokenBucket};
-use vswitch_vn::PortId;
 
 use super::command::PortSetup;
 use super::outlet::Way;
@@ -12,8 +11,6 @@ const ICMP_RATE: u64 = 100;
 
 /// One port.
 pub struct Attachment {
-    /// Its id.
-    pub id: PortId,
     /// Addresses placed on it; `None` admits any source.
     pub bindings: Option<Bindings>,
     /// Admits broadcast, unknown unicast and multicast.
@@ -34,7 +31,6 @@ impl Attachment {
     /// A port whose device is not there yet.
     pub fn new(setup: PortSetup, tsc_hz: u64, now: u64) -> Self {
         Attachment {
-            id: setup.id,
             bindings: setup.bindings,
             bum: TokenBucket::new(setup.bum_rate, setup.bum_rate, tsc_hz, now),
             icmp: TokenBucket::new(ICMP_RATE, ICMP_RATE, tsc_hz, now),

@@ -10,7 +10,7 @@ use std::sync::Arc;
 
 use vswitch_net::MacAddr;
 use vswitch_policy::Bindings;
-use vswitch_sa::{Inbound, Outbound, Spi};
+use vswitch_sa::{Fingerprint, Inbound, Outbound, Spi};
 use vswitch_vn::{Change, PeerId, PortId, TunnelId, VnId};
 
 use super::snapshot::WorkerSnapshot;
@@ -106,8 +106,15 @@ pub enum Command {
     RemoveOutbound(TunnelId),
     /// The worker that has an outbound SA for a tunnel, for those that have none.
     OutboundOwner(TunnelId, Option<WorkerId>),
-    /// More sequence numbers of a manual key: reserved up to here, exclusive.
-    Reserved(Spi, TunnelId, u64),
+    /// More sequence numbers of a tunnel's manual key.
+    Reserved {
+        /// The tunnel that asked.
+        tunnel: TunnelId,
+        /// The key they belong to: an SA with another key must not take them.
+        key: Fingerprint,
+        /// Exclusive end of what is reserved.
+        until: u64,
+    },
     /// Installs or replaces an inbound SA.
     InstallInbound(Box<InboundSetup>),
     /// Removes it.

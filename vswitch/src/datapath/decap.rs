@@ -1,5 +1,6 @@
 //! Out of the overlay: replay, open, replay again, then the checks that make an overlay one:
-//! the VNI must be the SA's, and the inner source must be mapped to the SA's peer.
+//! the VNI must be the SA's, the inner source must be mapped to the SA's peer, and what the
+//! frame says of its sender's IP addresses must not contradict the mappings.
 
 use std::net::IpAddr;
 
@@ -10,11 +11,13 @@ use vswitch_net::frame::Frame;
 use vswitch_net::ip::protocol;
 use vswitch_net::outer::Outer;
 use vswitch_net::tunnel::{self, Encapsulation, TunnelError};
+use vswitch_policy::Spoof;
 use vswitch_sa::{Authenticated, Candidate, Inbound, OpenError};
 use vswitch_vn::{Destination, Protection, SourceVerdict, TunnelId, VnId};
 
 use super::forward::Origin;
 use super::probe::{Probe, Stage};
+use super::tenant::check_addresses;
 use super::verdict::Verdict;
 use super::worker::Worker;
 use crate::dpdk::mbuf::{BURST, Mbuf};
@@ -253,7 +256,9 @@ impl<P: Probe> Worker<P> {
         Ok((tunnel, id, start + parsed.inner))
     }
 
-    /// A frame from a peer: its source must be mapped to that peer.
+    /// A frame from a peer: its source must be mapped to that peer, and its sender's IP
+    /// addresses to that source. The peer has checked this too, but a member edge must not be
+    /// able to speak for another's tenant.
     #[inline]
     fn inner_input(&mut self, tunnel: TunnelId, vn: VnId, mut packet: Mbuf) {
         let origin = Origin::Tunnel(tunnel);
@@ -271,10 +276,18 @@ impl<P: Probe> Worker<P> {
         if frame.vlan.is_some() {
             return self.end(origin, vn, Verdict::UnexpectedVlan, packet);
         }
-        match self.tables.check_remote_source(vn, frame.src, tunnel) {
-            Ok(SourceVerdict::Mapped) => {}
-            Ok(SourceVerdict::Learn) => self.learn(vn, frame.src, Destination::Tunnel(tunnel)),
-            Err(_) => return self.end(origin, vn, Verdict::SpoofedRemote, packet),
+        let Ok(known) = self.tables.check_remote_source(vn, frame.src, tunnel) else {
+            return self.end(origin, vn, Verdict::SpoofedRemote, packet);
+        };
+        let mapping = match known {
+            SourceVerdict::Mapped => self.tables.mapping(vn, frame.src),
+            SourceVerdict::Learn => None,
+        };
+        if let Err(spoof) = check_addresses(&self.tables, vn, mapping, false, frame) {
+            return self.end(origin, vn, remote_verdict(spoof), packet);
+        }
+        if known == SourceVerdict::Learn {
+            self.learn(vn, frame.src, Destination::Tunnel(tunnel));
         }
         if let Some(traffic) = self.counters.vns.get_mut(vn.index()) {
             traffic.tx(packet.len());
@@ -343,6 +356,21 @@ fn udp_checksum_ok(outer: &Outer, packet: &Mbuf) -> bool {
     }
     sum.add_range(packet.segments(), outer.payload, udp.end);
     sum.finish() == 0
+}
+
+fn remote_verdict(spoof: Spoof) -> Verdict {
+    match spoof {
+        Spoof::Vlan => Verdict::UnexpectedVlan,
+        Spoof::Llc => Verdict::LlcFrame,
+        Spoof::Mac => Verdict::SpoofedRemote,
+        Spoof::ArpMac
+        | Spoof::ArpIp
+        | Spoof::Ipv4
+        | Spoof::Ipv6
+        | Spoof::NdTarget
+        | Spoof::NdLinkLayer => Verdict::SpoofedRemoteIp,
+        Spoof::RouterAdvertisement | Spoof::Redirect => Verdict::RogueRouter,
+    }
 }
 
 fn open_verdict(error: OpenError) -> Verdict {

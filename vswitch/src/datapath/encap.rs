@@ -14,7 +14,7 @@ use super::handoff::Work;
 use super::outlet::{TunnelNote, Way};
 use super::probe::{Probe, Stage};
 use super::verdict::Verdict;
-use super::worker::{SEAL_BATCH, Worker};
+use super::worker::{Gathered, SEAL_BATCH, Worker};
 use crate::dpdk::mbuf::{Mbuf, NoRoom};
 use crate::dpdk::mempool::Mempool;
 
@@ -39,10 +39,20 @@ impl<P: Probe> Worker<P> {
     /// Gathers a frame for a tunnel.
     #[inline]
     pub(super) fn encapsulate(&mut self, tunnel: TunnelId, packet: Mbuf) {
+        self.gather(tunnel, packet, false);
+    }
+
+    /// As [`Self::encapsulate`]; tells whether a colleague handed the frame in.
+    #[inline]
+    pub(super) fn gather(&mut self, tunnel: TunnelId, packet: Mbuf, handed_in: bool) {
         if self.sealing.is_full() {
             self.seal();
         }
-        self.sealing.push((packet, tunnel));
+        self.sealing.push(Gathered {
+            packet,
+            tunnel,
+            handed_in,
+        });
     }
 
     /// Carries all gathered frames to the underlay's outlets.
@@ -52,11 +62,11 @@ impl<P: Probe> Worker<P> {
         }
         self.probe.enter();
         let mut batch: ArrayVec<Sealing, SEAL_BATCH> = ArrayVec::new();
-        let mut gathered: ArrayVec<(Mbuf, TunnelId), SEAL_BATCH> = ArrayVec::new();
+        let mut gathered: ArrayVec<Gathered, SEAL_BATCH> = ArrayVec::new();
         gathered.extend(self.sealing.drain(..));
         let n = gathered.len();
-        for (packet, tunnel) in gathered.drain(..) {
-            if let Some(sealing) = self.prepare(tunnel, packet) {
+        for frame in gathered.drain(..) {
+            if let Some(sealing) = self.prepare(frame) {
                 batch.push(sealing);
             }
         }
@@ -106,7 +116,12 @@ impl<P: Probe> Worker<P> {
 
     /// Everything up to the cipher. `None` if the packet has ended or gone elsewhere.
     #[inline]
-    fn prepare(&mut self, id: TunnelId, packet: Mbuf) -> Option<Sealing> {
+    fn prepare(&mut self, frame: Gathered) -> Option<Sealing> {
+        let Gathered {
+            packet,
+            tunnel: id,
+            handed_in,
+        } = frame;
         let (Some(tunnel), Some(state)) = (self.tables.tunnel(id), self.tunnels.get(id)) else {
             self.tunnel_drop(id, Verdict::NoSa, packet);
             return None;
@@ -114,7 +129,7 @@ impl<P: Probe> Worker<P> {
         let protected = tunnel.protection != Protection::None;
         if protected && state.sa.is_none() {
             match state.owner {
-                Some(owner) if owner != self.id => {
+                Some(owner) if owner != self.id && !handed_in => {
                     let work = Work::Encapsulate(id);
                     self.handoff.send(owner, work, packet, &mut self.counters);
                 }

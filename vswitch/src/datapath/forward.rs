@@ -1,6 +1,7 @@
 //! Forwarding inside a virtual network: from a checked frame to where it goes.
 
 use vswitch_net::MacAddr;
+use vswitch_net::ethernet::HEADER_LEN;
 use vswitch_vn::{Destination, PortId, TunnelId, UnknownUnicast, VnId};
 
 use super::handoff::Work;
@@ -42,7 +43,7 @@ impl<P: Probe> Worker<P> {
             Some(destination) if destination == origin.destination() => {
                 self.end(origin, vn, Verdict::SamePort, packet);
             }
-            Some(Destination::Port(port)) => self.deliver(port, packet),
+            Some(Destination::Port(port)) => self.deliver_or_too_big(port, origin, vn, packet),
             Some(Destination::Tunnel(tunnel)) => match origin {
                 // Edges are a full mesh: what one sent us is never sent to a third.
                 Origin::Tunnel(_) => self.end(origin, vn, Verdict::SplitHorizon, packet),
@@ -79,7 +80,7 @@ impl<P: Probe> Worker<P> {
             {
                 self.counters.copied += 1;
                 match original.copy(&self.pool) {
-                    Some(copy) => self.flood_to(previous, origin, copy),
+                    Some(copy) => self.flood_to(previous, origin, vn, copy),
                     None => self.counters.verdicts.add(Verdict::BufferExhausted, 1),
                 }
             }
@@ -88,7 +89,7 @@ impl<P: Probe> Worker<P> {
             return;
         };
         match previous {
-            Some(last) => self.flood_to(last, origin, packet),
+            Some(last) => self.flood_to(last, origin, vn, packet),
             None => self.end(origin, vn, Verdict::NoReceiver, packet),
         }
     }
@@ -108,9 +109,9 @@ impl<P: Probe> Worker<P> {
         }
     }
 
-    fn flood_to(&mut self, target: Destination, origin: Origin, packet: Mbuf) {
+    fn flood_to(&mut self, target: Destination, origin: Origin, vn: VnId, packet: Mbuf) {
         match (target, origin) {
-            (Destination::Port(port), _) => self.deliver(port, packet),
+            (Destination::Port(port), _) => self.deliver_or_too_big(port, origin, vn, packet),
             (Destination::Tunnel(tunnel), Origin::Port(port)) => {
                 self.tunnel_or_too_big(port, tunnel, packet);
             }
@@ -122,10 +123,30 @@ impl<P: Probe> Worker<P> {
 
     #[inline]
     fn tunnel_or_too_big(&mut self, port: PortId, tunnel: TunnelId, packet: Mbuf) {
-        if packet.len() > self.tunnels.max_frame(tunnel) {
-            self.too_big(port, tunnel, packet);
+        let max_frame = self.tunnels.max_frame(tunnel);
+        if packet.len() > max_frame {
+            self.too_big(port, max_frame, packet);
         } else {
             self.encapsulate(tunnel, packet);
+        }
+    }
+
+    /// To a port here. The physical port behind a VLAN carries its MTU and no more; a tenant's
+    /// ring takes what the guest made room for.
+    #[inline]
+    fn deliver_or_too_big(&mut self, port: PortId, origin: Origin, vn: VnId, packet: Mbuf) {
+        let trunk = match self.attachments.get(port.index()) {
+            Some(Some(attachment)) => attachment.trunk,
+            _ => None,
+        };
+        let mtu = trunk.and_then(|device| self.trunk_mtus.get(usize::from(device)));
+        let max_frame = mtu.map_or(usize::MAX, |mtu| usize::from(*mtu) + HEADER_LEN);
+        if packet.len() <= max_frame {
+            return self.deliver(port, packet);
+        }
+        match origin {
+            Origin::Port(from) => self.too_big(from, max_frame, packet),
+            Origin::Tunnel(_) => self.end(origin, vn, Verdict::TooBig, packet),
         }
     }
 
@@ -141,6 +162,9 @@ impl<P: Probe> Worker<P> {
         match &mut attachment.way {
             Way::Mine(outlet) => {
                 packet.clear_offload_flags();
+                if outlet.held() == 0 {
+                    self.waiting.push(port);
+                }
                 outlet.push(packet, &self.reader, &mut self.counters);
             }
             Way::Via(worker) => {

@@ -79,6 +79,11 @@ impl TunnelNote {
     }
 }
 
+/// What a guest's single receive buffer holds at least: an untagged frame of 1500 bytes.
+const ONE_BUFFER: usize = 1514;
+/// Frames given up in one flush at most.
+const GIVEN_UP: usize = 4;
+
 /// One queue with the packets that wait for the end of the burst.
 pub struct Outlet {
     queue: Queue,
@@ -125,8 +130,27 @@ impl Outlet {
             Account::Underlay(_) => self.waiting.iter().map(TunnelNote::of).collect(),
             _ => ArrayVec::new(),
         };
-        let sent = self.queue.send(reader, &mut self.waiting) as u64;
-        let left: u64 = self.waiting.iter().map(|p| p.len() as u64).sum();
+        let mut sent = self.queue.send(reader, &mut self.waiting) as u64;
+        // A guest refuses what its buffers are too small for, and with it all that is behind:
+        // those that may be too long are given up one by one, and not what follows them.
+        let mut given_up = 0;
+        let mut given_up_bytes = 0;
+        if matches!(self.queue, Queue::Vhost(_)) {
+            while self
+                .waiting
+                .first()
+                .is_some_and(|first| first.len() > ONE_BUFFER)
+                && self.waiting.len() > 1
+                && given_up < GIVEN_UP
+            {
+                let long = self.waiting.remove(0);
+                given_up_bytes += long.len() as u64;
+                given_up += 1;
+                drop(long);
+                sent += self.queue.send(reader, &mut self.waiting) as u64;
+            }
+        }
+        let left: u64 = self.waiting.iter().map(|p| p.len() as u64).sum::<u64>() + given_up_bytes;
         counters.verdicts.add(self.sent, sent);
         counters.verdicts.add(self.refused, all - sent);
         if let Some(traffic) = counters.account(self.account) {

@@ -1,10 +1,11 @@
-//! What the host kernel is given of the underlay's traffic: limited, control traffic first.
+//! What the host kernel is given of the underlay's traffic: limited, what keeps the underlay
+//! alive first.
 
 use vswitch_policy::TokenBucket;
 
-/// Two buckets: control traffic has one of its own, so that a flood of anything else
-/// cannot keep ARP, ND, routing protocols or our own sessions from the kernel.
+/// A bucket for each urgency, so that no flood of one kind keeps another from the kernel.
 pub struct KernelPolice {
+    neighbour: TokenBucket,
     control: TokenBucket,
     rest: TokenBucket,
 }
@@ -12,25 +13,30 @@ pub struct KernelPolice {
 /// How urgent a packet for the kernel is.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Urgency {
-    /// ARP, ND, BGP, OSPF, BFD, IKE and what else keeps the underlay up.
+    /// ARP and ND: without them no tunnel has a next hop. Only the link itself can send them.
+    Neighbour,
+    /// BGP, OSPF, BFD, IKE. Whoever can route to us can claim to be one of these.
     Control,
     /// Anything else.
     Rest,
 }
 
 impl KernelPolice {
-    /// Half of `rate` packets per second for control traffic, half for the rest.
+    /// A third of `rate` packets per second for each.
     pub fn new(rate: u64, tsc_hz: u64, now: u64) -> Self {
-        let half = (rate / 2).max(1);
+        let third = (rate / 3).max(1);
+        let bucket = || TokenBucket::new(third, third, tsc_hz, now);
         KernelPolice {
-            control: TokenBucket::new(half, half, tsc_hz, now),
-            rest: TokenBucket::new(half, half, tsc_hz, now),
+            neighbour: bucket(),
+            control: bucket(),
+            rest: bucket(),
         }
     }
 
     /// Whether one more packet may go to the kernel at TSC `now`.
     pub fn admit(&mut self, urgency: Urgency, now: u64) -> bool {
         match urgency {
+            Urgency::Neighbour => self.neighbour.take(now),
             Urgency::Control => self.control.take(now),
             Urgency::Rest => self.rest.take(now),
         }
@@ -42,13 +48,13 @@ mod tests {
     use super::*;
 
     #[test]
-    fn a_flood_leaves_room_for_control_traffic() {
-        let mut police = KernelPolice::new(200, 1_000, 0);
-        let admitted = (0..10_000)
-            .filter(|_| police.admit(Urgency::Rest, 0))
-            .count();
-        assert_eq!(admitted, 100);
-        assert!(police.admit(Urgency::Control, 0));
+    fn a_flood_leaves_room_for_what_is_more_urgent() {
+        let mut police = KernelPolice::new(300, 1_000, 0);
+        for flood in [Urgency::Rest, Urgency::Control] {
+            let admitted = (0..10_000).filter(|_| police.admit(flood, 0)).count();
+            assert_eq!(admitted, 100);
+        }
+        assert!(police.admit(Urgency::Neighbour, 0));
         assert!(!police.admit(Urgency::Rest, 0));
         assert!(police.admit(Urgency::Rest, 1_000));
     }

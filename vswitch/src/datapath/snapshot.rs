@@ -1,8 +1,7 @@
 //! What a worker reports of itself, taken at one burst boundary.
 
 use serde::Serialize;
-use vswitch_sa::Spi;
-use vswitch_vn::{TunnelId, VnId};
+use vswitch_vn::TunnelId;
 
 use super::command::WorkerId;
 use super::counters::Counters;
@@ -49,22 +48,4 @@ pub struct WorkerSnapshot {
     pub held: u64,
     /// Its SAs.
     pub sas: Vec<SaSnapshot>,
-    /// Remote MACs learned, as this worker knows them.
-    pub learned: Vec<LearnedEntry>,
-}
-
-/// A learned forwarding entry.
-#[derive(Debug, Clone, Serialize)]
-pub struct LearnedEntry {
-    /// The network.
-    pub vn: VnId,
-    /// The address.
-    pub mac: vswitch_net::MacAddr,
-    /// Where it was seen.
-    pub destination: vswitch_vn::Destination,
-}
-
-/// An SPI as shown to people.
-pub fn show_spi(spi: Spi) -> String {
-    format!("{:#010x}", spi.get())
 }

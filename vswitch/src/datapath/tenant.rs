@@ -1,6 +1,7 @@
 //! From tenants: the source is checked before anything else is believed of a frame.
 //!
-//! VLANs of physical ports enter here too; what is behind them is admitted by the VLAN.
+//! VLANs of physical ports enter here too; what is behind them is admitted by the VLAN, unless
+//! it contradicts the mappings.
 
 use arrayvec::ArrayVec;
 use vswitch_net::MacAddr;
@@ -8,8 +9,8 @@ use vswitch_net::checksum;
 use vswitch_net::ethernet::{HEADER_LEN, TAG_LEN};
 use vswitch_net::frame::Frame;
 use vswitch_net::too_big;
-use vswitch_policy::Spoof;
-use vswitch_vn::{Destination, PortId, TunnelId, VnId};
+use vswitch_policy::{Spoof, check_source, check_stranger};
+use vswitch_vn::{Destination, Mapping, PortId, Tables, VnId};
 
 use super::forward::Origin;
 use super::outlet::Way;
@@ -25,8 +26,8 @@ const HEADERS: usize = 192;
 struct Admitted {
     src: MacAddr,
     dst: MacAddr,
-    /// With a VLAN tag of its own.
-    tagged: bool,
+    /// Admitted without a binding or mapping.
+    stranger: bool,
 }
 
 impl<P: Probe> Worker<P> {
@@ -73,16 +74,20 @@ impl<P: Probe> Worker<P> {
         let Some(Some(attachment)) = self.attachments.get(port.index()) else {
             return Err(Verdict::NoVn);
         };
-        if let Some(bindings) = &attachment.bindings {
-            bindings.check(frame).map_err(spoof_verdict)?;
-        }
+        let stranger = match &attachment.bindings {
+            Some(bindings) => {
+                bindings.check(frame).map_err(spoof_verdict)?;
+                false
+            }
+            None => self.check_vlan_source(port, frame)?,
+        };
         if packet.needs_l4_checksum() {
             complete_checksum(frame, packet)?;
         }
         Ok(Admitted {
             src: frame.src,
             dst: frame.dst,
-            tagged: frame.vlan.is_some(),
+            stranger,
         })
     }
 
@@ -94,11 +99,8 @@ impl<P: Probe> Worker<P> {
                 None => strip_tag(&mut packet),
             };
             let port = vid.and_then(|vid| {
-                self.attachments
-                    .iter()
-                    .flatten()
-                    .find(|a| a.trunk == Some(device) && a.vid == vid)
-                    .map(|a| a.id)
+                let vids = self.vlans.get(usize::from(device))?;
+                vids.get(usize::from(vid)).copied().flatten()
             });
             let Some(port) = port else {
                 self.counters.end(Verdict::UnexpectedVlan, packet);
@@ -115,9 +117,8 @@ impl<P: Probe> Worker<P> {
             match self.check(port, &mut packet) {
                 Err(verdict) => self.end(Origin::Port(port), vn, verdict, packet),
                 Ok(frame) => {
-                    if let Err(verdict) = self.admit_vlan_source(vn, port, learning, &frame) {
-                        self.end(Origin::Port(port), vn, verdict, packet);
-                        continue;
+                    if frame.stranger && learning {
+                        self.learn(vn, frame.src, Destination::Port(port));
                     }
                     if let Some(traffic) = self.counters.vns.get_mut(vn.index()) {
                         traffic.rx(packet.len());
@@ -128,31 +129,22 @@ impl<P: Probe> Worker<P> {
         }
     }
 
-    /// A source behind a VLAN: learned if the port learns, refused if it is mapped elsewhere.
-    fn admit_vlan_source(
-        &mut self,
-        vn: VnId,
-        port: PortId,
-        learning: bool,
-        frame: &Admitted,
-    ) -> Result<(), Verdict> {
-        let here = Destination::Port(port);
-        if frame.src.is_multicast() || frame.tagged {
-            return Err(if frame.tagged {
-                Verdict::UnexpectedVlan
-            } else {
-                Verdict::SpoofedMac
-            });
+    /// A source behind a VLAN: refused if it is mapped elsewhere or uses others' addresses.
+    /// Returns whether it has no mapping. Routers are admitted: physical networks have them.
+    fn check_vlan_source(&self, port: PortId, frame: &Frame) -> Result<bool, Verdict> {
+        if frame.vlan.is_some() {
+            return Err(Verdict::UnexpectedVlan);
         }
-        match self.tables.mapping(vn, frame.src) {
-            Some(mapping) if mapping.destination == here => Ok(()),
-            Some(_) => Err(Verdict::SpoofedMac),
-            None if learning => {
-                self.learn(vn, frame.src, here);
-                Ok(())
-            }
-            None => Ok(()),
+        if frame.src.is_multicast() {
+            return Err(Verdict::SpoofedMac);
         }
+        let vn = self.tables.port(port).ok_or(Verdict::NoVn)?.vn;
+        let mapping = self.tables.mapping(vn, frame.src);
+        if mapping.is_some_and(|mapping| mapping.destination != Destination::Port(port)) {
+            return Err(Verdict::SpoofedMac);
+        }
+        check_addresses(&self.tables, vn, mapping, true, frame).map_err(spoof_verdict)?;
+        Ok(mapping.is_none())
     }
 
     /// Sends a frame to a VLAN: tagged, by the device's outlet.
@@ -187,10 +179,9 @@ impl<P: Probe> Worker<P> {
         }
     }
 
-    /// A tenant's frame that does not fit into its tunnel: the tenant is told where the
+    /// A frame longer than where it would go carries: the tenant is told where the
     /// protocol has a message for it, from the address it was sent to, at a limited rate.
-    pub(super) fn too_big(&mut self, port: PortId, tunnel: TunnelId, packet: Mbuf) {
-        let max_frame = self.tunnels.max_frame(tunnel);
+    pub(super) fn too_big(&mut self, port: PortId, max_frame: usize, packet: Mbuf) {
         let vn = self.tables.port(port).map_or(VnId(u16::MAX), |p| p.vn);
         let admitted = match self.attachments.get_mut(port.index()) {
             Some(Some(attachment)) => attachment.icmp.take(self.now),
@@ -218,6 +209,26 @@ impl<P: Probe> Worker<P> {
     }
 }
 
+/// Whether what a frame from elsewhere than a tenant's port says of its sender's IP addresses
+/// agrees with the mappings: with the source's own, or if that lists none, with all others.
+///
+/// `router`: whether a source with listed addresses may be a router's.
+#[inline]
+pub(super) fn check_addresses(
+    tables: &Tables,
+    vn: VnId,
+    mapping: Option<&Mapping>,
+    router: bool,
+    frame: &Frame,
+) -> Result<(), Spoof> {
+    match mapping {
+        Some(mapping) if !mapping.ips.is_empty() => {
+            check_source(frame.src, &mapping.ips, router, frame)
+        }
+        _ => check_stranger(frame, |ip| tables.is_held_by_other(vn, frame.src, ip)),
+    }
+}
+
 fn spoof_verdict(spoof: Spoof) -> Verdict {
     match spoof {
         Spoof::Mac => Verdict::SpoofedMac,
@@ -225,6 +236,7 @@ fn spoof_verdict(spoof: Spoof) -> Verdict {
         Spoof::Ipv4 | Spoof::Ipv6 => Verdict::SpoofedIp,
         Spoof::ArpMac | Spoof::ArpIp => Verdict::SpoofedArp,
         Spoof::NdTarget | Spoof::NdLinkLayer => Verdict::SpoofedNd,
+        Spoof::Llc => Verdict::LlcFrame,
         Spoof::RouterAdvertisement | Spoof::Redirect => Verdict::RogueRouter,
     }
 }

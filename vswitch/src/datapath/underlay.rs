@@ -206,11 +206,15 @@ impl<P: Probe> Worker<P> {
 
     /// Not IP: ARP, LLDP, whatever else is the kernel's.
     fn classify_other(&self, ours: Option<MacAddr>, head: &[u8], kind: u16) -> Kind {
+        // The kernel would take the tag of VLAN 0 off and see what is not for it to see.
+        if ethertype::is_vlan(kind) {
+            return Kind::End(Verdict::UnexpectedVlan);
+        }
         let dst = head.first_chunk::<6>().map(|mac| MacAddr(*mac));
         match dst {
             Some(dst) if dst.is_multicast() || Some(dst) == ours => {
                 Kind::Kernel(if kind == ethertype::ARP {
-                    Urgency::Control
+                    Urgency::Neighbour
                 } else {
                     Urgency::Rest
                 })
@@ -266,19 +270,21 @@ impl<P: Probe> Worker<P> {
     }
 }
 
-/// Neighbour discovery, routing protocols and IKE before everything else.
+/// Neighbour discovery before everything, then routing protocols and IKE, then the rest.
 fn urgency(outer: &Outer) -> Urgency {
     const OSPF: u8 = 89;
     const BFD: [u16; 3] = [3784, 3785, 4784];
     const IKE: u16 = 500;
+    // A hop limit of 255 proves that the sender is on the link (RFC 5082).
+    let on_link = outer.hop_limit == 255;
     let control = match outer.protocol {
-        protocol::ICMPV6 => outer.hop_limit == 255,
+        protocol::ICMPV6 if on_link => return Urgency::Neighbour,
         OSPF => true,
         // Network control (RFC 4594): what BGP and its kin mark their packets with.
         protocol::TCP => outer.dscp() == 48 || outer.dscp() == 56,
         protocol::UDP => outer
             .udp
-            .is_some_and(|udp| BFD.contains(&udp.dport) || udp.dport == IKE),
+            .is_some_and(|udp| on_link && BFD.contains(&udp.dport) || udp.dport == IKE),
         _ => false,
     };
     if control {

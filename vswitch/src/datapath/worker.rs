@@ -3,11 +3,13 @@
 //! A pass takes a burst from every input in turn, carries it through the stages to the
 //! outlets, and flushes them; then it is at a burst boundary, where commands take effect.
 
+use std::collections::VecDeque;
 use std::thread;
 
 use arrayvec::ArrayVec;
 use crossbeam::channel::{Receiver, Sender};
 use vswitch_aead::Backend;
+use vswitch_policy::TokenBucket;
 use vswitch_vn::{PortId, Tables, TunnelId};
 
 use super::attachment::Attachment;
@@ -76,6 +78,8 @@ pub struct WorkerSetup {
     pub taps: Vec<Way>,
     /// Ways to the devices with VLANs, by index.
     pub trunks: Vec<Way>,
+    /// IP MTU of each of these devices.
+    pub trunk_mtus: Vec<u16>,
     /// Rings to and from the other workers.
     pub handoff: Handoff,
     /// Local endpoints of tunnels.
@@ -116,7 +120,17 @@ pub struct Worker<P: Probe = NoProbe> {
     pub(super) sas: SaTable,
     pub(super) counters: Counters,
     /// Frames on their way into a tunnel, gathered for one batch.
-    pub(super) sealing: ArrayVec<(Mbuf, TunnelId), SEAL_BATCH>,
+    pub(super) sealing: ArrayVec<Gathered, SEAL_BATCH>,
+    /// Tenants' ports whose outlets hold packets.
+    pub(super) waiting: Vec<PortId>,
+    /// Answers that the control side has had no room for yet.
+    pub(super) answers: VecDeque<Event>,
+    /// By VLAN device and VLAN identifier: the port.
+    pub(super) vlans: Vec<Vec<Option<PortId>>>,
+    /// IP MTU of each VLAN device.
+    pub(super) trunk_mtus: Vec<u16>,
+    /// Reports of learned addresses, limited.
+    pub(super) learned_reports: TokenBucket,
     /// TSC at the start of the pass.
     pub(super) now: u64,
     pub(super) clock: TscClock,
@@ -126,6 +140,18 @@ pub struct Worker<P: Probe = NoProbe> {
 
 /// Packets sealed together at most.
 pub const SEAL_BATCH: usize = 64;
+
+/// A frame on its way into a tunnel.
+pub(super) struct Gathered {
+    pub(super) packet: Mbuf,
+    pub(super) tunnel: TunnelId,
+    /// A colleague handed it in: it is not handed on once more.
+    pub(super) handed_in: bool,
+}
+
+/// Learned addresses reported per second at most, so that a station that flips between two
+/// places cannot crowd other reports out.
+const LEARNED_REPORTS: u64 = 1_000;
 
 /// How long a quiet worker sleeps.
 const REST: std::time::Duration = std::time::Duration::from_micros(50);
@@ -165,6 +191,16 @@ impl<P: Probe> Worker<P> {
             sas: SaTable::new(setup.seed.rotate_left(32)),
             counters,
             sealing: ArrayVec::new(),
+            waiting: Vec::new(),
+            answers: VecDeque::new(),
+            vlans: Vec::new(),
+            trunk_mtus: setup.trunk_mtus,
+            learned_reports: TokenBucket::new(
+                LEARNED_REPORTS,
+                LEARNED_REPORTS,
+                setup.clock.hz(),
+                now,
+            ),
             now,
             clock: setup.clock,
             probe,
@@ -174,20 +210,20 @@ impl<P: Probe> Worker<P> {
 
     /// Runs until told to stop.
     pub fn run(mut self) {
-        let mut quiet = 0u32;
+        let mut quiet = 0_u32;
         let mut before = time::tsc();
         while !self.stopping {
             let packets = self.pass();
+            if packets == 0 && self.idle == Idle::Yield {
+                quiet = quiet.saturating_add(1);
+                self.rest(quiet);
+            }
             let after = time::tsc();
             if packets > 0 {
                 quiet = 0;
                 self.counters.busy_ticks += after.wrapping_sub(before);
             } else {
                 self.counters.idle_ticks += after.wrapping_sub(before);
-                if self.idle == Idle::Yield {
-                    quiet = quiet.saturating_add(1);
-                    self.rest(quiet);
-                }
             }
             before = after;
         }
@@ -297,7 +333,7 @@ impl<P: Probe> Worker<P> {
                 Some(Work::Deliver(port)) => self.deliver(port, packet),
                 Some(Work::Transmit(port)) => self.transmit(port, packet),
                 Some(Work::Kernel(port)) => self.give_to_kernel(port, packet),
-                Some(Work::Encapsulate(tunnel)) => self.encapsulate(tunnel, packet),
+                Some(Work::Encapsulate(tunnel)) => self.gather(tunnel, packet, true),
                 Some(Work::Open(port)) => {
                     if port != arrived {
                         self.open_handed_in(arrived, &mut to_open);
@@ -325,8 +361,10 @@ impl<P: Probe> Worker<P> {
                 outlet.flush(&self.reader, &mut self.counters);
             }
         }
-        for attachment in self.attachments.iter_mut().flatten() {
-            if let Way::Mine(outlet) = &mut attachment.way {
+        for port in std::mem::take(&mut self.waiting) {
+            if let Some(Some(attachment)) = self.attachments.get_mut(port.index())
+                && let Way::Mine(outlet) = &mut attachment.way
+            {
                 outlet.flush(&self.reader, &mut self.counters);
             }
         }
@@ -337,6 +375,12 @@ impl<P: Probe> Worker<P> {
     /// The burst boundary: nothing is held, commands take effect.
     fn boundary(&mut self) {
         self.reader.quiesce();
+        while let Some(event) = self.answers.pop_front() {
+            if let Err(full) = self.events.try_send(event) {
+                self.answers.push_front(full.into_inner());
+                break;
+            }
+        }
         for _ in 0..COMMANDS_PER_BOUNDARY {
             match self.mailbox.try_recv() {
                 Ok(Command::Stop) => {
@@ -377,7 +421,6 @@ impl<P: Probe> Worker<P> {
             counters: self.counters.clone(),
             held: self.held(),
             sas: self.sas.snapshot(self.id),
-            learned: self.learned_entries(),
         }
     }
 

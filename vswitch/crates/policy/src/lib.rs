@@ -7,7 +7,9 @@
 mod binding;
 mod bucket;
 mod bum;
+mod source;
 
-pub use binding::{Bindings, Spoof, link_local};
+pub use binding::Bindings;
 pub use bucket::TokenBucket;
 pub use bum::{Cast, is_bridge_reserved};
+pub use source::{Spoof, check_source, check_stranger, link_local};

@@ -4,7 +4,7 @@ use std::net::{IpAddr, Ipv4Addr, Ipv6Addr};
 
 use proptest::prelude::*;
 use vswitch_net::{Frame, MacAddr};
-use vswitch_policy::{Bindings, Spoof, link_local};
+use vswitch_policy::{Bindings, Spoof, check_source, check_stranger, link_local};
 
 const MAC: MacAddr = MacAddr([0x52, 0x54, 0, 0, 0, 1]);
 const SECOND: MacAddr = MacAddr([0x52, 0x54, 0, 0, 0, 2]);
@@ -105,6 +105,15 @@ fn expect(bindings: &Bindings, frame: &[u8], expected: Result<(), Spoof>) {
     assert_eq!(bindings.check(&frame), expected, "{frame:?}");
 }
 
+/// Somebody else has what is bound above.
+#[track_caller]
+fn stranger(frame: &[u8], expected: Result<(), Spoof>) {
+    let frame = Frame::parse(frame, frame.len()).expect("the test's frame is well-formed");
+    let taken = [IpAddr::V4(V4), IpAddr::V4(V4_SECOND), IpAddr::V6(V6)];
+    let verdict = check_stranger(&frame, |ip| taken.contains(&ip));
+    assert_eq!(verdict, expected, "{frame:?}");
+}
+
 #[test]
 fn ethernet_source() {
     let frame = |src| ethernet(src, 0x88b5, &[0; 46]);
@@ -127,6 +136,75 @@ fn tags() {
             expect(&bound(), &frame, Err(Spoof::Vlan));
         }
     }
+}
+
+#[test]
+fn hidden_packets() {
+    // LLC/SNAP with an ARP packet in it, under the frame's length.
+    let snap = [&[0xaa, 0xaa, 3, 0, 0, 0, 8, 6][..], &[0; 38]].concat();
+    for hidden in [0, 46, 0x05dc, 0x05ff, 0x9100, 0x9200, 0x9300] {
+        let frame = ethernet(MAC, hidden, &snap);
+        for bindings in [bound(), open(), open().with_router(true)] {
+            expect(&bindings, &frame, Err(Spoof::Llc));
+        }
+        stranger(&frame, Err(Spoof::Llc));
+        // Behind a VLAN tag likewise, where tags are admitted.
+        let tagged = [&[0, 5][..], &hidden.to_be_bytes(), &snap].concat();
+        stranger(&ethernet(MAC, 0x8100, &tagged), Err(Spoof::Llc));
+    }
+    for unknown in [0x0600, 0x8035, 0x88b5, 0x88cc, 0x90ff, 0x9101, 0xffff] {
+        expect(&bound(), &ethernet(MAC, unknown, &snap), Ok(()));
+        stranger(&ethernet(MAC, unknown, &snap), Ok(()));
+    }
+}
+
+#[test]
+fn strangers_use_nobody_elses_addresses() {
+    let (own, own6) = (Ipv4Addr::new(10, 0, 0, 8), V6_OTHER);
+    let (to, none) = (Ipv4Addr::new(10, 0, 0, 9), Ipv4Addr::UNSPECIFIED);
+    for op in [1, 2] {
+        stranger(&arp(OTHER, op, (OTHER, own), V4), Ok(()));
+        stranger(&arp(OTHER, op, (OTHER, V4), own), Err(Spoof::ArpIp));
+    }
+    stranger(&arp(OTHER, 1, (OTHER, none), V4), Err(Spoof::ArpIp));
+    stranger(&arp(OTHER, 1, (OTHER, none), own), Ok(()));
+    stranger(&udp4(OTHER, own, to, (1, 2), 0), Ok(()));
+    stranger(&udp4(OTHER, V4, to, (1, 2), 0), Err(Spoof::Ipv4));
+    stranger(&udp4(OTHER, V4, to, (0, 0), 0x2001), Err(Spoof::Ipv4));
+    stranger(&udp4(OTHER, none, Ipv4Addr::BROADCAST, (68, 67), 0), Ok(()));
+    stranger(&udp6(OTHER, own6), Ok(()));
+    stranger(&udp6(OTHER, V6), Err(Spoof::Ipv6));
+    let nobody = Ipv6Addr::UNSPECIFIED;
+    stranger(&solicit(own6, V6, Some(MAC)), Ok(()));
+    stranger(&solicit(nobody, own6, None), Ok(()));
+    stranger(&solicit(nobody, V6, None), Err(Spoof::NdTarget));
+    stranger(&advert(own6, own6, Some(MAC)), Ok(()));
+    stranger(&advert(own6, V6, Some(MAC)), Err(Spoof::NdTarget));
+    stranger(&advert(V6, own6, Some(MAC)), Err(Spoof::Ipv6));
+    // Routers behind a physical port are strangers with a say.
+    stranger(&router_advert(Some(MAC)), Ok(()));
+}
+
+#[test]
+fn a_source_is_checked_as_a_binding_is() {
+    let ips = [IpAddr::V4(V4), IpAddr::V6(V6)];
+    let check = |router, frame: &[u8]| {
+        let frame = Frame::parse(frame, frame.len()).expect("the test's frame is well-formed");
+        check_source(MAC, &ips, router, &frame)
+    };
+    let to = Ipv4Addr::new(10, 0, 0, 9);
+    assert_eq!(check(false, &udp4(MAC, V4, to, (1, 2), 0)), Ok(()));
+    let refused = check(false, &udp4(MAC, V4_SECOND, to, (1, 2), 0));
+    assert_eq!(refused, Err(Spoof::Ipv4));
+    let other = check(false, &udp4(SECOND, V4, to, (1, 2), 0));
+    assert_eq!(other, Err(Spoof::Mac));
+    assert_eq!(
+        check(false, &advert(V6, V6_OTHER, None)),
+        Err(Spoof::NdTarget)
+    );
+    let refused = Err(Spoof::RouterAdvertisement);
+    assert_eq!(check(false, &router_advert(Some(MAC))), refused);
+    assert_eq!(check(true, &router_advert(Some(MAC))), Ok(()));
 }
 
 #[test]
@@ -336,7 +414,7 @@ proptest! {
     #[test]
     fn nothing_unbound_passes(
         head in prop::collection::vec(any::<u8>(), 0..120),
-        ethertype in prop::sample::select(vec![0x0800u16, 0x0806, 0x86dd, 0x8100, 0x88b5]),
+        ethertype in prop::sample::select(vec![0x0800u16, 0x0806, 0x86dd, 0x8100, 0x88b5, 0x0026]),
         src in prop::sample::select(vec![MAC, SECOND, OTHER]),
         patch in prop::collection::vec((0usize..60, any::<u8>()), 0..4),
     ) {
@@ -361,6 +439,7 @@ proptest! {
             }
             prop_assert!([MAC, SECOND].contains(&parsed.src));
             prop_assert_eq!(parsed.vlan, None);
+            prop_assert!(parsed.ethertype >= 0x0600);
             let listed: &[IpAddr] = if parsed.src == MAC {
                 &[IpAddr::V4(V4), IpAddr::V6(V6)]
             } else {

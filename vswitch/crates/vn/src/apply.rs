@@ -107,7 +107,8 @@ impl Tables {
             Change::AddMapping { vn, mac, mapping } => self.add_mapping(*vn, *mac, mapping),
             Change::RemoveMapping { vn, mac, .. } => {
                 let key = Key::new(*vn, *mac);
-                if self.mappings.remove(&key).is_some() {
+                if let Some(old) = self.mappings.remove(&key) {
+                    self.holders.remove(*vn, &old);
                     self.fdb.remove(key);
                 }
             }
@@ -152,6 +153,7 @@ impl Tables {
         }
         self.pairs.retain(|(vn, _), _| *vn != id);
         self.mappings.retain(|key, _| key.vn() != id);
+        self.holders.remove_vn(id);
         self.fdb.retain(|key, _| key.vn() != id);
     }
 
@@ -206,7 +208,10 @@ impl Tables {
         {
             vn.learned = vn.learned.saturating_sub(1);
         }
-        self.mappings.insert(key, mapping.clone());
+        self.holders.add(key.vn(), mapping);
+        if let Some(old) = self.mappings.insert(key, mapping.clone()) {
+            self.holders.remove(key.vn(), &old);
+        }
     }
 
     /// Removes the entries that point there: the learned ones, and mappings as well if asked.
@@ -215,14 +220,16 @@ impl Tables {
             return self.forget_learned(|_, destination| destination == at);
         }
         // One pass over the table, and none over the mappings: workers wait for it.
-        let (vns, known) = (&mut self.vns, &mut self.mappings);
+        let (vns, known, holders) = (&mut self.vns, &mut self.mappings, &mut self.holders);
         self.fdb.retain(|key, entry| {
             if entry.destination != at {
                 return true;
             }
             match entry.origin {
                 Origin::Static => {
-                    known.remove(&key);
+                    if let Some(old) = known.remove(&key) {
+                        holders.remove(key.vn(), &old);
+                    }
                 }
                 Origin::Learned { .. } => {
                     if let Some(vn) = get_mut(vns, key.vn().index()) {

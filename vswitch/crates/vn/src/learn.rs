@@ -15,7 +15,10 @@ pub enum Learn {
     /// The address was elsewhere before.
     Moved,
     /// Known already; its age starts anew.
-    Refreshed,
+    Refreshed {
+        /// The second at which it was seen last, by the clock of `now`.
+        before: u64,
+    },
     /// A mapping says where the address is, here or elsewhere; it stands.
     RefusedStatic,
     /// The network's limit, the table or a chain of it is full.
@@ -58,6 +61,13 @@ pub(crate) fn is_station(mac: MacAddr) -> bool {
     !mac.is_multicast() && !mac.is_zero()
 }
 
+/// Seconds from `seen` to `now`, both modulo 2²⁹. A clock that went back gives an "age" near
+/// 2²⁹, which is `None`: such an entry is young.
+fn age_at(now: u32, seen: u32) -> Option<u32> {
+    let age = now.wrapping_sub(seen) & SEEN_MASK;
+    (age <= SEEN_MASK / 2).then_some(age)
+}
+
 impl Tables {
     /// Notes that `mac` was seen at `destination`. `now` in seconds of any clock that only
     /// grows, the same for all calls.
@@ -77,22 +87,24 @@ impl Tables {
             destination,
             origin: Origin::Learned { seen },
         };
-        match self.fdb.get(key) {
-            // The common case writes nothing, so that the line stays clean.
-            Some(old) if old == entry => Learn::Refreshed,
-            Some(Entry {
-                origin: Origin::Static,
-                ..
-            }) => Learn::RefusedStatic,
-            Some(old) => {
-                self.fdb.overwrite(key, entry);
-                if old.destination == destination {
-                    Learn::Refreshed
-                } else {
-                    Learn::Moved
-                }
+        let Some(old) = self.fdb.get(key) else {
+            return self.learn_new(key, entry);
+        };
+        let Origin::Learned { seen: before } = old.origin else {
+            return Learn::RefusedStatic;
+        };
+        // The common case writes nothing, so that the line stays clean.
+        if old != entry {
+            self.fdb.overwrite(key, entry);
+        }
+        if old.destination == destination {
+            // A clock that went back gives no age.
+            let age = age_at(seen, before).unwrap_or(0);
+            Learn::Refreshed {
+                before: now.saturating_sub(age.into()),
             }
-            None => self.learn_new(key, entry),
+        } else {
+            Learn::Moved
         }
     }
 
@@ -193,9 +205,7 @@ impl Tables {
                 removed += 1;
                 return false;
             };
-            let age = (now as u32).wrapping_sub(seen) & SEEN_MASK;
-            // A clock that went back gives an "age" near 2²⁹: such an entry is young.
-            let keep = age <= vn.config.learning_age || age > SEEN_MASK / 2;
+            let keep = age_at(now as u32, seen).is_none_or(|age| age <= vn.config.learning_age);
             if !keep {
                 vn.learned = vn.learned.saturating_sub(1);
                 removed += 1;

@@ -11,6 +11,7 @@ mod change;
 mod draft;
 mod fdb;
 mod hash;
+mod holders;
 mod ids;
 mod learn;
 mod model;

@@ -9,6 +9,7 @@ use crate::change::{Change, ChangeError};
 use crate::draft::Draft;
 use crate::fdb::{Fdb, Key};
 use crate::hash::KeyedHash;
+use crate::holders::Holders;
 use crate::ids::{Destination, PeerId, PortId, TunnelId, VnId};
 use crate::model::{Mapping, Peer, Port, Tunnel, Vn};
 
@@ -26,6 +27,8 @@ pub struct Tables {
     pub(crate) tunnels: Vec<Option<Tunnel>>,
     pub(crate) fdb: Fdb,
     pub(crate) mappings: Map<Key, Mapping>,
+    /// Follows `mappings` and says nothing of its own.
+    pub(crate) holders: Holders,
     pub(crate) vnis: Map<Vni, VnId>,
     pub(crate) addresses: Map<IpAddr, PeerId>,
     pub(crate) pairs: Map<(VnId, PeerId), TunnelId>,
@@ -51,6 +54,7 @@ impl Tables {
             tunnels: Vec::new(),
             fdb: Fdb::new(seed),
             mappings: Map::with_hasher(map(1)),
+            holders: Holders::new(map(5)),
             vnis: Map::with_hasher(map(2)),
             addresses: Map::with_hasher(map(3)),
             pairs: Map::with_hasher(map(4)),

@@ -98,8 +98,14 @@ fn tables() -> Tables {
 fn new_refreshed_moved() {
     let mut t = tables();
     assert_eq!(t.learn(OPEN, mac(1), NEAR, 10), Learn::New);
-    assert_eq!(t.learn(OPEN, mac(1), NEAR, 10), Learn::Refreshed);
-    assert_eq!(t.learn(OPEN, mac(1), NEAR, 20), Learn::Refreshed);
+    assert_eq!(
+        t.learn(OPEN, mac(1), NEAR, 10),
+        Learn::Refreshed { before: 10 }
+    );
+    assert_eq!(
+        t.learn(OPEN, mac(1), NEAR, 20),
+        Learn::Refreshed { before: 10 }
+    );
     assert_eq!(t.learn(OPEN, mac(1), FAR, 20), Learn::Moved);
     assert_eq!(t.learn(OPEN, mac(1), UPLINK, 20), Learn::Moved);
     assert_eq!(t.lookup(OPEN, mac(1)), Some(UPLINK));
@@ -200,9 +206,19 @@ fn ageing() {
     assert_eq!(t.learn(OPEN, mac(1), NEAR, start), Learn::New);
     assert_eq!(t.learn(OPEN, mac(2), NEAR, start), Learn::New);
     assert_eq!(t.expire(start + 60), 0);
-    assert_eq!(t.learn(OPEN, mac(2), NEAR, start + 50), Learn::Refreshed);
+    assert_eq!(
+        t.learn(OPEN, mac(2), NEAR, start + 50),
+        Learn::Refreshed { before: start }
+    );
     // A clock that went back ages nothing.
     assert_eq!(t.expire(start - 1000), 0);
+    let before = start - 1000;
+    assert_eq!(
+        t.learn(OPEN, mac(2), NEAR, before),
+        Learn::Refreshed { before }
+    );
+    let outcome = t.learn(OPEN, mac(2), NEAR, start + 50);
+    assert_eq!(outcome, Learn::Refreshed { before });
     assert_eq!(t.expire(start + 61), 1);
     assert_eq!(t.lookup(OPEN, mac(1)), None);
     assert_eq!(t.lookup(OPEN, mac(2)), Some(NEAR));
@@ -308,4 +324,49 @@ proptest! {
         prop_assert_eq!(t.expire(10_000), learned);
         prop_assert_eq!(t.fdb().len(), mapped.len());
     }
+}
+
+#[test]
+fn addresses_of_others() {
+    let mut t = tables();
+    let of = |vn, n, ips: &[&str], generation| Change::AddMapping {
+        vn,
+        mac: mac(n),
+        mapping: Mapping {
+            ips: ips
+                .iter()
+                .map(|ip| ip.parse().expect("an address"))
+                .collect(),
+            destination: if vn == OPEN { NEAR } else { CLOSED_TUNNEL },
+            generation,
+        },
+    };
+    let (own, shared, v6) = ("10.0.0.1", "10.0.0.254", "fd00::1");
+    t.transact(&[
+        of(OPEN, 1, &[own, shared, v6], 1),
+        of(OPEN, 2, &[shared], 1),
+        of(OPEN, 3, &[], 1),
+    ])
+    .unwrap();
+    let held = |t: &Tables, vn, n, ip: &str| t.is_held_by_other(vn, mac(n), ip.parse().unwrap());
+    // A station without addresses, and one that was never heard of.
+    for n in [3, 9] {
+        for ip in [own, shared, v6] {
+            assert!(held(&t, OPEN, n, ip), "{ip}");
+            assert!(!held(&t, CLOSED, n, ip), "{ip} in another network");
+        }
+        assert!(!held(&t, OPEN, n, "10.0.0.2"));
+    }
+    assert!(!held(&t, OPEN, 1, own) && !held(&t, OPEN, 1, shared));
+    assert!(held(&t, OPEN, 2, own) && !held(&t, OPEN, 2, shared));
+    // Link-local addresses belong to who they were made of, listed or not.
+    let made_of_3 = "fe80::5054:ff:fe00:3";
+    assert!(held(&t, OPEN, 9, made_of_3) && !held(&t, OPEN, 3, made_of_3));
+    assert!(!held(&t, OPEN, 9, "fe80::5054:ff:fe00:9"));
+    // The last one who lists it takes it along.
+    t.transact(&[of(OPEN, 1, &["10.0.0.7"], 2)]).unwrap();
+    assert!(!held(&t, OPEN, 9, own) && held(&t, OPEN, 9, shared));
+    let tunnel = Change::RemoveTunnel { id: TunnelId(0) };
+    t.transact(&[tunnel]).unwrap();
+    assert_eq!(t.held_addresses().count(), 0);
 }

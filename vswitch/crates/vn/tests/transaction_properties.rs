@@ -60,8 +60,8 @@ fn any_change() -> impl Strategy<Value = Change> {
         2 => (tunnel.clone(), any::<bool>())
             .prop_map(|(id, flood)| Change::SetFlood { id, flood }),
         1 => tunnel.prop_map(|id| Change::RemoveTunnel { id }),
-        8 => (0u16..3, 1u64..5, any_destination(), 0u64..6)
-            .prop_map(|(vn, n, at, generation)| add_mapping(vn, n, at, generation)),
+        8 => (0u16..3, 1u64..5, prop::collection::vec(1u8..4, 0..3), any_destination(), 0u64..6)
+            .prop_map(|(vn, n, ips, at, generation)| add_mapping_of(vn, n, &ips, at, generation)),
         2 => (vn.clone(), 1u64..5, 0u64..6)
             .prop_map(|(vn, n, generation)| Change::RemoveMapping { vn, mac: mac(n), generation }),
         1 => Just(Change::FlushLearned(FlushScope::All)),
@@ -137,5 +137,8 @@ proptest! {
             tables.apply(change);
         }
         prop_assert!(tables.fdb().len() >= tables.mappings().count());
+        let listed: usize = tables.mappings().map(|(_, mapping)| mapping.ips.len()).sum();
+        let held: u32 = tables.held_addresses().map(|(_, _, count)| count).sum();
+        prop_assert_eq!(held as usize, listed);
     }
 }

@@ -1,25 +1,28 @@
 //! The control thread: the only one that tells workers what to do. It reacts to workers,
 //! vhost devices, the kernel's routes and the operator, one event at a time.
 
-use std::collections::BTreeMap;
+use std::cell::RefCell;
+use std::collections::{BTreeMap, VecDeque};
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 
-use crossbeam::channel::{Receiver, Sender, select, tick};
+use crossbeam::channel::{Receiver, Sender, never, select, tick};
 use tokio::sync::watch;
 use vswitch_vn::{PeerId, Tables, TunnelId};
 
 use super::devices::Devices;
-use super::keys::{self, StateDir};
+use super::floors::Floor;
+use super::keys;
 use super::paths::NextHops;
 use super::plan::{Plan, port_setup};
 use super::report::Gathering;
+use super::reservations::{Low, Unreserved};
+use super::state::StateDir;
 use super::tenants::Tenants;
 use super::{Request, StartError, Updates};
 use crate::datapath::command::{Command, Event, InboundSetup, OutboundSetup, Path, WorkerId};
 use crate::datapath::snapshot::WorkerSnapshot;
 use crate::datapath::source_port;
-use crate::dpdk::mapped::MappedCounters;
 use crate::dpdk::quiescence::Domain;
 use crate::dpdk::thread;
 use crate::dpdk::vhost::VhostEvent;
@@ -30,7 +33,32 @@ use crate::manage::status::Status;
 pub(super) struct Member {
     pub core: u16,
     pub mailbox: Sender<Command>,
+    /// Commands that the mailbox has had no room for, in order; and since when.
+    pub waiting: RefCell<(VecDeque<Command>, Option<Instant>)>,
     pub thread: Option<thread::Worker<()>>,
+}
+
+impl Member {
+    /// Posts what waits, then `command`.
+    fn post(&self, command: Option<Command>) {
+        let mut waiting = self.waiting.borrow_mut();
+        let (queue, since) = &mut *waiting;
+        queue.extend(command);
+        while let Some(next) = queue.pop_front() {
+            if let Err(error) = self.mailbox.try_send(next) {
+                queue.push_front(error.into_inner());
+                since.get_or_insert_with(Instant::now);
+                return;
+            }
+        }
+        *since = None;
+    }
+
+    /// Whether it has taken nothing for too long: stuck, or ended.
+    fn stuck(&self) -> bool {
+        let since = self.waiting.borrow().1;
+        since.is_some_and(|since| since.elapsed() > STUCK)
+    }
 }
 
 /// What a control thread is made of.
@@ -77,10 +105,14 @@ pub(super) struct Control {
     failed: watch::Sender<bool>,
     /// Last counters of workers that have ended.
     pub ended: Vec<WorkerSnapshot>,
-    floors: Vec<Arc<MappedCounters>>,
+    floors: Vec<Floor>,
+    /// Reservations that failed and are tried again.
+    pub unreserved: Vec<Unreserved>,
     last_id: u64,
 }
 
+/// A worker that takes no command for so long will take none any more.
+const STUCK: Duration = Duration::from_secs(10);
 /// How long a report waits for the slowest worker.
 const REPORT_PATIENCE: Duration = Duration::from_secs(2);
 /// How long stopping waits for a worker.
@@ -111,6 +143,7 @@ impl Control {
             failed: parts.failed,
             ended: Vec::new(),
             floors: Vec::new(),
+            unreserved: Vec::new(),
             last_id: 0,
         };
         let changes = Arc::clone(&control.plan.changes);
@@ -137,7 +170,7 @@ impl Control {
             };
             match sa.direction {
                 Direction::Outbound => {
-                    let outbound = keys::outbound(&self.state, &sa)?;
+                    let outbound = keys::outbound(&mut self.state, &sa)?;
                     let setup = Box::new(OutboundSetup {
                         tunnel,
                         low_water: outbound.reservation_left() / 2,
@@ -151,7 +184,7 @@ impl Control {
                 }
                 Direction::Inbound => {
                     let (inbound, floor) = keys::inbound(&self.state, &sa, &peer)?;
-                    self.floors.push(Arc::clone(&floor));
+                    self.floors.push(Floor::new(Arc::clone(&floor)));
                     let setup = Box::new(InboundSetup {
                         tunnel,
                         sa: inbound,
@@ -171,6 +204,8 @@ impl Control {
     /// The thread's life.
     pub(super) fn run(mut self, channels: &Channels) -> Status {
         let seconds = tick(Duration::from_secs(1));
+        let moments = tick(Duration::from_millis(5));
+        let mut updates = channels.updates.clone();
         loop {
             select! {
                 recv(channels.events) -> event => if let Ok(event) = event {
@@ -179,15 +214,16 @@ impl Control {
                 recv(channels.vhost) -> event => if let Ok(event) = event {
                     self.vhost_event(event);
                 },
-                recv(channels.updates) -> update => match update {
+                recv(updates) -> update => match update {
                     Ok(update) => self.path_update(update),
                     // The host's thread has ended: nothing more comes from there.
-                    Err(_) => std::thread::sleep(Duration::from_millis(10)),
+                    Err(_) => updates = never(),
                 },
                 recv(channels.requests) -> request => match request {
                     Ok(Request::Status(answer)) => self.gather(answer),
                     Ok(Request::Stop) | Err(_) => return self.stop(channels),
                 },
+                recv(moments) -> _ => self.members.iter().for_each(|m| m.post(None)),
                 recv(seconds) -> _ => self.each_second(),
             }
         }
@@ -198,17 +234,11 @@ impl Control {
             Event::Snapshot(id, snapshot) => self.gathered(id, *snapshot),
             Event::Done(_, barrier) => self.barrier_passed(barrier),
             Event::ReservationLow(worker, tunnel, spi) => {
-                let sa = self.config.security_associations.iter().find(|sa| {
-                    sa.spi == spi && sa.direction == Direction::Outbound && sa.worker == worker
+                self.reserve(Low {
+                    worker,
+                    tunnel,
+                    spi,
                 });
-                let Some(sa) = sa else { return };
-                match self.state.reserve(spi, sa.key.fingerprint(), sa.esn) {
-                    Ok(block) => {
-                        let command = Command::Reserved(spi, tunnel, block.until);
-                        self.tell(usize::from(worker), command);
-                    }
-                    Err(error) => tracing::error!(%spi, %error, "no sequence numbers reserved"),
-                }
             }
             Event::SoftLimit(_, tunnel, spi) => {
                 let (vn, peer) = self.tunnel_names(tunnel);
@@ -233,21 +263,20 @@ impl Control {
     }
 
     fn each_second(&mut self) {
-        let ended = self
-            .members
-            .iter()
-            .any(|m| m.thread.as_ref().is_some_and(|t| t.is_finished()));
+        let ended = |m: &Member| m.thread.as_ref().is_some_and(thread::Worker::is_finished);
+        let ended = self.members.iter().any(|m| ended(m) || m.stuck());
         if ended && !*self.failed.borrow() {
-            tracing::error!("a worker has ended: its ports and SAs are dead, the switch stops");
+            tracing::error!(
+                "a worker has ended or is stuck: its ports and SAs are dead, the switch stops"
+            );
             self.failed.send_replace(true);
         }
         self.tell_all(|_| Command::Housekeeping);
         self.tables
             .maintain(self.started.elapsed().as_secs(), usize::MAX);
-        for floor in &self.floors {
-            if let Err(error) = floor.sync() {
-                tracing::error!(%error, "the replay floor is not on the disk");
-            }
+        self.retry_reservations();
+        for floor in &mut self.floors {
+            floor.keep();
         }
         self.expire_reports(REPORT_PATIENCE);
     }
@@ -258,6 +287,8 @@ impl Control {
             tenant.socket = None;
         }
         for member in &self.members {
+            // What was to be told before no longer matters.
+            member.waiting.take();
             let _ = member.mailbox.send_timeout(Command::Stop, STOP_PATIENCE);
         }
         let deadline = Instant::now() + STOP_PATIENCE;
@@ -297,16 +328,11 @@ impl Control {
         self.last_id
     }
 
-    /// Sends a command to one worker. A worker that takes none for seconds is stuck, and
-    /// then its not following is the least of the troubles; it is logged.
+    /// Sends a command to one worker; it waits here while the mailbox is full, so that
+    /// nothing is lost and nobody waits.
     pub(super) fn tell(&self, worker: usize, command: Command) {
-        if let Some(member) = self.members.get(worker)
-            && member
-                .mailbox
-                .send_timeout(command, REPORT_PATIENCE)
-                .is_err()
-        {
-            tracing::error!(worker, "a worker takes no commands");
+        if let Some(member) = self.members.get(worker) {
+            member.post(Some(command));
         }
     }
 

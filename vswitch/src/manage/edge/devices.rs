@@ -60,7 +60,7 @@ pub struct Devices {
 /// the name that the configuration has in `device`.
 pub fn open(
     config: &Config,
-    pool: &Mempool,
+    pools: &[Mempool],
     mut given: BTreeMap<String, Port>,
 ) -> Result<Devices, StartError> {
     let workers = config.workers.cores.len();
@@ -77,7 +77,7 @@ pub fn open(
             port,
             wanted,
             underlay.mtu,
-            pool,
+            pools,
             &mut shares,
             Role {
                 kind: InputKind::Underlay(index),
@@ -100,7 +100,7 @@ pub fn open(
                     port,
                     1,
                     underlay.mtu,
-                    pool,
+                    pools,
                     &mut shares,
                     Role {
                         kind: InputKind::Tap(index),
@@ -122,7 +122,7 @@ pub fn open(
             port,
             workers as u16,
             trunk.mtu,
-            pool,
+            pools,
             &mut shares,
             Role {
                 kind: InputKind::Trunk(i as u16),
@@ -132,7 +132,12 @@ pub fn open(
             },
         )?;
         // Frames for any MAC behind the VLAN must come in.
-        let _ = device.port.set_promiscuous(true);
+        if let Err(error) = device.port.set_promiscuous(true) {
+            tracing::warn!(
+                device = trunk.name, %error,
+                "only frames to the port's own MAC come in: its VLANs hear broadcast at most"
+            );
+        }
         hand_out(&mut shares, ways, |share| &mut share.trunks);
         trunks.push(device);
     }
@@ -164,7 +169,7 @@ fn start(
     port: Port,
     wanted: u16,
     mtu: u16,
-    pool: &Mempool,
+    pools: &[Mempool],
     shares: &mut [Share],
     role: Role,
 ) -> Result<(Device, Vec<Way>), StartError> {
@@ -190,7 +195,7 @@ fn start(
         mtu: Some(mtu),
         rss: queues > 1,
         promiscuous: false,
-        pools: std::slice::from_ref(pool),
+        pools: pools.get(..usize::from(queues)).unwrap_or(pools),
     })?;
     for (share, queue) in shares.iter_mut().zip(started.rx) {
         share.inputs.push(Input {

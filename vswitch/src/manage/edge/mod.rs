@@ -1,23 +1,28 @@
 //! A running edge: the configuration turned into ports, workers, SAs and tables, and the
 //! control thread that looks after them.
 //!
-//! `plan` numbers things, `devices` opens ports, `keys` keeps what outlives the process,
-//! `control` is the thread, `tenants` and `paths` are what it reacts to, `report` what it
-//! tells.
+//! `plan` numbers things, `devices` opens ports, `keys` makes SAs of manual keys, `state`
+//! keeps what outlives the process, `control` is the thread, `tenants`, `paths` and
+//! `reservations` are what it reacts to, `floors` what it writes back, `report` what it tells.
 
+mod buffers;
 mod control;
 mod devices;
+mod floors;
 mod keys;
 mod paths;
 mod plan;
 mod report;
+mod reservations;
+mod state;
 mod tenants;
 
+use std::cell::RefCell;
 use std::collections::BTreeMap;
 use std::thread::JoinHandle;
 use std::time::{Duration, Instant};
 
-use crossbeam::channel::{Receiver, Sender, bounded, unbounded};
+use crossbeam::channel::{Receiver, Sender, TrySendError, bounded, unbounded};
 use tokio::sync::watch;
 use vswitch_net::MacAddr;
 
@@ -84,6 +89,9 @@ pub enum StartError {
     /// A thread of the system.
     #[error("cannot start a thread: {0}")]
     Thread(#[source] std::io::Error),
+    /// The configuration sees to that.
+    #[error("no workers")]
+    NoWorkers,
     /// Random numbers.
     #[error("the kernel gives no random numbers: {0}")]
     Random(#[source] std::io::Error),
@@ -110,26 +118,35 @@ pub struct Handle {
     requests: Sender<Request>,
 }
 
-/// The edge is stopping or gone.
+/// Why a question was not taken.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, thiserror::Error)]
-#[error("the switch is stopping")]
-pub struct Gone;
+pub enum NoAnswer {
+    /// The edge is stopping or gone, or took too long.
+    #[error("the switch is stopping")]
+    Gone,
+    /// Too many questions wait already.
+    #[error("the switch is busy")]
+    Busy,
+}
 
 impl Handle {
     /// Asks for a report; `answer` is called on the control thread and must not block.
-    pub fn status(&self, answer: impl FnOnce(Status) + Send + 'static) -> Result<(), Gone> {
+    pub fn status(&self, answer: impl FnOnce(Status) + Send + 'static) -> Result<(), NoAnswer> {
         self.requests
             .try_send(Request::Status(Box::new(answer)))
-            .map_err(|_| Gone)
+            .map_err(|error| match error {
+                TrySendError::Full(_) => NoAnswer::Busy,
+                TrySendError::Disconnected(_) => NoAnswer::Gone,
+            })
     }
 
     /// Asks and waits at most `patience`.
-    pub fn status_blocking(&self, patience: Duration) -> Result<Status, Gone> {
+    pub fn status_blocking(&self, patience: Duration) -> Result<Status, NoAnswer> {
         let (tx, rx) = bounded(1);
         self.status(move |status| {
             let _ = tx.send(status);
         })?;
-        rx.recv_timeout(patience).map_err(|_| Gone)
+        rx.recv_timeout(patience).map_err(|_| NoAnswer::Gone)
     }
 }
 
@@ -160,18 +177,15 @@ impl Edge {
     ) -> Result<Edge, StartError> {
         let backend = vswitch_aead::select(None).map_err(|e| StartError::Aead(e.to_string()))?;
         tracing::info!(backend = backend.name(), "AEAD backend");
-        let state = keys::StateDir::open(&config.state_dir)?;
+        let state = state::StateDir::open(&config.state_dir)?;
         let shared_cores = shares_cores(&config);
-        let pool = Mempool::create(
-            "packets",
-            config.mempool.mbufs,
-            usize::from(config.mempool.data_room),
-            None,
-            shared_cores,
-        )?;
+        let pools = buffers::pools(&config, shared_cores)?;
+        let Some(pool) = pools.first().cloned() else {
+            return Err(StartError::NoWorkers);
+        };
         // The guard against the kernel's own answers stands before the first packet.
         let mut host = HostLink::start(&config)?;
-        let mut devices = devices::open(&config, &pool, given)?;
+        let mut devices = devices::open(&config, &pools, given)?;
         let updates = host.follow(&config, &devices.macs())?;
 
         let workers = config.workers.cores.len();
@@ -199,7 +213,7 @@ impl Edge {
                     Idle::Poll => worker::Idle::Poll,
                     Idle::Yield => worker::Idle::Yield,
                 },
-                pool: pool.clone(),
+                pool: pools.get(id).unwrap_or(&pool).clone(),
                 backend,
                 seed: random()?,
                 inputs: share.inputs,
@@ -208,7 +222,9 @@ impl Edge {
                 trunks: share.trunks,
                 handoff: Handoff::new(to, from),
                 endpoints: endpoints.clone(),
-                kernel_rate: KERNEL_RATE / workers as u64,
+                trunk_mtus: devices.trunks.iter().map(|device| device.mtu).collect(),
+                // Not shared out: what the kernel needs most may come to one queue only.
+                kernel_rate: KERNEL_RATE,
                 clock,
                 mailbox,
                 events: events_tx.clone(),
@@ -220,13 +236,13 @@ impl Edge {
             members.push(Member {
                 core: *core,
                 mailbox: mailbox_tx,
+                waiting: RefCell::default(),
                 thread: Some(thread),
             });
         }
         let (requests, request_rx) = bounded(64);
         let (vhost_tx, vhost_rx) = unbounded();
         let (failed_tx, failed) = watch::channel(false);
-        let buffers = pool.clone();
         let control = Control::new(control::Parts {
             started: Instant::now(),
             backend: backend.name(),
@@ -255,7 +271,7 @@ impl Edge {
             control: Some(thread),
             host: Some(host),
             failed,
-            pool: buffers,
+            pool,
             _eal: eal,
         })
     }
@@ -273,7 +289,7 @@ impl Edge {
         self.failed.clone()
     }
 
-    /// The buffers of its packets.
+    /// The buffers of its packets; on a machine with several NUMA nodes, worker 0's.
     pub fn pool(&self) -> &Mempool {
         &self.pool
     }

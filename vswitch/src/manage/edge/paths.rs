@@ -23,6 +23,8 @@ use crate::manage::config::{Config, IpPrefix};
 
 /// How long a tap may take to appear.
 const TAP_PATIENCE: Duration = Duration::from_secs(5);
+/// Before another try to follow the kernel.
+const RETRY: Duration = Duration::from_secs(1);
 /// How often the guard is put back, in case somebody flushed the rules.
 const GUARD_INTERVAL: Duration = Duration::from_secs(10);
 
@@ -42,10 +44,9 @@ impl HostLink {
                 continue;
             };
             runtime.block_on(disable_offloads(&interface))?;
-            // XDP takes the packets before the kernel's stack; AF_PACKET gets copies.
-            if port.device.starts_with("net_af_packet") {
-                guarded.push(runtime.block_on(IngressGuard::install(&interface))?);
-            }
+            // AF_PACKET gets copies of what the kernel gets too, and XDP leaves the queues it
+            // is not bound to with the kernel.
+            guarded.push(runtime.block_on(IngressGuard::install(&interface))?);
         }
         Ok(HostLink {
             guarded,
@@ -109,47 +110,67 @@ async fn follow(
     ready: crossbeam::channel::Sender<Result<(), HostError>>,
     mut stop: oneshot::Receiver<()>,
 ) {
-    if let Err(error) = setup_taps(&ports, TAP_PATIENCE).await {
+    let mut first = match setup_taps(&ports, TAP_PATIENCE).await {
+        Ok(()) => HostNetwork::open(ports.clone()),
+        Err(error) => Err(error),
+    };
+    if let Err(error) = first {
         let _ = ready.send(Err(error));
         return;
     }
-    let (network, destinations, mut paths) = match HostNetwork::open(ports) {
-        Ok(open) => open,
-        Err(error) => {
-            let _ = ready.send(Err(error));
-            return;
+    let _ = ready.send(Ok(()));
+    let watch = async {
+        loop {
+            match first {
+                Ok((network, destinations, paths)) => {
+                    destinations.set(wanted.clone());
+                    let error = pump(network, paths, &updates).await;
+                    tracing::error!(?error, "routes and neighbours: begun anew in a second");
+                    drop(destinations);
+                }
+                Err(error) => tracing::error!(%error, "routes and neighbours are not followed"),
+            }
+            tokio::time::sleep(RETRY).await;
+            first = HostNetwork::open(ports.clone());
         }
     };
-    destinations.set(wanted);
-    let _ = ready.send(Ok(()));
-    let mut run = std::pin::pin!(network.run());
-    let mut guard_tick = tokio::time::interval(GUARD_INTERVAL);
-    loop {
-        tokio::select! {
-            _ = &mut stop => break,
-            end = &mut run => {
-                if let Err(error) = end {
-                    tracing::error!(%error, "routes and neighbours are no longer followed");
-                }
-                let _ = stop.await;
-                break;
-            }
-            update = paths.recv() => match update {
-                Some(update) => { let _ = updates.send(update); }
-                None => break,
-            },
-            _ = guard_tick.tick() => for guard in &guards {
+    let keep_guards = async {
+        let mut ticks = tokio::time::interval(GUARD_INTERVAL);
+        loop {
+            ticks.tick().await;
+            for guard in &guards {
                 if let Err(error) = guard.ensure().await {
                     tracing::warn!(%error, interface = guard.interface(), "ingress guard");
                 }
-            },
+            }
         }
+    };
+    tokio::select! {
+        _ = &mut stop => {}
+        () = watch => {}
+        () = keep_guards => {}
     }
     for guard in guards {
         if let Err(error) = guard.remove().await {
             tracing::warn!(%error, "the ingress guard could not be taken down");
         }
     }
+}
+
+/// Passes updates on until the network ends, which it should not.
+async fn pump(
+    network: HostNetwork,
+    mut paths: tokio::sync::mpsc::Receiver<PathUpdate>,
+    updates: &crossbeam::channel::Sender<PathUpdate>,
+) -> Option<HostError> {
+    let forward = async {
+        while let Some(update) = paths.recv().await {
+            // The control thread ends after this one only.
+            let _ = updates.send(update);
+        }
+    };
+    let (end, ()) = tokio::join!(network.run(), forward);
+    end.err()
 }
 
 fn underlay_ports(config: &Config, macs: &[MacAddr]) -> Vec<UnderlayPort> {

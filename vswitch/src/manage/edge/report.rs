@@ -148,9 +148,11 @@ impl Control {
                     port.queues = tenant.map_or(0, |t| t.queues);
                     port.workers = tenant.map(|t| t.workers.clone()).unwrap_or_default();
                     port.guest_mtu = device.and_then(|d| d.mtu());
-                    port.warning = port.guest_mtu.filter(|guest| *guest > mtu).map(|guest| {
+                    // A guest that was not told uses Ethernet's.
+                    let assumed = device.and(Some(port.guest_mtu.unwrap_or(1500)));
+                    port.warning = assumed.filter(|guest| *guest > mtu).map(|guest| {
                         format!(
-                            "the guest negotiated MTU {guest}, the overlay carries {mtu}: give \
+                            "the guest may use MTU {guest}, the overlay carries {mtu}: give \
                              QEMU's device host_mtu={mtu}"
                         )
                     });

@@ -1,6 +1,7 @@
 //! Changes in few words, and what must be true of tables at any time.
 #![allow(dead_code, unreachable_pub)]
 
+use std::collections::BTreeMap;
 use std::net::{IpAddr, Ipv4Addr};
 
 use vswitch_net::{Encapsulation, MacAddr, Vni};
@@ -62,11 +63,23 @@ pub fn add_tunnel(id: u32, vn: u16, peer: u32) -> Change {
 }
 
 pub fn add_mapping(vn: u16, n: u64, destination: Destination, generation: u64) -> Change {
+    add_mapping_of(vn, n, &[1], destination, generation)
+}
+
+/// A mapping that lists 10.0.0.x for each x of `ips`.
+pub fn add_mapping_of(
+    vn: u16,
+    n: u64,
+    ips: &[u8],
+    destination: Destination,
+    generation: u64,
+) -> Change {
+    let ips = ips.iter().map(|&x| IpAddr::V4(Ipv4Addr::new(10, 0, 0, x)));
     Change::AddMapping {
         vn: VnId(vn),
         mac: mac(n),
         mapping: Mapping {
-            ips: [IpAddr::V4(Ipv4Addr::new(10, 0, 0, 1))].into(),
+            ips: ips.collect(),
             destination,
             generation,
         },
@@ -150,4 +163,15 @@ pub fn assert_consistent(tables: &Tables) {
         }
     }
     assert_eq!(tables.mappings().count(), fixed);
+    // What is held is what the mappings list, counted anew.
+    let mut held = BTreeMap::new();
+    for (key, mapping) in tables.mappings() {
+        for &ip in mapping.ips.iter() {
+            *held.entry((key.vn(), ip)).or_insert(0) += 1;
+            assert!(!tables.is_held_by_other(key.vn(), key.mac(), ip));
+            assert!(tables.is_held_by_other(key.vn(), mac(0xffff), ip));
+        }
+    }
+    let index = tables.held_addresses().map(|(vn, ip, n)| ((vn, ip), n));
+    assert_eq!(index.collect::<BTreeMap<_, u32>>(), held);
 }

@@ -1,0 +1,94 @@
+//! QEMU guests, through the project's own scripts.
+
+use std::env;
+use std::path::{Path, PathBuf};
+use std::process::{Child, Command, Stdio};
+
+use crate::lab::DIR;
+
+/// A running guest. The laboratory's end is its end too.
+pub struct Guest {
+    name: String,
+}
+
+fn script(name: &str) -> Command {
+    let scripts = env::var_os("VSWITCH_SCRIPTS").map_or_else(
+        || Path::new(env!("CARGO_MANIFEST_DIR")).join("../scripts"),
+        PathBuf::from,
+    );
+    let mut command = Command::new(scripts.join("guests").join(name));
+    command.env("VSWITCH_LAB_DIR", DIR).stdin(Stdio::null());
+    command
+}
+
+fn run(mut command: Command) -> Result<String, String> {
+    let output = command.output().expect("a script");
+    let out = String::from_utf8_lossy(&output.stdout).into_owned();
+    if output.status.success() {
+        return Ok(out);
+    }
+    let err = String::from_utf8_lossy(&output.stderr);
+    Err(format!("{command:?}: {}\n{out}{err}", output.status))
+}
+
+impl Guest {
+    /// Starts tenant `n` (1: of host `a`, 2: of `b`) on a vhost socket. `switch_is` is what
+    /// the switch is: `client` or `server`.
+    pub fn start(name: &str, n: u8, socket: &str, switch_is: &str, options: &[&str]) -> Guest {
+        let mut command = script("run");
+        command.args([name, socket, &format!("52:54:00:00:00:0{n}")]);
+        command.args([&format!("10.0.0.{n}/24"), &format!("fd00::{n}/64")]);
+        // In the scripts' words: who QEMU is.
+        command.arg(if switch_is == "client" {
+            "--server"
+        } else {
+            "--client"
+        });
+        command
+            .args(["--guest-mtu", "1380", "--iperf"])
+            .args(options);
+        run(command).unwrap_or_else(|error| panic!("{error}"));
+        Guest {
+            name: name.to_owned(),
+        }
+    }
+
+    fn exec(&self, seconds: u64, line: &str) -> Command {
+        let mut command = script("exec");
+        command.args([&self.name, "--timeout", &seconds.to_string(), "--", line]);
+        command
+    }
+
+    /// Runs a shell line in the guest; it must succeed.
+    #[track_caller]
+    pub fn sh(&self, line: &str) -> String {
+        run(self.exec(60, line)).unwrap_or_else(|error| panic!("{error}"))
+    }
+
+    /// Runs a shell line and says whether it succeeded.
+    pub fn succeeds(&self, line: &str) -> bool {
+        run(self.exec(60, line)).is_ok()
+    }
+
+    /// Starts a shell line and does not wait.
+    pub fn spawn(&self, seconds: u64, line: &str) -> Child {
+        let mut command = self.exec(seconds, line);
+        command
+            .stdout(Stdio::piped())
+            .stderr(Stdio::piped())
+            .spawn()
+            .expect("a script")
+    }
+
+    /// SIGKILL to its QEMU.
+    pub fn kill(self) {
+        let pid = std::fs::read_to_string(format!("{DIR}/guests/{}/qemu.pid", self.name))
+            .expect("pid file");
+        crate::lab::sh(&format!("kill -KILL {}", pid.trim()));
+        crate::lab::wait_for("QEMU is gone", 5, || {
+            let stat = std::fs::read_to_string(format!("/proc/{}/stat", pid.trim()));
+            stat.map_or(true, |stat| stat.contains(") Z "))
+                .then_some(())
+        });
+    }
+}
