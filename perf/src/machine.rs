@@ -31,26 +31,54 @@ pub struct Machine {
 
 impl Machine {
     /// This one.
-    pub fn here(core: usize, cpus: usize, tsc_hz: u64, hugepages: bool, aead: &'static str) -> Self {
+    pub fn here(
+        core: usize,
+        cpus: usize,
+        tsc_hz: u64,
+        hugepages: bool,
+        aead: &'static str,
+    ) -> Self {
         let load = fs::read_to_string("/proc/loadavg").unwrap_or_default();
         Machine {
             cpu: cpu_name(&fs::read_to_string("/proc/cpuinfo").unwrap_or_default()),
             cpus,
             core,
             tsc_mhz: tsc_hz / 1_000_000,
-            load: load.split_whitespace().next().and_then(|n| n.parse().ok()).unwrap_or(0.0),
+            load: load
+                .split_whitespace()
+                .next()
+                .and_then(|n| n.parse().ok())
+                .unwrap_or(0.0),
             dpdk: eal::version(),
             hugepages,
             aead,
-            build: if cfg!(debug_assertions) { "debug" } else { "release" },
+            build: if cfg!(debug_assertions) {
+                "debug"
+            } else {
+                "release"
+            },
         }
     }
 }
 
 impl fmt::Display for Machine {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        let Machine { cpu, cpus, core, tsc_mhz, load, dpdk, hugepages, aead, build } = self;
-        let pages = if *hugepages { "hugepages" } else { "4 KiB pages, no hugepages" };
+        let Machine {
+            cpu,
+            cpus,
+            core,
+            tsc_mhz,
+            load,
+            dpdk,
+            hugepages,
+            aead,
+            build,
+        } = self;
+        let pages = if *hugepages {
+            "hugepages"
+        } else {
+            "4 KiB pages, no hugepages"
+        };
         write!(
             f,
             "{cpu}; core {core} of {cpus}, TSC {tsc_mhz} MHz, load {load}; {dpdk}, {pages}; \
@@ -63,9 +91,16 @@ impl fmt::Display for Machine {
 fn cpu_name(cpuinfo: &str) -> String {
     let field = |name: &str| {
         let mut lines = cpuinfo.lines().filter_map(|line| line.split_once(':'));
-        lines.find(|(key, _)| key.trim() == name).map(|(_, value)| value.trim())
+        lines
+            .find(|(key, _)| key.trim() == name)
+            .map(|(_, value)| value.trim())
     };
-    match (field("model name"), field("cpu family"), field("model"), field("stepping")) {
+    match (
+        field("model name"),
+        field("cpu family"),
+        field("model"),
+        field("stepping"),
+    ) {
         (Some(name), Some(family), Some(model), Some(stepping)) => {
             format!("{name} (family {family}, model {model}, stepping {stepping})")
         }

@@ -56,7 +56,9 @@ pub struct Table {
 impl Table {
     /// With these headings. The first column is text, the others are figures.
     pub fn new<S: Into<String>>(headings: impl IntoIterator<Item = S>) -> Self {
-        Table { rows: vec![headings.into_iter().map(Into::into).collect()] }
+        Table {
+            rows: vec![headings.into_iter().map(Into::into).collect()],
+        }
     }
 
     /// Adds a row.
@@ -69,7 +71,11 @@ impl Table {
         let columns = self.rows.iter().map(Vec::len).max().unwrap_or(0);
         let width = |column: usize| {
             let cells = self.rows.iter().filter_map(|row| row.get(column));
-            cells.map(|cell| cell.chars().count()).max().unwrap_or(0).max(3)
+            cells
+                .map(|cell| cell.chars().count())
+                .max()
+                .unwrap_or(0)
+                .max(3)
         };
         let widths: Vec<usize> = (0..columns).map(width).collect();
         for (i, row) in self.rows.iter().enumerate() {

@@ -29,7 +29,9 @@ pub struct Durations(Histogram<u64>);
 impl Durations {
     /// Empty; three significant digits, up to 2³² ticks (a second or two).
     pub fn new() -> anyhow::Result<Self> {
-        Histogram::new_with_bounds(1, 1 << 32, 3).map(Durations).context("histogram")
+        Histogram::new_with_bounds(1, 1 << 32, 3)
+            .map(Durations)
+            .context("histogram")
     }
 
     /// Adds one; what is longer than can be told counts as the longest.

@@ -17,25 +17,46 @@ fn quick(arguments: &[&str]) -> Vec<Value> {
     let errors = String::from_utf8_lossy(&output.stderr);
     assert!(output.status.success(), "{}: {errors}", output.status);
     let text = String::from_utf8(output.stdout).expect("text");
-    text.lines().map(|line| serde_json::from_str(line).expect(line)).collect()
+    text.lines()
+        .map(|line| serde_json::from_str(line).expect(line))
+        .collect()
 }
 
 #[test]
 fn every_case_has_its_figures() {
     let mut values = HashMap::new();
     for line in quick(&[]) {
-        let text = |key: &str| line[key].as_str().unwrap_or_else(|| panic!("{key}: {line}")).to_owned();
+        let text = |key: &str| {
+            line[key]
+                .as_str()
+                .unwrap_or_else(|| panic!("{key}: {line}"))
+                .to_owned()
+        };
         assert_eq!(text("bench"), "datapath");
         assert_eq!(line["machine"]["hugepages"], Value::Bool(false));
         let bytes = line["bytes"].as_u64().expect("bytes") as usize;
         let value = line["value"].as_f64().expect("value");
         assert!(value > 0.0, "{line}");
-        let key = (text("case"), bytes, text("part"), text("unit"), text("stat"));
+        let key = (
+            text("case"),
+            bytes,
+            text("part"),
+            text("unit"),
+            text("stat"),
+        );
         assert_eq!(values.insert(key.clone(), value), None, "twice: {key:?}");
     }
     let ways = [
-        ("tenant-to-underlay", ["check", "forward", "encapsulate", "transmit"], "seal"),
-        ("underlay-to-tenant", ["receive", "classify", "decapsulate", "transmit"], "open"),
+        (
+            "tenant-to-underlay",
+            ["check", "forward", "encapsulate", "transmit"],
+            "seal",
+        ),
+        (
+            "underlay-to-tenant",
+            ["receive", "classify", "decapsulate", "transmit"],
+            "open",
+        ),
     ];
     for (way, stages, cipher) in ways {
         for (protection, algorithm) in PROTECTIONS {
@@ -43,7 +64,9 @@ fn every_case_has_its_figures() {
                 let value = |part: &str, unit: &str, stat: &str| {
                     let case = format!("{way}/{protection}");
                     let key = (case, bytes, part.into(), unit.into(), stat.into());
-                    *values.get(&key).unwrap_or_else(|| panic!("missing: {key:?}"))
+                    *values
+                        .get(&key)
+                        .unwrap_or_else(|| panic!("missing: {key:?}"))
                 };
                 let median = |part| value(part, "ticks/packet", "median");
                 for part in stages.iter().copied().chain([LOOP, WITHOUT_IO]) {
@@ -64,5 +87,9 @@ fn every_case_has_its_figures() {
 fn cases_can_be_chosen() {
     let lines = quick(&["--only", "underlay-to-tenant/aes-256"]);
     assert!(!lines.is_empty());
-    assert!(lines.iter().all(|line| line["case"] == "underlay-to-tenant/aes-256-gcm"));
+    assert!(
+        lines
+            .iter()
+            .all(|line| line["case"] == "underlay-to-tenant/aes-256-gcm")
+    );
 }

@@ -7,9 +7,7 @@ use std::sync::atomic::{AtomicU32, Ordering};
 
 use anyhow::{Context, anyhow, ensure};
 use crossbeam::channel::{Receiver, Sender, bounded};
-use vswitch::datapath::command::{
-    Command, Event, InboundSetup, OutboundSetup, Path, PortSetup,
-};
+use vswitch::datapath::command::{Command, Event, InboundSetup, OutboundSetup, Path, PortSetup};
 use vswitch::datapath::counters::Account;
 use vswitch::datapath::handoff::Handoff;
 use vswitch::datapath::outlet::{Outlet, Queue, Way};
@@ -26,9 +24,7 @@ use vswitch::dpdk::time::TscClock;
 use vswitch_aead::Backend;
 use vswitch_net::{Encapsulation, MacAddr, Vni};
 use vswitch_policy::Bindings;
-use vswitch_sa::{
-    Algorithm, Inbound, InboundConfig, KeyMaterial, Outbound, OutboundConfig, Spi,
-};
+use vswitch_sa::{Algorithm, Inbound, InboundConfig, KeyMaterial, Outbound, OutboundConfig, Spi};
 use vswitch_vn::{
     Change, Destination, Mapping, Peer, PeerId, PortId, PortKind, Protection, TunnelId, VnConfig,
     VnId,
@@ -141,7 +137,10 @@ impl<P: Probe> Edge<P> {
             pool: common.pool.clone(),
             backend: common.backend,
             seed: 0x5eed_0123_4567_89ab,
-            inputs: vec![Input { kind: InputKind::Underlay(0), queue }],
+            inputs: vec![Input {
+                kind: InputKind::Underlay(0),
+                queue,
+            }],
             underlays: vec![Way::Mine(Box::new(to_underlay_outlet))],
             taps: vec![Way::Down],
             trunks: Vec::new(),
@@ -159,7 +158,9 @@ impl<P: Probe> Edge<P> {
         };
         let mut worker = Worker::new(setup, probe);
         let knowledge = Command::Transaction(knowledge(side, common.algorithm)?);
-        commands.send(knowledge).map_err(|_| anyhow!("the worker takes no commands"))?;
+        commands
+            .send(knowledge)
+            .map_err(|_| anyhow!("the worker takes no commands"))?;
         worker.pass();
         worker
             .set_tenant_queue(PORT, tenant_queues.tx.pop().context("transmit queue")?)
@@ -179,9 +180,19 @@ impl<P: Probe> Edge<P> {
     pub fn check(&self) -> anyhow::Result<()> {
         let counters = self.worker.counters();
         let books = counters.books(self.worker.held());
-        ensure!(books.balance(), "the worker's books do not balance: {books:?}");
-        let ends: Vec<_> = counters.verdicts.iter().map(|(v, n)| (v.name(), n)).collect();
-        ensure!(books.dropped == 0 && books.held == 0, "packets were lost: {ends:?}");
+        ensure!(
+            books.balance(),
+            "the worker's books do not balance: {books:?}"
+        );
+        let ends: Vec<_> = counters
+            .verdicts
+            .iter()
+            .map(|(v, n)| (v.name(), n))
+            .collect();
+        ensure!(
+            books.dropped == 0 && books.held == 0,
+            "packets were lost: {ends:?}"
+        );
         Ok(())
     }
 }
@@ -202,7 +213,11 @@ fn open(name: &str, pool: &Mempool) -> anyhow::Result<(Port, Queues, (Producer, 
         promiscuous: false,
         pools: std::slice::from_ref(pool),
     })?;
-    let ends = wire.to_port.pop().zip(wire.from_port.pop()).context("ends of the rings")?;
+    let ends = wire
+        .to_port
+        .pop()
+        .zip(wire.from_port.pop())
+        .context("ends of the rings")?;
     Ok((port, queues, ends))
 }
 
@@ -222,14 +237,17 @@ fn knowledge(side: Side, algorithm: Option<Algorithm>) -> anyhow::Result<Vec<Com
             trunk: None,
             vid: 0,
         })),
-        Command::Paths(PEER, Arc::from([Path {
-            underlay: 0,
-            src_mac: side.mac(),
-            dst_mac: side.other().mac(),
-            src: side.ip(),
-            dst: side.other().ip(),
-            mtu: 1500,
-        }])),
+        Command::Paths(
+            PEER,
+            Arc::from([Path {
+                underlay: 0,
+                src_mac: side.mac(),
+                dst_mac: side.other().mac(),
+                src: side.ip(),
+                dst: side.other().ip(),
+                mtu: 1500,
+            }]),
+        ),
     ];
     if let Some(algorithm) = algorithm {
         let (out, back) = (side.spi()?, side.other().spi()?);
@@ -270,7 +288,11 @@ fn tables(side: Side, algorithm: Option<Algorithm>) -> anyhow::Result<Vec<Change
             generation: 1,
         },
     };
-    let port = vswitch_vn::Port { vn: VN, kind: PortKind::Tenant, learning: false };
+    let port = vswitch_vn::Port {
+        vn: VN,
+        kind: PortKind::Tenant,
+        learning: false,
+    };
     let peer = Peer {
         addresses: Arc::from([side.other().ip()]),
         encapsulation: Encapsulation::Geneve,
@@ -279,7 +301,12 @@ fn tables(side: Side, algorithm: Option<Algorithm>) -> anyhow::Result<Vec<Change
         Change::AddVn { id: VN, config },
         Change::AddPort { id: PORT, port },
         Change::AddPeer { id: PEER, peer },
-        Change::AddTunnel { id: TUNNEL, vn: VN, peer: PEER, flood: true },
+        Change::AddTunnel {
+            id: TUNNEL,
+            vn: VN,
+            peer: PEER,
+            flood: true,
+        },
         mapping(TENANT_MAC, TENANT_IP, Side::Near),
     ];
     let stations = (0..FLOWS).map(|flow| mapping(station_mac(flow), station_ip(flow), Side::Far));

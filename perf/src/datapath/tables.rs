@@ -16,26 +16,38 @@ pub fn write(
     rounds: usize,
 ) -> anyhow::Result<()> {
     writeln!(out, "{machine}\n")?;
-    writeln!(out, "TSC ticks per packet, by inner frame: median of {rounds} rounds (least)\n")?;
+    writeln!(
+        out,
+        "TSC ticks per packet, by inner frame: median of {rounds} rounds (least)\n"
+    )?;
     by_size(records, |find| {
         let (median, least) = (find(TOTAL, TICKS, "median")?, find(TOTAL, TICKS, "min")?);
         Some(format!("{median:.0} ({least:.0})"))
     })
     .write(out)?;
     writeln!(out, "\nThe same in nanoseconds\n")?;
-    by_size(records, |find| Some(format!("{:.1}", find(TOTAL, "ns/packet", "median")?)))
-        .write(out)?;
+    by_size(records, |find| {
+        Some(format!("{:.1}", find(TOTAL, "ns/packet", "median")?))
+    })
+    .write(out)?;
     writeln!(out, "\nTicks per packet without receive and transmit\n")?;
-    by_size(records, |find| Some(format!("{:.0}", find(WITHOUT_IO, TICKS, "median")?)))
-        .write(out)?;
+    by_size(records, |find| {
+        Some(format!("{:.0}", find(WITHOUT_IO, TICKS, "median")?))
+    })
+    .write(out)?;
     writeln!(out, "\nTicks per burst of 32: p50 / p99\n")?;
     by_size(records, |find| {
-        let (p50, p99) =
-            (find(TOTAL, "ticks/burst", "p50")?, find(TOTAL, "ticks/burst", "p99")?);
+        let (p50, p99) = (
+            find(TOTAL, "ticks/burst", "p50")?,
+            find(TOTAL, "ticks/burst", "p99")?,
+        );
         Some(format!("{p50:.0} / {p99:.0}"))
     })
     .write(out)?;
-    writeln!(out, "\nTicks per packet by stage, with the probe's own cost\n")?;
+    writeln!(
+        out,
+        "\nTicks per packet by stage, with the probe's own cost\n"
+    )?;
     by_stage(records).write(out)?;
     Ok(())
 }
@@ -53,9 +65,9 @@ fn cases(records: &[Record]) -> Vec<&str> {
 
 /// The value of (part, unit, stat) for a case and a size.
 fn find(records: &[Record], case: &str, bytes: usize, what: (&str, &str, &str)) -> Option<f64> {
-    let found = records.iter().find(|r| {
-        r.case == case && r.bytes == bytes && (r.part, r.unit, r.stat) == what
-    });
+    let found = records
+        .iter()
+        .find(|r| r.case == case && r.bytes == bytes && (r.part, r.unit, r.stat) == what);
     found.map(|r| r.value)
 }
 
@@ -68,9 +80,8 @@ fn by_size(
     let mut table = Table::new(["path".to_owned()].into_iter().chain(sizes));
     for case in cases(records) {
         let cells = SIZES.map(|bytes| {
-            let find = |part: &str, unit: &str, stat: &str| {
-                find(records, case, bytes, (part, unit, stat))
-            };
+            let find =
+                |part: &str, unit: &str, stat: &str| find(records, case, bytes, (part, unit, stat));
             cell(&find).unwrap_or_default()
         });
         table.row([case.to_owned()].into_iter().chain(cells));
@@ -80,7 +91,11 @@ fn by_size(
 
 /// One row per case and size, one column per stage.
 fn by_stage(records: &[Record]) -> Table {
-    let stages: Vec<&str> = Stage::ALL.into_iter().map(Stage::name).chain([LOOP]).collect();
+    let stages: Vec<&str> = Stage::ALL
+        .into_iter()
+        .map(Stage::name)
+        .chain([LOOP])
+        .collect();
     let mut table = Table::new(["path", "bytes"].into_iter().chain(stages.iter().copied()));
     for case in cases(records) {
         for bytes in SIZES {
@@ -88,7 +103,11 @@ fn by_stage(records: &[Record]) -> Table {
                 let ticks = find(records, case, bytes, (stage, TICKS, "median"));
                 ticks.map_or("–".to_owned(), |ticks| format!("{ticks:.1}"))
             });
-            table.row([case.to_owned(), bytes.to_string()].into_iter().chain(cells));
+            table.row(
+                [case.to_owned(), bytes.to_string()]
+                    .into_iter()
+                    .chain(cells),
+            );
         }
     }
     table
