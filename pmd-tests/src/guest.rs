@@ -31,6 +31,12 @@ fn run(mut command: Command) -> Result<String, String> {
     Err(format!("{command:?}: {}\n{out}{err}", output.status))
 }
 
+/// Makes the guests' image if it is not there yet: outside the laboratory, which has no way
+/// to Debian's mirrors.
+pub fn image() {
+    run(script("build")).unwrap_or_else(|error| panic!("{error}"));
+}
+
 impl Guest {
     /// Starts tenant `n` (1: of host `a`, 2: of `b`) on a vhost socket. `switch_is` is what
     /// the switch is: `client` or `server`.

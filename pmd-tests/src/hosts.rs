@@ -130,8 +130,12 @@ impl Host {
             line(format!("  - name: {vn}"));
             line(format!("    vni: {vni}"));
             line(format!("    edges: [{other}]"));
+            let ips = match self.bind_ips {
+                true => format!(", ips: [10.0.0.{o}, \"fd00::{o}\"]"),
+                false => String::new(),
+            };
             line(format!(
-                "    mappings: [{{mac: \"52:54:00:00:00:0{o}\", ips: [10.0.0.{o}, \"fd00::{o}\"], peer: {other}}}]"
+                "    mappings: [{{mac: \"52:54:00:00:00:0{o}\"{ips}, peer: {other}}}]"
             ));
         }
         line("ports:".into());

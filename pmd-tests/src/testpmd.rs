@@ -36,6 +36,10 @@ impl Testpmd {
         let mut args: Vec<String> = Vec::new();
         let server = u8::from(server);
         for (i, socket) in sockets.iter().enumerate() {
+            if server == 1 {
+                // Of a predecessor that was killed; virtio-user does not bind over it.
+                let _ = std::fs::remove_file(socket);
+            }
             let own = i % 2 + 1;
             args.push("--vdev".into());
             args.push(format!(
@@ -59,7 +63,13 @@ impl Testpmd {
         }
         args.push(format!("--rxq={queues}"));
         args.push(format!("--txq={queues}"));
-        Testpmd::start("tenants", &args)
+        let mut testpmd = Testpmd::start("tenants", &args);
+        let ports = testpmd.command("show port summary all");
+        assert!(
+            ports.contains(&format!("available ports: {}", sockets.len())),
+            "{ports}"
+        );
+        testpmd
     }
 
     /// Starts testpmd with these arguments and waits for its prompt.

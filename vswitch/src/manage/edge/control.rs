@@ -148,9 +148,9 @@ impl Control {
         };
         let changes = Arc::clone(&control.plan.changes);
         control.tell_all(|_| Command::Tables(Arc::clone(&changes)));
-        let workers = control.members.len() as u64;
+        let queues: Vec<u16> = control.devices.trunks.iter().map(|d| d.queues).collect();
         for i in 0..control.config.ports.len() {
-            if let Some(setup) = port_setup(&control.config, i, workers) {
+            if let Some(setup) = port_setup(&control.config, i, &queues) {
                 control.tell_all(|_| Command::Port(Box::new(setup.clone())));
             }
         }
