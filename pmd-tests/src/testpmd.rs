@@ -65,7 +65,10 @@ impl Testpmd {
         args.push(format!("--txq={queues}"));
         let mut testpmd = Testpmd::start("tenants", &args);
         let ports = testpmd.command("show port summary all");
-        assert!(ports.contains(&format!("available ports: {}", sockets.len())), "{ports}");
+        assert!(
+            ports.contains(&format!("available ports: {}", sockets.len())),
+            "{ports}"
+        );
         testpmd
     }
 

@@ -18,7 +18,10 @@ fn hosts() -> (Host, Host) {
             cable_mac(0, n)
         )
     };
-    (Host::new(1, &device(1, "server")), Host::new(2, &device(2, "client")))
+    (
+        Host::new(1, &device(1, "server")),
+        Host::new(2, &device(2, "client")),
+    )
 }
 
 /// The blue tenants of both hosts, reaching one another.
@@ -33,7 +36,9 @@ fn guests(a: &Host, b: &Host, options: &[&str]) -> (Guest, Guest) {
 
 /// Tenant 2 answers tenant 1.
 fn reach(guest: &Guest) {
-    wait_for("ping", 60, || guest.succeeds("ping -c 1 -W 1 10.0.0.2").then_some(()));
+    wait_for("ping", 180, || {
+        guest.succeeds("ping -c 1 -W 1 10.0.0.2").then_some(())
+    });
     guest.sh("ping -c 3 -i 0.2 10.0.0.2 && ping -6 -c 3 -i 0.2 fd00::2");
 }
 
@@ -46,12 +51,21 @@ fn through<R>(a: &Guest, seconds: u64, meanwhile: impl FnOnce() -> R) -> R {
     let result = meanwhile();
     let output = iperf.wait_with_output().expect("iperf3");
     let said = String::from_utf8_lossy(&output.stdout);
-    assert!(output.status.success(), "{said}{}", String::from_utf8_lossy(&output.stderr));
-    let intervals: Vec<&str> =
-        said.lines().filter(|l| l.contains("bits/sec") && !l.contains("er")).collect();
+    assert!(
+        output.status.success(),
+        "{said}{}",
+        String::from_utf8_lossy(&output.stderr)
+    );
+    let intervals: Vec<&str> = said
+        .lines()
+        .filter(|l| l.contains("bits/sec") && !l.contains("er"))
+        .collect();
     assert!(intervals.len() as u64 >= seconds - 1, "{said}");
     let last = intervals.last().expect("intervals");
-    assert!(!last.contains(" 0.00 bits/sec"), "it stands still at its end:\n{said}");
+    assert!(
+        !last.contains(" 0.00 bits/sec"),
+        "it stands still at its end:\n{said}"
+    );
     assert!(said.contains("receiver"), "{said}");
     result
 }
@@ -85,29 +99,36 @@ fn guests_and_switches_survive_each_other() {
 #[test]
 fn guests_connect_to_a_switch_that_is_the_server_over_two_queues() {
     guest::image();
-    isolated_in_lab("guests_connect_to_a_switch_that_is_the_server_over_two_queues", || {
-        let (mut a, mut b) = hosts();
-        for host in [&mut a, &mut b] {
-            host.vhost_mode = "server";
-            host.queues = 2;
-            host.cores = vec![0, 1];
-        }
-        let da = Daemon::start("a", &a.yaml());
-        let db = Daemon::start("b", &b.yaml());
-        let (ga, gb) = guests(&a, &b, &["--queues", "2"]);
-        let status = da.wait("two queues", |s| {
-            s.ports.iter().any(|p| p.name == "a-blue" && p.queues == 2)
-        });
-        let port = status.ports.iter().find(|p| p.name == "a-blue").expect("a port");
-        assert_eq!(port.workers, [0, 1]);
-        let db = through(&ga, 12, || {
-            db.kill();
-            thread::sleep(Duration::from_millis(500));
-            Daemon::restart("b")
-        });
-        gb.sh("ping -c 1 -W 2 10.0.0.1");
-        reach(&ga);
-        da.stop();
-        db.stop();
-    });
+    isolated_in_lab(
+        "guests_connect_to_a_switch_that_is_the_server_over_two_queues",
+        || {
+            let (mut a, mut b) = hosts();
+            for host in [&mut a, &mut b] {
+                host.vhost_mode = "server";
+                host.queues = 2;
+                host.cores = vec![0, 1];
+            }
+            let da = Daemon::start("a", &a.yaml());
+            let db = Daemon::start("b", &b.yaml());
+            let (ga, gb) = guests(&a, &b, &["--queues", "2"]);
+            let status = da.wait("two queues", |s| {
+                s.ports.iter().any(|p| p.name == "a-blue" && p.queues == 2)
+            });
+            let port = status
+                .ports
+                .iter()
+                .find(|p| p.name == "a-blue")
+                .expect("a port");
+            assert_eq!(port.workers, [0, 1]);
+            let db = through(&ga, 12, || {
+                db.kill();
+                thread::sleep(Duration::from_millis(500));
+                Daemon::restart("b")
+            });
+            gb.sh("ping -c 1 -W 2 10.0.0.1");
+            reach(&ga);
+            da.stop();
+            db.stop();
+        },
+    );
 }

@@ -25,55 +25,73 @@ fn start(mut a: Host, mut b: Host, before: impl Fn()) -> (Daemon, Daemon, Testpm
     for daemon in [&daemon_a, &daemon_b] {
         daemon.wait("tunnels up", |s| s.tunnels.iter().all(|t| t.state == "up"));
         daemon.wait("the tenant", |s| {
-            s.ports.iter().any(|p| p.name.ends_with("-blue") && p.state == "up")
+            s.ports
+                .iter()
+                .any(|p| p.name.ends_with("-blue") && p.state == "up")
         });
     }
     (daemon_a, daemon_b, testpmd)
 }
 
 fn dropped(status: &Status, why: &str) -> u64 {
-    status.drops.iter().find(|d| d.reason == why).map_or(0, |d| d.packets)
+    status
+        .drops
+        .iter()
+        .find(|d| d.reason == why)
+        .map_or(0, |d| d.packets)
 }
 
 fn port(status: &Status, name: &str) -> Traffic {
-    status.ports.iter().find(|p| p.name == name).expect("a port").traffic
+    status
+        .ports
+        .iter()
+        .find(|p| p.name == name)
+        .expect("a port")
+        .traffic
 }
 
 fn path(daemon: &Daemon, expected: &str) {
-    daemon.wait(expected, |s| s.tunnels.iter().all(|t| t.paths == [expected]));
+    daemon.wait(expected, |s| {
+        s.tunnels.iter().all(|t| t.paths == [expected])
+    });
 }
 
 #[test]
 fn the_kernel_answers_through_the_switch_while_the_overlay_runs() {
-    isolated_in_lab("the_kernel_answers_through_the_switch_while_the_overlay_runs", || {
-        lab::two_hosts();
-        lab::cable(0);
-        let device = "net_af_packet0,iface=vh0";
-        let (a, b) = (Host::with_tap(1, device), Host::with_tap(2, device));
-        let (a, b, mut testpmd) = start(a, b, || ());
-        let done = AtomicBool::new(false);
-        thread::scope(|scope| {
-            let ping = scope.spawn(|| {
-                sh("ip netns exec a ping -n -c 10 -i 0.2 -W 5 192.0.2.2")
+    isolated_in_lab(
+        "the_kernel_answers_through_the_switch_while_the_overlay_runs",
+        || {
+            lab::two_hosts();
+            lab::cable(0);
+            let device = "net_af_packet0,iface=vh0";
+            let (a, b) = (Host::with_tap(1, device), Host::with_tap(2, device));
+            let (a, b, mut testpmd) = start(a, b, || ());
+            let done = AtomicBool::new(false);
+            thread::scope(|scope| {
+                let ping =
+                    scope.spawn(|| sh("ip netns exec a ping -n -c 10 -i 0.2 -W 5 192.0.2.2"));
+                while !ping.is_finished() {
+                    testpmd.exchange(&[0, 1], 2);
+                }
+                let said = ping.join().expect("ping");
+                assert!(
+                    said.contains("10 received") && !said.contains("DUP!"),
+                    "{said}"
+                );
+                done.store(true, Ordering::Relaxed);
             });
-            while !ping.is_finished() {
-                testpmd.exchange(&[0, 1], 2);
-            }
-            let said = ping.join().expect("ping");
-            assert!(said.contains("10 received") && !said.contains("DUP!"), "{said}");
-            done.store(true, Ordering::Relaxed);
-        });
-        // The kernel has found the other switch's MAC, and nothing answers beside it.
-        let neighbours = sh("ip -n a neigh show dev vsw0");
-        assert!(neighbours.contains(&cable_mac(0, 2)), "{neighbours}");
-        // Neither an unlistened UDP port nor an unknown SPI makes it speak of tunnels.
-        let status = a.status();
-        let tap = port(&status, "vsw0");
-        assert!(tap.rx_packets >= 10 && tap.tx_packets >= 10, "{tap:?}");
-        testpmd.quit();
-        a.stop();
-        b.stop();
-    });
+            // The kernel has found the other switch's MAC, and nothing answers beside it.
+            let neighbours = sh("ip -n a neigh show dev vsw0");
+            assert!(neighbours.contains(&cable_mac(0, 2)), "{neighbours}");
+            // Neither an unlistened UDP port nor an unknown SPI makes it speak of tunnels.
+            let status = a.status();
+            let tap = port(&status, "vsw0");
+            assert!(tap.rx_packets >= 10 && tap.tx_packets >= 10, "{tap:?}");
+            testpmd.quit();
+            a.stop();
+            b.stop();
+        },
+    );
 }
 
 #[test]
@@ -95,8 +113,14 @@ fn a_neighbour_that_changes_moves_the_traffic() {
         move_to(elsewhere);
         let before = dropped(&b.status(), "not-for-us");
         let counted = testpmd.exchange(&[0, 1], 4);
-        assert_eq!((counted[0].rx, counted[1].rx), (n, 0), "only one way is left");
-        let lost = b.wait("for another station", |s| dropped(s, "not-for-us") >= before + n);
+        assert_eq!(
+            (counted[0].rx, counted[1].rx),
+            (n, 0),
+            "only one way is left"
+        );
+        let lost = b.wait("for another station", |s| {
+            dropped(s, "not-for-us") >= before + n
+        });
         assert_eq!(dropped(&lost, "not-for-us"), before + n);
         move_to(&cable_mac(0, 2));
         let counted = testpmd.exchange(&[0, 1], 4);
@@ -123,61 +147,70 @@ fn two_ways(n: u8) -> Host {
 
 #[test]
 fn a_route_that_changes_moves_the_traffic_without_loss() {
-    isolated_in_lab("a_route_that_changes_moves_the_traffic_without_loss", || {
-        lab::two_hosts();
-        lab::cable(0);
-        lab::cable(1);
-        let route = |way: u8| {
-            sh(&format!(
-                "ip -n a route replace 198.51.100.2/32 via 192.0.{way}.2
+    isolated_in_lab(
+        "a_route_that_changes_moves_the_traffic_without_loss",
+        || {
+            lab::two_hosts();
+            lab::cable(0);
+            lab::cable(1);
+            let route = |way: u8| {
+                sh(&format!(
+                    "ip -n a route replace 198.51.100.2/32 via 192.0.{way}.2
                  ip -n b route replace 198.51.100.1/32 via 192.0.{way}.1"
-            ));
-        };
-        let (a, b, mut testpmd) = start(two_ways(1), two_ways(2), || route(2));
-        path(&a, &format!("up0 via {}", cable_mac(0, 2)));
-        let n = 4 * BURST;
-        let sent_by = |status: &Status| {
-            (port(status, "up0").tx_packets, port(status, "up1").tx_packets)
-        };
-        let tap = |s: &Status, name: &str| port(s, name).rx_packets;
-        let overlay = |s: &Status| {
-            let (up0, up1) = sent_by(s);
-            (up0 - tap(s, "vsw0"), up1 - tap(s, "vsw1"))
-        };
-        let before = overlay(&a.status());
-        testpmd.exchange(&[0, 1], 4);
-        let after = overlay(&a.status());
-        assert_eq!((after.0 - before.0, after.1 - before.1), (n, 0));
+                ));
+            };
+            let (a, b, mut testpmd) = start(two_ways(1), two_ways(2), || route(2));
+            path(&a, &format!("up0 via {}", cable_mac(0, 2)));
+            let n = 4 * BURST;
+            let sent_by = |status: &Status| {
+                (
+                    port(status, "up0").tx_packets,
+                    port(status, "up1").tx_packets,
+                )
+            };
+            let tap = |s: &Status, name: &str| port(s, name).rx_packets;
+            let overlay = |s: &Status| {
+                let (up0, up1) = sent_by(s);
+                (up0 - tap(s, "vsw0"), up1 - tap(s, "vsw1"))
+            };
+            let before = overlay(&a.status());
+            testpmd.exchange(&[0, 1], 4);
+            let after = overlay(&a.status());
+            assert_eq!((after.0 - before.0, after.1 - before.1), (n, 0));
 
-        // Back and forth while packets are under way: none is lost.
-        let stop = AtomicBool::new(false);
-        thread::scope(|scope| {
-            scope.spawn(|| {
-                let mut way = 2;
-                while !stop.load(Ordering::Relaxed) {
-                    way = 5 - way;
-                    route(way);
-                    thread::sleep(Duration::from_millis(150));
+            // Back and forth while packets are under way: none is lost.
+            let stop = AtomicBool::new(false);
+            thread::scope(|scope| {
+                scope.spawn(|| {
+                    let mut way = 2;
+                    while !stop.load(Ordering::Relaxed) {
+                        way = 5 - way;
+                        route(way);
+                        thread::sleep(Duration::from_millis(150));
+                    }
+                });
+                for round in 0..10 {
+                    let counted = testpmd.exchange(&[0, 1], 4);
+                    let received: Vec<u64> = counted.iter().map(|c| c.rx).collect();
+                    if received != [n, n] {
+                        stop.store(true, Ordering::Relaxed);
+                        panic!(
+                            "round {round}: {received:?} of {n}: {:?}",
+                            (a.status().drops, b.status().drops)
+                        );
+                    }
                 }
+                stop.store(true, Ordering::Relaxed);
             });
-            for round in 0..10 {
-                let counted = testpmd.exchange(&[0, 1], 4);
-                let received: Vec<u64> = counted.iter().map(|c| c.rx).collect();
-                if received != [n, n] {
-                    stop.store(true, Ordering::Relaxed);
-                    panic!("round {round}: {received:?} of {n}: {:?}", (a.status().drops, b.status().drops));
-                }
-            }
-            stop.store(true, Ordering::Relaxed);
-        });
-        route(3);
-        path(&a, &format!("up1 via {}", cable_mac(1, 2)));
-        let before = overlay(&a.status());
-        testpmd.exchange(&[0, 1], 4);
-        let after = overlay(&a.status());
-        assert_eq!((after.0 - before.0, after.1 - before.1), (0, n));
-        testpmd.quit();
-        a.stop();
-        b.stop();
-    });
+            route(3);
+            path(&a, &format!("up1 via {}", cable_mac(1, 2)));
+            let before = overlay(&a.status());
+            testpmd.exchange(&[0, 1], 4);
+            let after = overlay(&a.status());
+            assert_eq!((after.0 - before.0, after.1 - before.1), (0, n));
+            testpmd.quit();
+            a.stop();
+            b.stop();
+        },
+    );
 }

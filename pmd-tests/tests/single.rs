@@ -31,7 +31,10 @@ fn null() {
         let all = BTreeMap::from([("not-for-us".to_owned(), worker.received)]);
         assert_eq!(worker.verdicts, all);
         let port = &status.ports[0].traffic;
-        assert_eq!((port.rx_packets, port.rx_dropped), (worker.received, worker.received));
+        assert_eq!(
+            (port.rx_packets, port.rx_dropped),
+            (worker.received, worker.received)
+        );
         assert_eq!(port.rx_bytes, worker.received * 64);
         a.stop();
     });
@@ -60,8 +63,16 @@ fn corpus() -> Vec<Vec<u8>> {
         // To everybody, so that they are taken up whatever MAC the driver has.
         dst_mac: frames::BROADCAST,
         src_mac: [2, 0, 0, 0, 0, 2],
-        src: if v6 { [0x2001, 0xdb8, 0, 0, 0, 0, 0, 2].into() } else { [192, 0, 2, 2].into() },
-        dst: if v6 { [0x2001, 0xdb8, 0, 0, 0, 0, 0, 1].into() } else { [192, 0, 2, 1].into() },
+        src: if v6 {
+            [0x2001, 0xdb8, 0, 0, 0, 0, 0, 2].into()
+        } else {
+            [192, 0, 2, 2].into()
+        },
+        dst: if v6 {
+            [0x2001, 0xdb8, 0, 0, 0, 0, 0, 1].into()
+        } else {
+            [192, 0, 2, 1].into()
+        },
         sport: 50_000,
         dport,
     };
@@ -150,7 +161,10 @@ fn pcap() {
             "malformed",
             "unknown-spi",
         ] {
-            assert!(verdicts.get(why).copied().unwrap_or(0) >= 100, "{why}: {verdicts:?}");
+            assert!(
+                verdicts.get(why).copied().unwrap_or(0) >= 100,
+                "{why}: {verdicts:?}"
+            );
         }
         a.stop();
         let out = fs::metadata(format!("{DIR}/out.pcap")).expect("the driver's file");
@@ -166,12 +180,17 @@ fn ring() {
         host.bind_ips = false;
         let a = Daemon::start("a", &host.yaml());
         let mut testpmd = Testpmd::tenants(&[host.socket("blue")], true, 1);
-        a.wait("the tenant", |s| s.ports.iter().any(|p| p.name == "a-blue" && p.state == "up"));
+        a.wait("the tenant", |s| {
+            s.ports
+                .iter()
+                .any(|p| p.name == "a-blue" && p.state == "up")
+        });
         let counted = testpmd.exchange(&[0], 8);
         let n = 8 * BURST;
         assert_eq!((counted[0].tx, counted[0].rx), (n, 0));
         let status = a.wait("all around", |s| s.workers[0].received >= 2 * n);
-        let expected = BTreeMap::from([("not-for-us".to_owned(), n), ("to-underlay".to_owned(), n)]);
+        let expected =
+            BTreeMap::from([("not-for-us".to_owned(), n), ("to-underlay".to_owned(), n)]);
         assert_eq!(verdicts(&status.workers), expected);
         testpmd.quit();
         a.stop();
@@ -186,15 +205,28 @@ fn a_tenant_cannot_lie_about_its_addresses() {
         // testpmd sends from 198.18.0.1 where 10.0.0.1 is placed.
         let mut testpmd = Testpmd::tenants(&[host.socket("blue")], true, 1);
         let up = |s: &vswitch::manage::status::Status| {
-            s.ports.iter().any(|p| p.name == "a-blue" && p.state == "up")
+            s.ports
+                .iter()
+                .any(|p| p.name == "a-blue" && p.state == "up")
         };
         a.wait("the tenant", up);
         let n = testpmd.exchange(&[0], 4)[0].tx;
         assert_eq!(n, 4 * BURST);
         let status = a.wait("all dropped", |s| s.workers[0].dropped >= n);
-        assert_eq!(verdicts(&status.workers), BTreeMap::from([("spoofed-ip".to_owned(), n)]));
-        let port = status.ports.iter().find(|p| p.name == "a-blue").expect("a port").traffic;
-        assert_eq!((port.rx_packets, port.rx_dropped, port.tx_packets), (n, n, 0));
+        assert_eq!(
+            verdicts(&status.workers),
+            BTreeMap::from([("spoofed-ip".to_owned(), n)])
+        );
+        let port = status
+            .ports
+            .iter()
+            .find(|p| p.name == "a-blue")
+            .expect("a port")
+            .traffic;
+        assert_eq!(
+            (port.rx_packets, port.rx_dropped, port.tx_packets),
+            (n, n, 0)
+        );
 
         // It goes and comes back, and is another tenant's MAC now.
         testpmd.kill();
@@ -205,7 +237,9 @@ fn a_tenant_cannot_lie_about_its_addresses() {
         testpmd.command("set portlist 1");
         let n = testpmd.exchange(&[1], 4)[0].tx;
         let status = a.wait("all dropped", |s| {
-            verdicts(&s.workers).get("spoofed-mac").is_some_and(|dropped| *dropped >= n)
+            verdicts(&s.workers)
+                .get("spoofed-mac")
+                .is_some_and(|dropped| *dropped >= n)
         });
         assert_eq!(verdicts(&status.workers)["spoofed-mac"], n);
         testpmd.quit();
