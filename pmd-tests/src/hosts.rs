@@ -125,17 +125,18 @@ impl Host {
             "peers: [{{name: {other}, addresses: [{}]}}]",
             self.remote
         ));
+        let ips = |n: u8| match self.bind_ips {
+            true => format!(", ips: [10.0.0.{n}, \"fd00::{n}\"]"),
+            false => String::new(),
+        };
         line("vns:".into());
         for (vn, vni, _) in VNS {
             line(format!("  - name: {vn}"));
             line(format!("    vni: {vni}"));
             line(format!("    edges: [{other}]"));
-            let ips = match self.bind_ips {
-                true => format!(", ips: [10.0.0.{o}, \"fd00::{o}\"]"),
-                false => String::new(),
-            };
             line(format!(
-                "    mappings: [{{mac: \"52:54:00:00:00:0{o}\"{ips}, peer: {other}}}]"
+                "    mappings: [{{mac: \"52:54:00:00:00:0{o}\"{}, peer: {other}}}]",
+                ips(o)
             ));
         }
         line("ports:".into());
@@ -148,10 +149,7 @@ impl Host {
                 self.vhost_mode,
                 self.queues
             ));
-            let ips = match self.bind_ips {
-                true => format!(", ips: [10.0.0.{n}, \"fd00::{n}\"]"),
-                false => String::new(),
-            };
+            let ips = ips(n);
             line(format!(
                 "    addresses: [{{mac: \"52:54:00:00:00:0{n}\"{ips}}}]"
             ));

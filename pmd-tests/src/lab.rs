@@ -72,3 +72,18 @@ pub fn cable(index: u8) {
 pub fn cable_mac(index: u8, host: u8) -> String {
     format!("02:00:00:00:{index:02x}:{host:02x}")
 }
+
+/// Runs `body` on a thread in the network namespace of a host.
+pub fn on_host<T: Send>(host: &str, body: impl FnOnce() -> T + Send) -> T {
+    use rustix::thread::{LinkNameSpaceType, move_into_link_name_space};
+    use std::os::fd::AsFd;
+    std::thread::scope(|scope| {
+        let thread = scope.spawn(move || {
+            let file = std::fs::File::open(format!("/run/netns/{host}")).expect("a namespace");
+            move_into_link_name_space(file.as_fd(), Some(LinkNameSpaceType::Network))
+                .expect("root");
+            body()
+        });
+        thread.join().expect("no panic")
+    })
+}

@@ -129,9 +129,11 @@ impl Testpmd {
         let deadline = Instant::now() + Duration::from_secs(seconds);
         loop {
             let text = self.output.lock().expect("no panic")[self.seen..].to_owned();
-            if text.ends_with(PROMPT) {
-                self.seen += text.len();
-                return text;
+            // Not at the end: what a driver logs may come behind it.
+            if let Some(at) = text.find(PROMPT) {
+                let end = at + PROMPT.len();
+                self.seen += end;
+                return text[..end].to_owned();
             }
             let ended = self.child.try_wait().expect("wait");
             assert!(ended.is_none(), "testpmd ended: {ended:?}\n{text}");

@@ -36,7 +36,7 @@ fn guests(a: &Host, b: &Host, options: &[&str]) -> (Guest, Guest) {
 
 /// Tenant 2 answers tenant 1.
 fn reach(guest: &Guest) {
-    wait_for("ping", 60, || {
+    wait_for("ping", 180, || {
         guest.succeeds("ping -c 1 -W 1 10.0.0.2").then_some(())
     });
     guest.sh("ping -c 3 -i 0.2 10.0.0.2 && ping -6 -c 3 -i 0.2 fd00::2");

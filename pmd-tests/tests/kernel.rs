@@ -1,6 +1,8 @@
 //! The host's kernel beside the overlay: it answers through the tap, and its routes and
 //! neighbours say where the tunnels go.
 
+use std::io::ErrorKind;
+use std::net::UdpSocket;
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::thread;
 use std::time::Duration;
@@ -83,7 +85,6 @@ fn the_kernel_answers_through_the_switch_while_the_overlay_runs() {
             // The kernel has found the other switch's MAC, and nothing answers beside it.
             let neighbours = sh("ip -n a neigh show dev vsw0");
             assert!(neighbours.contains(&cable_mac(0, 2)), "{neighbours}");
-            // Neither an unlistened UDP port nor an unknown SPI makes it speak of tunnels.
             let status = a.status();
             let tap = port(&status, "vsw0");
             assert!(tap.rx_packets >= 10 && tap.tx_packets >= 10, "{tap:?}");
@@ -209,6 +210,74 @@ fn a_route_that_changes_moves_the_traffic_without_loss() {
             let after = overlay(&a.status());
             assert_eq!((after.0 - before.0, after.1 - before.1), (0, n));
             testpmd.quit();
+            a.stop();
+            b.stop();
+        },
+    );
+}
+
+#[test]
+fn tunnel_packets_never_reach_the_kernel_and_are_not_answered() {
+    isolated_in_lab(
+        "tunnel_packets_never_reach_the_kernel_and_are_not_answered",
+        || {
+            lab::two_hosts();
+            lab::cable(0);
+            let device = "net_af_packet0,iface=vh0";
+            let (a, b) = (Host::with_tap(1, device), Host::with_tap(2, device));
+            let (a, b) = (Daemon::start("a", &a.yaml()), Daemon::start("b", &b.yaml()));
+            a.wait("tunnels up", |s| s.tunnels.iter().all(|t| t.state == "up"));
+            // A kernel answers a datagram for a port without listener: refused.
+            let refused = |port: u16, payload: &[u8]| {
+                lab::on_host("b", || {
+                    let socket = UdpSocket::bind("192.0.2.2:0").expect("an address");
+                    socket.connect(("192.0.2.1", port)).expect("a route");
+                    socket
+                        .set_read_timeout(Some(Duration::from_millis(400)))
+                        .expect("a socket");
+                    socket.send(payload).expect("sent");
+                    match socket.recv(&mut [0; 64]) {
+                        Err(error) => error.kind() == ErrorKind::ConnectionRefused,
+                        Ok(n) => panic!("{n} bytes of answer"),
+                    }
+                })
+            };
+            assert!(refused(9, b"discard"), "the way there and back is open");
+            let spi = |spi: u32| [&spi.to_be_bytes()[..], &[0; 60]].concat();
+            for (port, payload, why) in [
+                (4500, spi(0x7777_7777), "unknown-spi"),
+                (4500, spi(77), "spi-reserved"),
+                (4500, vec![0xff, 0, 0], "esp-truncated"),
+                (
+                    6081,
+                    vec![0, 0, 0x65, 0x58, 0, 3, 0xe9, 0, 1, 2, 3],
+                    "clear-for-protected",
+                ),
+                (
+                    4789,
+                    vec![8, 0, 0, 0, 0, 0, 9, 0, 1, 2, 3],
+                    "clear-unknown-vni",
+                ),
+            ] {
+                let before = dropped(&a.status(), why);
+                assert!(!refused(port, &payload), "{why} was answered");
+                assert_eq!(dropped(&a.status(), why), before + 1, "{why}");
+            }
+            // IKE behind its marker is the kernel's, here with a listener.
+            let ike = lab::on_host("a", || {
+                let socket = UdpSocket::bind("192.0.2.1:4500").expect("an address");
+                socket
+                    .set_read_timeout(Some(Duration::from_secs(5)))
+                    .expect("a socket");
+                assert!(!refused(4500, &[0xff]), "a keepalive is not answered");
+                assert!(!refused(4500, &[0, 0, 0, 0, 1, 2, 3, 4]));
+                let mut bytes = [0; 64];
+                let n = socket.recv(&mut bytes).expect("the IKE message");
+                bytes[..n].to_vec()
+            });
+            assert_eq!(ike, [0, 0, 0, 0, 1, 2, 3, 4]);
+            let keepalives = a.status().workers[0].verdicts.get("keepalive").copied();
+            assert_eq!(keepalives, Some(1));
             a.stop();
             b.stop();
         },
