@@ -51,6 +51,8 @@ pub struct Vn {
     pub unknown_unicast: &'static str,
     /// Whether remote addresses are learned.
     pub learning: bool,
+    /// Whether ports and mappings list each tenant's IPv4 and IPv6 address.
+    pub list_ips: bool,
     /// Peers that are its edges.
     pub edges: Vec<&'static str>,
     /// Remote addresses and whose they are.
@@ -60,6 +62,15 @@ pub struct Vn {
 }
 
 impl Vn {
+    /// The list of a tenant's addresses as the configuration writes it.
+    fn ips(&self, mac: Mac) -> String {
+        let [.., n] = mac;
+        match self.list_ips {
+            true => format!(", ips: [\"{}\", \"{}\"]", frames::ip4(n), frames::ip6(n)),
+            false => String::new(),
+        }
+    }
+
     /// Tenants 1 (VLAN 101) and 3 (VLAN 103) here, tenant 2 at peer `b`.
     pub fn blue() -> Self {
         Vn {
@@ -69,6 +80,7 @@ impl Vn {
             algorithm: Algorithm::Gcm256,
             unknown_unicast: "drop",
             learning: false,
+            list_ips: false,
             edges: vec!["b"],
             mappings: vec![(frames::mac(2), "b")],
             ports: vec![port("blue-1", 101, 1), port("blue-3", 103, 3)],
@@ -268,8 +280,8 @@ impl Setup {
             line(format!("    edges: [{}]", vn.edges.join(", ")));
             line("    mappings:".into());
             for (mac, peer) in &vn.mappings {
-                let mac = frames::text(*mac);
-                line(format!("      - {{mac: \"{mac}\", peer: {peer}}}"));
+                let (ips, mac) = (vn.ips(*mac), frames::text(*mac));
+                line(format!("      - {{mac: \"{mac}\", peer: {peer}{ips}}}"));
             }
         }
         line("ports:".into());
@@ -283,7 +295,7 @@ impl Setup {
                 let macs: Vec<String> = port
                     .macs
                     .iter()
-                    .map(|mac| format!("{{mac: \"{}\"}}", frames::text(*mac)))
+                    .map(|mac| format!("{{mac: \"{}\"{}}}", frames::text(*mac), vn.ips(*mac)))
                     .collect();
                 line(format!("    addresses: [{}]", macs.join(", ")));
             }

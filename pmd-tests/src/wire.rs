@@ -83,11 +83,20 @@ impl Craft {
     }
 }
 
+/// Environment variable: the process whose keys are used.
+pub const KEYS_OF: &str = "VSWITCH_TEST_KEYS_OF";
+
 impl Sa {
-    /// A key of its own for each SPI.
+    /// A key of its own for each SPI, and for each process: a daemon refuses a key under
+    /// which another of the host sends, and tests run side by side. A test that lives in
+    /// several processes names the one whose keys they share in [`KEYS_OF`].
     pub fn new(spi: u32, algorithm: Algorithm) -> Self {
+        let process = std::env::var(KEYS_OF).ok().and_then(|id| id.parse().ok());
+        let process = process.unwrap_or_else(std::process::id).to_le_bytes();
         let key_and_salt = (0..algorithm.key_len() + 4)
             .map(|i| (spi.wrapping_mul(0x9e37_79b9) >> (i % 4 * 8)) as u8 ^ i as u8)
+            .zip(process.into_iter().chain(std::iter::repeat(0)))
+            .map(|(byte, of_process)| byte ^ of_process)
             .collect();
         Sa {
             spi,

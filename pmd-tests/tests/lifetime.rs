@@ -13,7 +13,7 @@ use pmd_tests::frames::{mac, pattern};
 use pmd_tests::isolate::isolated;
 use pmd_tests::rig::Rig;
 use pmd_tests::setup::Setup;
-use pmd_tests::wire::Outer;
+use pmd_tests::wire::{KEYS_OF, Outer};
 
 #[test]
 fn at_the_hard_limit_the_sa_sends_no_more() {
@@ -64,6 +64,7 @@ fn live(test: &str, dir: &Path, life: u64) {
         .args([test, "--exact", "--nocapture", "--test-threads=1"])
         .env(LIFE, life.to_string())
         .env(DIR, dir)
+        .env(KEYS_OF, std::process::id().to_string())
         .output()
         .expect("a child");
     assert_eq!(

@@ -16,7 +16,6 @@ use vswitch::dpdk::mempool::Mempool;
 use vswitch::dpdk::ring_port::{Wire, ring_port};
 use vswitch::manage::config::Config;
 use vswitch::manage::edge::Edge;
-use vswitch_aead::Backend;
 use vswitch_net::ip::IpVersion;
 use vswitch_net::mtu::{Protection, Wrapping};
 use vswitch_net::tunnel::Encapsulation;
@@ -69,7 +68,7 @@ fn every_verdict_is_explained() {
             "docs/design.md lacks:\n{row}"
         );
         if verdict.class() == Class::Dropped {
-            let row = format!("| `{name}` | ");
+            let row = format!("| `{name}` ");
             let row = operations.lines().find(|line| line.starts_with(&row));
             assert!(
                 row.is_some(),
@@ -141,18 +140,39 @@ fn the_example_in_the_readme_is_accepted() {
         if let Some((_, file)) = line.split_once("key-file: ") {
             let file = dir.path().join(file.trim_end_matches('}'));
             fs::create_dir_all(file.parent().unwrap()).unwrap();
-            write_key(&file, &[7; 36]);
-            // No key twice.
-            let mut key = vec![7; 36];
-            key[0] = line.contains("b-to-a").into();
-            write_key(&file, &key);
+            // A key must not be there twice.
+            let first = u8::from(line.contains("b-to-a"));
+            write_key(&file, &[&[first][..], &[7; 35]].concat());
         }
     }
     let config = Config::parse(text, dir.path()).unwrap_or_else(|error| panic!("{error}"));
     assert!(config.warnings().is_empty(), "{:?}", config.warnings());
-    let (_, claimed) = readme.split_once("host_mtu=").expect("the guest's MTU");
-    let claimed: String = claimed.chars().take_while(char::is_ascii_digit).collect();
-    assert_eq!(claimed, config.vns[0].inner_mtu.to_string());
+    // The first line names the file.
+    let lines =
+        |text: &str| -> Vec<String> { text.lines().skip(1).map(|l| l.trim().to_owned()).collect() };
+    let claimed = block_after(&readme, "`vswitchd check` reads it");
+    let claimed: Vec<String> = lines(claimed)
+        .into_iter()
+        .filter(|line| !line.is_empty())
+        .collect();
+    assert_eq!(claimed, lines(&config.check_report()));
+    let mtu = format!("host_mtu={}`", config.vns[0].inner_mtu);
+    assert!(readme.contains(&mtu), "README.md: {mtu}");
+}
+
+#[test]
+fn the_tests_that_security_names_exist() {
+    let page = page("docs/security.md");
+    let mut seen = 0;
+    for path in page
+        .split('`')
+        .filter(|text| text.ends_with(".rs") || text.starts_with("scripts/"))
+    {
+        let file = Path::new(env!("CARGO_MANIFEST_DIR")).join("..").join(path);
+        assert!(file.exists(), "docs/security.md: {path}");
+        seen += 1;
+    }
+    assert!(seen > 10);
 }
 
 fn write_key(file: &Path, key: &[u8]) {
@@ -334,6 +354,6 @@ fn open(esp: &mut [u8], spi: u32, algorithm: Algorithm, key: &[u8]) -> Vec<u8> {
     vswitch_aead::select(None)
         .expect("a backend")
         .open(&mut jobs);
-    candidate.verdict(&jobs[0]).expect("authentic");
+    let _authentic = candidate.verdict(&jobs[0]).expect("authentic");
     esp[16..esp.len() - 16].to_vec()
 }

@@ -40,8 +40,7 @@ impl<P: Probe> Worker<P> {
                 self.note_vlan(id, &new);
                 if let Some(slot) = self.attachments.get_mut(id.index()) {
                     if let Some(old) = slot.take() {
-                        let Attachment { rx, way, .. } = *old;
-                        (new.rx, new.way) = (rx, way);
+                        new.take_over(*old, self.clock.hz(), self.now);
                     }
                     *slot = Some(new);
                 }
@@ -56,7 +55,13 @@ impl<P: Probe> Worker<P> {
                 }
                 self.counters.ports.clear(id.index());
             }
-            Command::Attach { port, rx, tx, via } => {
+            Command::Attach {
+                port,
+                rx,
+                tx,
+                via,
+                receivers,
+            } => {
                 self.detach(port);
                 let Some(Some(attachment)) = self.attachments.get_mut(port.index()) else {
                     self.retire((rx, tx));
@@ -66,6 +71,7 @@ impl<P: Probe> Worker<P> {
                     self.polled.push(port);
                 }
                 attachment.rx = rx;
+                attachment.share_rate(receivers, self.clock.hz(), self.now);
                 attachment.way = match tx {
                     Some(queue) => Way::Mine(tenant_outlet(port, queue)),
                     None if via == self.id => Way::Down,
@@ -92,10 +98,10 @@ impl<P: Probe> Worker<P> {
                 self.refresh(tunnel);
             }
             Command::OutboundOwner(tunnel, owner) => self.tunnels.entry(tunnel).owner = owner,
-            Command::Reserved(spi, tunnel, until) => {
+            Command::Reserved { tunnel, key, until } => {
                 let slot = self.tunnels.get(tunnel).and_then(|t| t.sa);
                 if let Some(out) = slot.and_then(|slot| self.sas.outbound_mut(slot))
-                    && out.sa.spi() == spi
+                    && out.sa.fingerprint() == key
                 {
                     out.sa.extend_reservation(until);
                     out.asked = false;

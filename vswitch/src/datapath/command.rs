@@ -10,11 +10,12 @@ use std::sync::Arc;
 
 use vswitch_net::MacAddr;
 use vswitch_policy::Bindings;
-use vswitch_sa::{Inbound, Outbound, Spi};
+use vswitch_sa::{Fingerprint, Inbound, Outbound, Spi};
 use vswitch_vn::{Change, PeerId, PortId, TunnelId, VnId};
 
 use super::snapshot::WorkerSnapshot;
 use crate::dpdk::mapped::MappedCounters;
+use crate::dpdk::mempool::Mempool;
 use crate::dpdk::vhost::{VhostRx, VhostTx};
 
 /// Number of a worker, from zero.
@@ -44,12 +45,22 @@ pub struct PortSetup {
     pub id: PortId,
     /// Addresses placed on it; `None` admits any source (a VLAN).
     pub bindings: Option<Bindings>,
-    /// Broadcast, unknown unicast and multicast frames per second that this worker admits.
+    /// Broadcast, unknown unicast and multicast frames per second: of a VLAN those that this
+    /// worker admits, of a tenant those that all admit who receive from it.
     pub bum_rate: u64,
     /// Index of the device that carries its VLAN; `None` for a tenant.
     pub trunk: Option<u16>,
     /// 802.1Q VLAN identifier on that device.
     pub vid: u16,
+}
+
+/// A queue of a tenant, and the buffers that its packets are copied into: the port's own, so
+/// that a guest whose packets pile up, or who makes huge ones, uses up only these.
+pub struct TenantInput {
+    /// Guest to switch.
+    pub queue: VhostRx,
+    /// The port's buffers.
+    pub pool: Mempool,
 }
 
 /// An outbound SA and what belongs to it.
@@ -90,11 +101,13 @@ pub enum Command {
         /// The port.
         port: PortId,
         /// Guest to switch.
-        rx: Vec<VhostRx>,
+        rx: Vec<TenantInput>,
         /// Switch to guest.
         tx: Option<VhostTx>,
         /// Who transmits if `tx` is absent.
         via: WorkerId,
+        /// Workers that receive from the port: they share its rate.
+        receivers: u16,
     },
     /// The tenant's device is gone; its queues come back retired.
     Detach(PortId),
@@ -106,8 +119,15 @@ pub enum Command {
     RemoveOutbound(TunnelId),
     /// The worker that has an outbound SA for a tunnel, for those that have none.
     OutboundOwner(TunnelId, Option<WorkerId>),
-    /// More sequence numbers of a manual key: reserved up to here, exclusive.
-    Reserved(Spi, TunnelId, u64),
+    /// More sequence numbers of a tunnel's manual key.
+    Reserved {
+        /// The tunnel that asked.
+        tunnel: TunnelId,
+        /// The key they belong to: an SA with another key must not take them.
+        key: Fingerprint,
+        /// Exclusive end of what is reserved.
+        until: u64,
+    },
     /// Installs or replaces an inbound SA.
     InstallInbound(Box<InboundSetup>),
     /// Removes it.

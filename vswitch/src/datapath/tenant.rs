@@ -1,6 +1,7 @@
 //! From tenants: the source is checked before anything else is believed of a frame.
 //!
-//! VLANs of physical ports enter here too; what is behind them is admitted by the VLAN.
+//! VLANs of physical ports enter here too; what is behind them is admitted by the VLAN, unless
+//! it contradicts the mappings.
 
 use arrayvec::ArrayVec;
 use vswitch_net::MacAddr;
@@ -25,8 +26,8 @@ const HEADERS: usize = 192;
 struct Admitted {
     src: MacAddr,
     dst: MacAddr,
-    /// With a VLAN tag of its own.
-    tagged: bool,
+    /// Admitted without a binding or mapping.
+    stranger: bool,
 }
 
 impl<P: Probe> Worker<P> {
@@ -73,16 +74,20 @@ impl<P: Probe> Worker<P> {
         let Some(Some(attachment)) = self.attachments.get(port.index()) else {
             return Err(Verdict::NoVn);
         };
-        if let Some(bindings) = &attachment.bindings {
-            bindings.check(frame).map_err(spoof_verdict)?;
-        }
+        let stranger = match &attachment.bindings {
+            Some(bindings) => {
+                bindings.check(frame).map_err(spoof_verdict)?;
+                false
+            }
+            None => self.check_vlan_source(port, frame)?,
+        };
         if packet.needs_l4_checksum() {
             complete_checksum(frame, packet)?;
         }
         Ok(Admitted {
             src: frame.src,
             dst: frame.dst,
-            tagged: frame.vlan.is_some(),
+            stranger,
         })
     }
 
@@ -112,9 +117,8 @@ impl<P: Probe> Worker<P> {
             match self.check(port, &mut packet) {
                 Err(verdict) => self.end(Origin::Port(port), vn, verdict, packet),
                 Ok(frame) => {
-                    if let Err(verdict) = self.admit_vlan_source(vn, port, learning, &frame) {
-                        self.end(Origin::Port(port), vn, verdict, packet);
-                        continue;
+                    if frame.stranger && learning {
+                        self.learn(vn, frame.src, Destination::Port(port));
                     }
                     if let Some(traffic) = self.counters.vns.get_mut(vn.index()) {
                         traffic.rx(packet.len());
@@ -125,31 +129,22 @@ impl<P: Probe> Worker<P> {
         }
     }
 
-    /// A source behind a VLAN: learned if the port learns, refused if it is mapped elsewhere.
-    fn admit_vlan_source(
-        &mut self,
-        vn: VnId,
-        port: PortId,
-        learning: bool,
-        frame: &Admitted,
-    ) -> Result<(), Verdict> {
-        let here = Destination::Port(port);
-        if frame.src.is_multicast() || frame.tagged {
-            return Err(if frame.tagged {
-                Verdict::UnexpectedVlan
-            } else {
-                Verdict::SpoofedMac
-            });
+    /// A source behind a VLAN: refused if it is mapped elsewhere or uses others' addresses.
+    /// Returns whether it has no mapping. Routers are admitted: physical networks have them.
+    fn check_vlan_source(&self, port: PortId, frame: &Frame) -> Result<bool, Verdict> {
+        if frame.vlan.is_some() {
+            return Err(Verdict::UnexpectedVlan);
         }
-        match self.tables.mapping(vn, frame.src) {
-            Some(mapping) if mapping.destination == here => Ok(()),
-            Some(_) => Err(Verdict::SpoofedMac),
-            None if learning => {
-                self.learn(vn, frame.src, here);
-                Ok(())
-            }
-            None => Ok(()),
+        if frame.src.is_multicast() {
+            return Err(Verdict::SpoofedMac);
         }
+        let vn = self.tables.port(port).ok_or(Verdict::NoVn)?.vn;
+        let mapping = self.tables.mapping(vn, frame.src);
+        if mapping.is_some_and(|mapping| mapping.destination != Destination::Port(port)) {
+            return Err(Verdict::SpoofedMac);
+        }
+        check_addresses(&self.tables, vn, mapping, true, frame).map_err(spoof_verdict)?;
+        Ok(mapping.is_none())
     }
 
     /// Sends a frame to a VLAN: tagged, by the device's outlet.

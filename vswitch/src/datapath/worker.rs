@@ -288,14 +288,14 @@ impl<P: Probe> Worker<P> {
             for queue in 0.. {
                 // Looked up anew: handling a burst may touch any attachment.
                 let attachment = self.attachments.get_mut(port.index());
-                let Some(rx) = attachment
+                let Some(input) = attachment
                     .and_then(Option::as_mut)
                     .and_then(|attachment| attachment.rx.get_mut(queue))
                 else {
                     break;
                 };
                 self.probe.enter();
-                let n = rx.receive(&self.reader, &self.pool, &mut burst);
+                let n = input.queue.receive(&self.reader, &input.pool, &mut burst);
                 if n == 0 {
                     continue;
                 }

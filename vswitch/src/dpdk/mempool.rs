@@ -93,6 +93,34 @@ impl Mempool {
         numa: Option<u32>,
         shared_cores: bool,
     ) -> Result<Mempool, MempoolError> {
+        // DPDK wants 1.5 times the cache to be no more than the pool.
+        let cache = CACHE.min(mbufs / 8);
+        Self::with_cache(name, mbufs, data_room, numa, shared_cores, cache)
+    }
+
+    /// Makes a pool as [`Self::create`] does that `threads` threads will use, so small that
+    /// full caches would leave nothing: at most 3/8 of the buffers can rest in caches.
+    pub fn create_small(
+        name: &str,
+        mbufs: u32,
+        data_room: usize,
+        numa: Option<u32>,
+        shared_cores: bool,
+        threads: u32,
+    ) -> Result<Mempool, MempoolError> {
+        // DPDK lets a cache grow to 1.5 times its size.
+        let cache = CACHE.min(mbufs / threads.max(1).saturating_mul(4).max(8));
+        Self::with_cache(name, mbufs, data_room, numa, shared_cores, cache)
+    }
+
+    fn with_cache(
+        name: &str,
+        mbufs: u32,
+        data_room: usize,
+        numa: Option<u32>,
+        shared_cores: bool,
+        cache: u32,
+    ) -> Result<Mempool, MempoolError> {
         let hold = hold()?;
         let c_name = cstring(name)?;
         let limit = usize::from(u16::MAX) - HEADROOM;
@@ -105,8 +133,6 @@ impl Mempool {
         } else {
             std::ptr::null()
         };
-        // DPDK wants 1.5 times the cache to be no more than the pool.
-        let cache = CACHE.min(mbufs / 8);
         // SAFETY: EAL runs (`hold`); the strings live through the call.
         let raw = unsafe {
             sys::rte_pktmbuf_pool_create_by_ops(

@@ -2,6 +2,8 @@
 //! of `dpdk-testpmd` with virtio-user.
 #![allow(missing_docs, dead_code, unreachable_pub)]
 
+pub mod frontend;
+
 use std::fs::File;
 use std::io::Write;
 use std::path::{Path, PathBuf};
@@ -84,7 +86,8 @@ pub struct Counters {
 pub struct Bridge {
     pub domain: Domain,
     pub counters: Arc<Counters>,
-    pub pool: Mempool,
+    /// One for each port.
+    pub pools: [Mempool; 2],
     pub ports: [Option<Device>; 2],
     sink: EventSink,
     events: Receiver<VhostEvent>,
@@ -94,21 +97,25 @@ pub struct Bridge {
 
 impl Bridge {
     pub fn new(name: &str) -> Self {
-        let pool = Mempool::create(name, 4095, 2048, None, true).unwrap();
+        let pool = |port| {
+            let name = format!("{name}-{port}");
+            Mempool::create_small(&name, 2048, 2048, None, true, 1).unwrap()
+        };
+        let pools = [pool(0), pool(1)];
         let (events_in, events) = unbounded();
         let (orders, worker_orders) = unbounded();
         let (domain, counters) = (Domain::new(), Arc::new(Counters::default()));
         let core = *allowed_cores().last().unwrap();
         let worker = {
-            let (domain, counters, pool) = (domain.clone(), Arc::clone(&counters), pool.clone());
+            let (domain, counters, pools) = (domain.clone(), Arc::clone(&counters), pools.clone());
             spawn_worker(name, core, move |_| {
-                work(&domain, &counters, &pool, &worker_orders)
+                work(&domain, &counters, &pools, &worker_orders)
             })
         };
         Bridge {
             domain,
             counters,
-            pool,
+            pools,
             ports: [None, None],
             sink: Arc::new(move |event| events_in.send(event).unwrap()),
             events,
@@ -188,7 +195,7 @@ impl Bridge {
         let sum = |c: &[AtomicU64; 2]| c[0].load(Relaxed) + c[1].load(Relaxed);
         let c = &self.counters;
         assert_eq!(sum(&c.received), sum(&c.sent) + sum(&c.refused));
-        assert_eq!(self.pool.in_use(), 0);
+        assert_eq!(self.pools.each_ref().map(Mempool::in_use), [0, 0]);
     }
 }
 
@@ -198,7 +205,7 @@ impl Drop for Bridge {
     }
 }
 
-fn work(domain: &Domain, counters: &Counters, pool: &Mempool, orders: &Receiver<Order>) {
+fn work(domain: &Domain, counters: &Counters, pools: &[Mempool; 2], orders: &Receiver<Order>) {
     let mut reader = domain.reader("bridge");
     let mut ports: [Vec<(VhostRx, VhostTx)>; 2] = [Vec::new(), Vec::new()];
     let mut burst = Burst::new();
@@ -213,7 +220,9 @@ fn work(domain: &Domain, counters: &Counters, pool: &Mempool, orders: &Receiver<
         for port in 0..2 {
             let other = 1 - port;
             for queue in 0..ports[port].len() {
-                let n = ports[port][queue].0.receive(&reader, pool, &mut burst);
+                let n = ports[port][queue]
+                    .0
+                    .receive(&reader, &pools[port], &mut burst);
                 if n == 0 {
                     continue;
                 }

@@ -29,6 +29,17 @@ pub enum ConfigError {
         /// Hard limit in AES blocks.
         hard: u64,
     },
+    /// What was enciphered under the key before leaves nothing of its lifetime.
+    #[error(
+        "up to {used} AES blocks are used of the key's hard limit of {hard}: give the association \
+         a new key"
+    )]
+    Spent {
+        /// AES blocks charged at the start.
+        used: u64,
+        /// Hard limit in AES blocks.
+        hard: u64,
+    },
     /// The replay window's width cannot be had.
     #[error(transparent)]
     Window(#[from] WindowError),

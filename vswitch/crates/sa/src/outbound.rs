@@ -49,6 +49,8 @@ pub struct OutboundConfig {
     pub next: u64,
     /// Sequence numbers below this are ours to send.
     pub reserved_until: u64,
+    /// AES blocks that other associations may have enciphered under the key before.
+    pub blocks_used: u64,
     /// Lifetime of the key.
     pub limits: Limits,
 }
@@ -69,6 +71,7 @@ impl OutboundConfig {
             esn: true,
             next,
             reserved_until: until,
+            blocks_used: 0,
             limits: Limits::default(),
         }
     }
@@ -124,7 +127,7 @@ impl Outbound {
     /// An association that consumes its key material.
     ///
     /// # Errors
-    /// When sequence numbers or limits contradict each other.
+    /// When sequence numbers or limits contradict each other, or the key is spent.
     pub fn new(material: KeyMaterial, config: OutboundConfig) -> Result<Self, ConfigError> {
         if config.next == 0 {
             return Err(ConfigError::ZeroSequence);
@@ -144,6 +147,13 @@ impl Outbound {
                 hard: config.limits.hard,
             });
         }
+        // Of a fresh key, any limit may be tried: tests lower it to nothing.
+        if config.blocks_used > 0 && config.blocks_used >= config.limits.hard {
+            return Err(ConfigError::Spent {
+                used: config.blocks_used,
+                hard: config.limits.hard,
+            });
+        }
         let (algorithm, key, salt) = material.into_parts();
         Ok(Self {
             spi: config.spi,
@@ -153,7 +163,7 @@ impl Outbound {
             esn: config.esn,
             next: config.next,
             reserved_until: config.reserved_until,
-            blocks: 0,
+            blocks: config.blocks_used,
             limits: config.limits,
             soft_reported: false,
             closed: false,
@@ -323,7 +333,7 @@ impl Outbound {
         self.next
     }
 
-    /// AES blocks enciphered under this key so far.
+    /// AES blocks enciphered under this key so far, with what was charged at the start.
     #[must_use]
     pub fn blocks_used(&self) -> u64 {
         self.blocks

@@ -9,6 +9,7 @@ pub(super) const FILE_PREFIX: &str = "vswitch-";
 pub(super) const CORES: &[u64] = &[0];
 pub(super) const IDLE: Idle = Idle::Poll;
 pub(super) const MBUFS: u64 = 16384;
+pub(super) const TENANT_MBUFS: u64 = 2048;
 pub(super) const STATE_DIR: &str = "/var/lib/vswitch";
 pub(super) const API_SOCKET: &str = "/run/vswitch/api.sock";
 /// RFC 3948, section 2.1.

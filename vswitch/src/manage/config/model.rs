@@ -73,6 +73,8 @@ pub struct Mempool {
     pub mbufs: u32,
     /// Bytes of packet in one buffer, headroom not counted.
     pub data_room: u16,
+    /// Buffers of each vhost port, for what its guest sends.
+    pub tenant_mbufs: u32,
 }
 
 /// The network between edges.

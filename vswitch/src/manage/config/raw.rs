@@ -63,6 +63,7 @@ pub(super) struct Workers {
 pub(super) struct Mempool {
     pub(super) mbufs: Option<u64>,
     pub(super) data_room: Option<Auto>,
+    pub(super) tenant_mbufs: Option<u64>,
 }
 
 /// `api`.

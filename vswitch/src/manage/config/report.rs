@@ -34,8 +34,8 @@ fn workers(out: &mut String, config: &Config) {
     let pool = &config.mempool;
     let _ = writeln!(
         out,
-        "  buffers: {} per NUMA node, {} bytes of packet each",
-        pool.mbufs, pool.data_room
+        "  buffers: {} per NUMA node and {} per vhost port, {} bytes of packet each",
+        pool.mbufs, pool.tenant_mbufs, pool.data_room
     );
 }
 

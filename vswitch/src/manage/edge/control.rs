@@ -11,16 +11,18 @@ use tokio::sync::watch;
 use vswitch_vn::{PeerId, Tables, TunnelId};
 
 use super::devices::Devices;
-use super::keys::{self, StateDir};
+use super::floors::Floor;
+use super::keys;
 use super::paths::NextHops;
 use super::plan::{Plan, port_setup};
 use super::report::Gathering;
+use super::reservations::{Low, Unreserved};
+use super::state::StateDir;
 use super::tenants::Tenants;
 use super::{Request, StartError, Updates};
 use crate::datapath::command::{Command, Event, InboundSetup, OutboundSetup, Path, WorkerId};
 use crate::datapath::snapshot::WorkerSnapshot;
 use crate::datapath::source_port;
-use crate::dpdk::mapped::MappedCounters;
 use crate::dpdk::quiescence::Domain;
 use crate::dpdk::thread;
 use crate::dpdk::vhost::VhostEvent;
@@ -103,7 +105,9 @@ pub(super) struct Control {
     failed: watch::Sender<bool>,
     /// Last counters of workers that have ended.
     pub ended: Vec<WorkerSnapshot>,
-    floors: Vec<Arc<MappedCounters>>,
+    floors: Vec<Floor>,
+    /// Reservations that failed and are tried again.
+    pub unreserved: Vec<Unreserved>,
     last_id: u64,
 }
 
@@ -139,13 +143,14 @@ impl Control {
             failed: parts.failed,
             ended: Vec::new(),
             floors: Vec::new(),
+            unreserved: Vec::new(),
             last_id: 0,
         };
         let changes = Arc::clone(&control.plan.changes);
         control.tell_all(|_| Command::Tables(Arc::clone(&changes)));
-        let workers = control.members.len() as u64;
+        let queues: Vec<u16> = control.devices.trunks.iter().map(|d| d.queues).collect();
         for i in 0..control.config.ports.len() {
-            if let Some(setup) = port_setup(&control.config, i, workers) {
+            if let Some(setup) = port_setup(&control.config, i, &queues) {
                 control.tell_all(|_| Command::Port(Box::new(setup.clone())));
             }
         }
@@ -165,7 +170,7 @@ impl Control {
             };
             match sa.direction {
                 Direction::Outbound => {
-                    let outbound = keys::outbound(&self.state, &sa)?;
+                    let outbound = keys::outbound(&mut self.state, &sa)?;
                     let setup = Box::new(OutboundSetup {
                         tunnel,
                         low_water: outbound.reservation_left() / 2,
@@ -179,7 +184,7 @@ impl Control {
                 }
                 Direction::Inbound => {
                     let (inbound, floor) = keys::inbound(&self.state, &sa, &peer)?;
-                    self.floors.push(Arc::clone(&floor));
+                    self.floors.push(Floor::new(Arc::clone(&floor)));
                     let setup = Box::new(InboundSetup {
                         tunnel,
                         sa: inbound,
@@ -229,17 +234,11 @@ impl Control {
             Event::Snapshot(id, snapshot) => self.gathered(id, *snapshot),
             Event::Done(_, barrier) => self.barrier_passed(barrier),
             Event::ReservationLow(worker, tunnel, spi) => {
-                let sa = self.config.security_associations.iter().find(|sa| {
-                    sa.spi == spi && sa.direction == Direction::Outbound && sa.worker == worker
+                self.reserve(Low {
+                    worker,
+                    tunnel,
+                    spi,
                 });
-                let Some(sa) = sa else { return };
-                match self.state.reserve(spi, sa.key.fingerprint(), sa.esn) {
-                    Ok(block) => {
-                        let command = Command::Reserved(spi, tunnel, block.until);
-                        self.tell(usize::from(worker), command);
-                    }
-                    Err(error) => tracing::error!(%spi, %error, "no sequence numbers reserved"),
-                }
             }
             Event::SoftLimit(_, tunnel, spi) => {
                 let (vn, peer) = self.tunnel_names(tunnel);
@@ -275,10 +274,9 @@ impl Control {
         self.tell_all(|_| Command::Housekeeping);
         self.tables
             .maintain(self.started.elapsed().as_secs(), usize::MAX);
-        for floor in &self.floors {
-            if let Err(error) = floor.sync() {
-                tracing::error!(%error, "the replay floor is not on the disk");
-            }
+        self.retry_reservations();
+        for floor in &mut self.floors {
+            floor.keep();
         }
         self.expire_reports(REPORT_PATIENCE);
     }

@@ -1,17 +1,20 @@
 //! A running edge: the configuration turned into ports, workers, SAs and tables, and the
 //! control thread that looks after them.
 //!
-//! `plan` numbers things, `devices` opens ports, `keys` keeps what outlives the process,
-//! `control` is the thread, `tenants` and `paths` are what it reacts to, `report` what it
-//! tells.
+//! `plan` numbers things, `devices` opens ports, `keys` makes SAs of manual keys, `state`
+//! keeps what outlives the process, `control` is the thread, `tenants`, `paths` and
+//! `reservations` are what it reacts to, `floors` what it writes back, `report` what it tells.
 
 mod buffers;
 mod control;
 mod devices;
+mod floors;
 mod keys;
 mod paths;
 mod plan;
 mod report;
+mod reservations;
+mod state;
 mod tenants;
 
 use std::cell::RefCell;
@@ -174,7 +177,7 @@ impl Edge {
     ) -> Result<Edge, StartError> {
         let backend = vswitch_aead::select(None).map_err(|e| StartError::Aead(e.to_string()))?;
         tracing::info!(backend = backend.name(), "AEAD backend");
-        let state = keys::StateDir::open(&config.state_dir)?;
+        let state = state::StateDir::open(&config.state_dir)?;
         let shared_cores = shares_cores(&config);
         let pools = buffers::pools(&config, shared_cores)?;
         let Some(pool) = pools.first().cloned() else {

@@ -148,8 +148,10 @@ impl Plan {
     }
 }
 
-/// What each of `workers` needs to know of port `i`; the rate is shared among them.
-pub fn port_setup(config: &Config, i: usize, workers: u64) -> Option<PortSetup> {
+/// What a worker needs to know of port `i`. `queues` says how many receive queues each VLAN
+/// device has, and thereby workers that share the rate of its VLANs; who shares a tenant's
+/// is known when it connects ([`crate::datapath::command::Command::Attach`]).
+pub fn port_setup(config: &Config, i: usize, queues: &[u16]) -> Option<PortSetup> {
     let port = config.ports.get(i)?;
     let (bindings, trunk, vid) = match &port.attachment {
         Attachment::Vhost(_) => {
@@ -164,7 +166,9 @@ pub fn port_setup(config: &Config, i: usize, workers: u64) -> Option<PortSetup> 
         }
         Attachment::Vlan(vlan) => (None, Some(vlan.device.0), vlan.vid),
     };
-    let bum_rate = u64::from(port.bum_rate).div_ceil(workers.max(1));
+    let receivers = trunk.and_then(|device| queues.get(usize::from(device)));
+    let receivers = receivers.map_or(1, |queues| u64::from(*queues).max(1));
+    let bum_rate = u64::from(port.bum_rate).div_ceil(receivers);
     Some(PortSetup {
         id: port_id(i),
         bindings,

@@ -6,12 +6,13 @@ use std::sync::Arc;
 
 use vswitch_vn::PortId;
 
-use super::StartError;
 use super::control::Control;
 use super::plan::port_id;
-use crate::datapath::command::{Command, WorkerId};
+use super::{StartError, shares_cores};
+use crate::datapath::command::{Command, TenantInput, WorkerId};
+use crate::dpdk::mempool::Mempool;
 use crate::dpdk::vhost::{
-    Device, DeviceId, EventSink, Mode, VhostConfig, VhostEvent, VhostRx, VhostSocket, VhostTx,
+    Device, DeviceId, EventSink, Mode, VhostConfig, VhostEvent, VhostSocket, VhostTx,
 };
 use crate::manage::config::{Attachment, VhostMode};
 
@@ -19,6 +20,8 @@ use crate::manage::config::{Attachment, VhostMode};
 pub(super) struct Tenant {
     /// Dropping it closes the socket.
     pub socket: Option<VhostSocket>,
+    /// Buffers for what the guest sends.
+    pool: Mempool,
     /// The device that is up.
     pub device: Option<Device>,
     /// Workers that receive from it.
@@ -61,7 +64,17 @@ impl Control {
                 )),
             })
             .collect();
+        let shared_cores = shares_cores(&self.config);
+        let buffers = self.config.mempool.clone();
         for (id, port, config) in vhosts {
+            let pool = Mempool::create_small(
+                &format!("tenant-{}", id.0),
+                buffers.tenant_mbufs,
+                usize::from(buffers.data_room),
+                None,
+                shared_cores,
+                self.members.len() as u32,
+            )?;
             let events = self.vhost_events.clone();
             let sink: EventSink = Arc::new(move |event| {
                 let _ = events.send(event);
@@ -72,6 +85,7 @@ impl Control {
                 id,
                 Tenant {
                     socket: Some(socket),
+                    pool,
                     device: None,
                     workers: Vec::new(),
                     queues: 0,
@@ -169,7 +183,7 @@ impl Control {
             return;
         };
         let Some(device) = &tenant.device else { return };
-        let mut rx: Vec<Vec<VhostRx>> = Vec::new();
+        let mut rx: Vec<Vec<TenantInput>> = Vec::new();
         let mut tx: Vec<Option<VhostTx>> = Vec::new();
         rx.resize_with(workers, Vec::new);
         tx.resize_with(workers, || None);
@@ -182,7 +196,8 @@ impl Control {
                 && let (Some(queues), Some(queue)) =
                     (rx.get_mut(owner), device.take_rx(pair as u16))
             {
-                queues.push(queue);
+                let pool = tenant.pool.clone();
+                queues.push(TenantInput { queue, pool });
                 used = true;
             }
             if sends
@@ -201,10 +216,20 @@ impl Control {
             .filter(|(_, queues)| !queues.is_empty())
             .map(|(worker, _)| worker as WorkerId)
             .collect();
+        let receivers = tenant.workers.len() as u16;
         let shares: Vec<_> = rx.into_iter().zip(tx).enumerate().collect();
         for (worker, (rx, tx)) in shares {
             let via = via.unwrap_or(worker as WorkerId);
-            self.tell(worker, Command::Attach { port, rx, tx, via });
+            self.tell(
+                worker,
+                Command::Attach {
+                    port,
+                    rx,
+                    tx,
+                    via,
+                    receivers,
+                },
+            );
         }
     }
 

@@ -131,6 +131,13 @@ pub(super) fn mempool(
                 .saturating_add(ETHERNET)
                 .clamp(SMALLEST_ROOM, LARGEST_AUTO_ROOM),
         },
+        // Fewer than 65536: a chain of all of them still fits the counter of segments.
+        tenant_mbufs: f.within(
+            &path.key("tenant-mbufs"),
+            section.tenant_mbufs.unwrap_or(defaults::TENANT_MBUFS),
+            256..=65535,
+            "buffers",
+        ),
     }
 }
 

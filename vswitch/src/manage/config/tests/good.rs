@@ -69,8 +69,12 @@ fn the_smallest_file_has_the_documented_defaults() {
         (&[0][..], Idle::Poll)
     );
     assert_eq!(
-        (config.mempool.mbufs, config.mempool.data_room),
-        (16384, 2048)
+        (
+            config.mempool.mbufs,
+            config.mempool.data_room,
+            config.mempool.tenant_mbufs
+        ),
+        (16384, 2048, 2048)
     );
     assert_eq!(config.state_dir, PathBuf::from("/var/lib/vswitch"));
     assert_eq!(config.api_socket, PathBuf::from("/run/vswitch/api.sock"));
@@ -188,7 +192,7 @@ fn warnings_have_reasons() {
         (
             "        - {address: 198.51.100.254, mac: \"02:00:00:00:00:02\"}",
             "        - {address: 198.51.100.253, mac: \"02:00:00:00:00:02\"}",
-            "configuration:58:17: warning: peers[1].addresses[0]: 203.0.113.7 cannot be reached: \
+            "configuration:59:17: warning: peers[1].addresses[0]: 203.0.113.7 cannot be reached: \
              its port has no tap, and 198.51.100.254 is not in the port's neighbours",
         ),
         (
@@ -200,19 +204,19 @@ fn warnings_have_reasons() {
         (
             "local: [192.0.2.1, \"2001:db8::1\"]",
             "local: [192.0.2.77, \"2001:db8::1\"]",
-            "configuration:29:11: warning: underlay.local[0]: 192.0.2.77 is on no port of the \
+            "configuration:30:11: warning: underlay.local[0]: 192.0.2.77 is on no port of the \
              underlay: the network must route it here",
         ),
         (
             "permissions: \"0660\"",
             "permissions: \"0666\"",
-            "configuration:99:7: warning: ports[1].vhost.permissions: 0666: every user of this \
+            "configuration:100:7: warning: ports[1].vhost.permissions: 0666: every user of this \
              host may attach to the port",
         ),
         (
             "    learning: true\n    addresses: []",
             "    addresses: []",
-            "configuration:103:5: warning: ports[2]: port `uplink-100` has no addresses: whatever \
+            "configuration:104:5: warning: ports[2]: port `uplink-100` has no addresses: whatever \
              it sends is dropped",
         ),
     ] {
@@ -327,7 +331,7 @@ fn report() {
         "configuration: OK
 edge host-a
   workers: 2 on cores 0, 1
-  buffers: 16384 per NUMA node, 2048 bytes of packet each
+  buffers: 16384 per NUMA node and 2048 per vhost port, 2048 bytes of packet each
   underlay port up0: MTU 1600, tap vsw0
   underlay port up1: MTU 1600, no tap
   tunnel endpoints: 192.0.2.1, 2001:db8::1
