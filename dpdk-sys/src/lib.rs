@@ -9,7 +9,8 @@
     missing_docs,
     unnecessary_transmutes,
     unreachable_pub,
-    clippy::all
+    clippy::all,
+    rustdoc::all
 )]
 
 include!(concat!(env!("OUT_DIR"), "/bindings.rs"));

@@ -68,7 +68,8 @@ fn through<R>(a: &Guest, seconds: u64, meanwhile: impl FnOnce() -> R) -> R {
         late.clone().any(|line| !line.contains(" 0.00 bits/sec")),
         "it stands still at its end:\n{said}"
     );
-    assert!(said.contains("receiver"), "{said}");
+    // What the receiver got is in its exit status: the guest's serial line may lose the text's
+    // last bytes where the machine is busy.
     result
 }
 

@@ -252,7 +252,6 @@ fn neighbours_that_change_or_come_late_are_noticed() {
 }
 
 #[test]
-#[ignore = "takes 30 s: waits for the refresh"]
 fn stale_neighbours_are_confirmed() {
     if !possible() {
         return;

@@ -1,7 +1,7 @@
 //! Ports of tenant VMs: vhost-user sockets on librte_vhost.
 //!
 //! librte_vhost has one event thread for all sockets (and one more that connects). What
-//! they call back is in [`callbacks`]; what workers hold is in [`device`]. A device that
+//! they call back is in `callbacks`; what workers hold is in `device`. A device that
 //! goes is torn down in three steps: it is published as gone, [`Domain::synchronize`] waits
 //! until no worker is inside it, and only then may librte_vhost unmap the guest's memory.
 //!
