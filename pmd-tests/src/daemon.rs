@@ -5,7 +5,7 @@ use std::env;
 use std::fs::{self, File};
 use std::path::PathBuf;
 use std::process::{Child, Command, Stdio};
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
 use rustix::process::{Pid, Signal, kill_process};
 use vswitch::manage::status::Status;
@@ -73,8 +73,8 @@ impl Daemon {
             name: name.to_owned(),
             child,
         };
-        let began = std::time::Instant::now();
-        while daemon.ask().is_none() {
+        let began = Instant::now();
+        while daemon.ask().is_err() {
             let ended = daemon.child.try_wait().expect("wait");
             assert!(ended.is_none(), "{name} ended: {ended:?}\n{}", daemon.log());
             assert!(
@@ -87,28 +87,32 @@ impl Daemon {
         daemon
     }
 
-    fn ask(&self) -> Option<Status> {
+    fn ask(&self) -> Result<Status, String> {
         let output = Command::new(binary("vswitchctl"))
-            .args([
-                "--socket",
-                &format!("{DIR}/{}.api", self.name),
-                "--json",
-                "show",
-                "status",
-            ])
+            .args(["--socket", &format!("{DIR}/{}.api", self.name)])
+            .args(["--json", "show", "status"])
             .output()
             .expect("vswitchctl");
         if !output.status.success() {
-            return None;
+            return Err(String::from_utf8_lossy(&output.stderr).into_owned());
         }
-        Some(serde_json::from_slice(&output.stdout).expect("vswitchctl prints JSON"))
+        Ok(serde_json::from_slice(&output.stdout).expect("vswitchctl prints JSON"))
     }
 
     /// What it shows of itself; its books must balance.
+    #[track_caller]
     pub fn status(&self) -> Status {
-        let status = self
-            .ask()
-            .unwrap_or_else(|| panic!("no answer\n{}", self.log()));
+        let began = Instant::now();
+        let status = loop {
+            match self.ask() {
+                Ok(status) => break status,
+                // Beside other work a worker may be late for a report.
+                Err(error) if began.elapsed() > Duration::from_secs(10) => {
+                    panic!("{}: {error}\n{}", self.name, self.log())
+                }
+                Err(_) => {}
+            }
+        };
         check_books(&status);
         status
     }

@@ -29,7 +29,9 @@ pub fn isolated_in_lab(name: &str, body: impl FnOnce()) {
         "--mount-proc",
     ];
     run(name, &unshare, || {
-        crate::lab::sh("mount -t tmpfs -o size=64m none /run && mkdir /run/netns /run/lab");
+        crate::lab::sh(
+            "mount -t tmpfs -o size=64m none /run && mkdir /run/netns /run/lab /run/lock",
+        );
         crate::lab::sh("ip link set lo up");
         body();
     });
