@@ -7,7 +7,7 @@ use std::fs;
 use std::io::Write;
 use std::os::unix::process::ExitStatusExt;
 use std::path::{Path, PathBuf};
-use std::process::Command;
+use std::process::{Command, Stdio};
 
 use pmd_tests::frames::{mac, pattern};
 use pmd_tests::isolate::isolated;
@@ -60,13 +60,19 @@ const PACKETS: usize = 300;
 /// Runs this test binary again with `test` in the role of life number `life`.
 fn live(test: &str, dir: &Path, life: u64) {
     let exe = env::current_exe().expect("the test binary");
-    let output = Command::new(exe)
+    let child = Command::new(exe)
         .args([test, "--exact", "--nocapture", "--test-threads=1"])
         .env(LIFE, life.to_string())
         .env(DIR, dir)
         .env(KEYS_OF, std::process::id().to_string())
-        .output()
+        .stdout(Stdio::piped())
+        .stderr(Stdio::piped())
+        .spawn()
         .expect("a child");
+    let runtime = format!("/var/run/dpdk/vswitch-{}", child.id());
+    let output = child.wait_with_output().expect("a child");
+    // EAL cannot tidy up after a kill.
+    let _ = fs::remove_dir_all(runtime);
     assert_eq!(
         output.status.signal(),
         Some(9),
