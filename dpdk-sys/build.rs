@@ -18,6 +18,16 @@ fn link_net_ring(dpdk: &pkg_config::Library) {
     }
 }
 
+/// DPDK's comments are Doxygen: rustdoc must neither run nor lint what it takes for examples.
+#[derive(Debug)]
+struct Comments;
+
+impl bindgen::callbacks::ParseCallbacks for Comments {
+    fn process_comment(&self, comment: &str) -> Option<String> {
+        Some(format!("```text\n{}\n```", comment.replace("```", "'''")))
+    }
+}
+
 fn main() {
     for file in ["build.rs", "wrapper.h", "shim.h", "shim.c"] {
         println!("cargo:rerun-if-changed={file}");
@@ -70,6 +80,7 @@ fn main() {
             .allowlist_type("rte_(mbuf|mempool|ring|eth|vhost)_?.*")
             .allowlist_var("(RTE_(ETH|MBUF|PKTMBUF|MAX|MEMPOOL|VHOST|LOG|LOGTYPE|RING|VER)|RTE_VHOST_USER|VIRTIO|VHOST|SOCKET_ID|LCORE_ID|RING_F|VS)_.*")
             .opaque_type("rte_(arp|gtp|l2tp|ether|ipv4|ipv6|icmp|macsec|pppoe|mpls|ecpri|geneve|vxlan|gre|igmp|ib|nvgre|sctp|tcp|udp|esp|higig|flow|arp_hdr)_.*hdr.*")
+            .parse_callbacks(Box::new(Comments))
             .derive_debug(false)
             .derive_default(true)
             .layout_tests(true)
