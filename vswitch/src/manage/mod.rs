@@ -2,5 +2,6 @@
 pub mod api;
 pub mod config;
 pub mod edge;
+pub mod observe;
 pub mod show;
 pub mod status;

@@ -19,12 +19,14 @@ use super::report::Gathering;
 use super::reservations::{Low, Unreserved};
 use super::state::StateDir;
 use super::tenants::Tenants;
+use super::watches::Watches;
 use super::{Request, StartError, Updates};
 use crate::datapath::command::{Command, Event, InboundSetup, OutboundSetup, Path, WorkerId};
 use crate::datapath::snapshot::WorkerSnapshot;
 use crate::datapath::source_port;
 use crate::dpdk::quiescence::Domain;
 use crate::dpdk::thread;
+use crate::dpdk::time::TscClock;
 use crate::dpdk::vhost::VhostEvent;
 use crate::manage::config::{Config, Direction};
 use crate::manage::status::Status;
@@ -74,6 +76,7 @@ pub(super) struct Parts {
     pub failed: watch::Sender<bool>,
     pub seed: u64,
     pub vhost_events: Sender<VhostEvent>,
+    pub clock: TscClock,
 }
 
 /// What it listens to.
@@ -108,6 +111,8 @@ pub(super) struct Control {
     floors: Vec<Floor>,
     /// Reservations that failed and are tried again.
     pub unreserved: Vec<Unreserved>,
+    pub watches: Watches,
+    pub clock: TscClock,
     last_id: u64,
 }
 
@@ -124,6 +129,7 @@ impl Control {
         let plan = Plan::new(&parts.config);
         let mut tables = Tables::new(parts.seed);
         tables.transact(&plan.changes)?;
+        let watches = Watches::new(parts.members.len());
         let mut control = Control {
             started: parts.started,
             backend: parts.backend,
@@ -144,6 +150,8 @@ impl Control {
             ended: Vec::new(),
             floors: Vec::new(),
             unreserved: Vec::new(),
+            watches,
+            clock: parts.clock,
             last_id: 0,
         };
         let changes = Arc::clone(&control.plan.changes);
@@ -221,9 +229,13 @@ impl Control {
                 },
                 recv(channels.requests) -> request => match request {
                     Ok(Request::Status(answer)) => self.gather(answer),
+                    Ok(Request::Watch(ask, answer)) => answer(self.watch(&ask)),
                     Ok(Request::Stop) | Err(_) => return self.stop(channels),
                 },
-                recv(moments) -> _ => self.members.iter().for_each(|m| m.post(None)),
+                recv(moments) -> _ => {
+                    self.members.iter().for_each(|m| m.post(None));
+                    self.end_watches();
+                },
                 recv(seconds) -> _ => self.each_second(),
             }
         }

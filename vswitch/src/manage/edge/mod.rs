@@ -16,6 +16,7 @@ mod report;
 mod reservations;
 mod state;
 mod tenants;
+mod watches;
 
 use std::cell::RefCell;
 use std::collections::BTreeMap;
@@ -32,6 +33,7 @@ pub use paths::HostLink;
 use control::{Control, Member};
 
 use super::config::{Config, Idle, Memory};
+use super::observe::{Ask, Watch, WatchError};
 use super::status::Status;
 use crate::datapath::Endpoints;
 use crate::datapath::command::{Command, Event};
@@ -108,9 +110,14 @@ const KERNEL_RATE: u64 = 200_000;
 pub(crate) enum Request {
     /// A report from one snapshot of every worker.
     Status(Box<dyn FnOnce(Status) + Send>),
+    /// Packets to be watched.
+    Watch(Box<Ask>, WatchAnswer),
     /// The end.
     Stop,
 }
+
+/// Takes what came of [`Request::Watch`].
+pub(crate) type WatchAnswer = Box<dyn FnOnce(Result<Watch, WatchError>) + Send>;
 
 /// A handle for questions; cloned freely.
 #[derive(Clone)]
@@ -132,8 +139,35 @@ pub enum NoAnswer {
 impl Handle {
     /// Asks for a report; `answer` is called on the control thread and must not block.
     pub fn status(&self, answer: impl FnOnce(Status) + Send + 'static) -> Result<(), NoAnswer> {
+        self.put(Request::Status(Box::new(answer)))
+    }
+
+    /// Asks for packets to be watched, for as long as the answer's [`Watch`] lives; `answer`
+    /// is called on the control thread and must not block.
+    pub fn watch(
+        &self,
+        ask: Ask,
+        answer: impl FnOnce(Result<Watch, WatchError>) + Send + 'static,
+    ) -> Result<(), NoAnswer> {
+        self.put(Request::Watch(Box::new(ask), Box::new(answer)))
+    }
+
+    /// Asks and waits at most `patience`.
+    pub fn watch_blocking(
+        &self,
+        ask: Ask,
+        patience: Duration,
+    ) -> Result<Result<Watch, WatchError>, NoAnswer> {
+        let (tx, rx) = bounded(1);
+        self.watch(ask, move |watch| {
+            let _ = tx.send(watch);
+        })?;
+        rx.recv_timeout(patience).map_err(|_| NoAnswer::Gone)
+    }
+
+    fn put(&self, request: Request) -> Result<(), NoAnswer> {
         self.requests
-            .try_send(Request::Status(Box::new(answer)))
+            .try_send(request)
             .map_err(|error| match error {
                 TrySendError::Full(_) => NoAnswer::Busy,
                 TrySendError::Disconnected(_) => NoAnswer::Gone,
@@ -255,6 +289,7 @@ impl Edge {
             failed: failed_tx,
             seed: random()?,
             vhost_events: vhost_tx,
+            clock,
         })?;
         let channels = control::Channels {
             events,
