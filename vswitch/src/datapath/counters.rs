@@ -4,6 +4,7 @@ use serde::Serialize;
 use vswitch_vn::PortId;
 
 use super::books::{Books, Verdicts};
+use super::latency::Follower;
 use super::verdict::{Class, Verdict};
 use crate::dpdk::mbuf::Mbuf;
 
@@ -124,6 +125,8 @@ pub struct Counters {
     pub busy_ticks: u64,
     /// TSC ticks of loop passes that found none.
     pub idle_ticks: u64,
+    /// Latencies, of packets that are followed through the worker.
+    pub latency: Follower,
 }
 
 impl Counters {
@@ -131,6 +134,7 @@ impl Counters {
     #[inline]
     pub fn end(&mut self, verdict: Verdict, packet: Mbuf) {
         self.verdicts.add(verdict, 1);
+        self.latency.lost(&packet);
         drop(packet);
     }
 

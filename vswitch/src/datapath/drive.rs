@@ -1,9 +1,12 @@
 //! A worker driven by hand: entries for benchmarks and tests that have no vhost frontend.
 //! Everything behind them is what a tenant's vhost queues lead to in production.
 
+use std::time::Duration;
+
 use vswitch_vn::PortId;
 
 use super::counters::Account;
+use super::latency::Side;
 use super::outlet::{Outlet, Queue, Way};
 use super::probe::Probe;
 use super::verdict::Verdict;
@@ -16,7 +19,14 @@ impl<P: Probe> Worker<P> {
     /// What is to be sent leaves by the next [`Self::pass`].
     pub fn tenant_burst(&mut self, port: PortId, burst: &mut Burst) {
         self.counters.received += burst.len() as u64;
+        self.counters.latency.received(Side::Tenant, burst);
         self.tenant_input(port, burst);
+    }
+
+    /// Follows a packet at most every `interval` for its latency, `None` none: to see what that
+    /// costs.
+    pub fn set_latency_interval(&mut self, interval: Option<Duration>) {
+        self.counters.latency.set_interval(interval);
     }
 
     /// What goes to the tenant's `port` leaves by an Ethernet queue from now on. `Err` hands

@@ -81,7 +81,16 @@ impl<P: Probe> Worker<P> {
                 self.counters.copied += 1;
                 match original.copy(&self.pool) {
                     Some(copy) => self.flood_to(previous, origin, vn, copy),
-                    None => self.counters.verdicts.add(Verdict::BufferExhausted, 1),
+                    None => {
+                        self.counters.verdicts.add(Verdict::BufferExhausted, 1);
+                        let traffic = match previous {
+                            Destination::Port(port) => self.counters.ports.get_mut(port.index()),
+                            Destination::Tunnel(id) => self.counters.tunnels.get_mut(id.index()),
+                        };
+                        if let Some(traffic) = traffic {
+                            traffic.tx_dropped += 1;
+                        }
+                    }
                 }
             }
         }
@@ -116,7 +125,7 @@ impl<P: Probe> Worker<P> {
                 self.tunnel_or_too_big(port, tunnel, packet);
             }
             (Destination::Tunnel(_), Origin::Tunnel(_)) => {
-                self.counters.end(Verdict::SplitHorizon, packet);
+                self.end(origin, vn, Verdict::SplitHorizon, packet);
             }
         }
     }
@@ -154,7 +163,7 @@ impl<P: Probe> Worker<P> {
     #[inline]
     pub(super) fn deliver(&mut self, port: PortId, mut packet: Mbuf) {
         let Some(Some(attachment)) = self.attachments.get_mut(port.index()) else {
-            return self.counters.end(Verdict::TenantDown, packet);
+            return self.port_drop(port, Verdict::TenantDown, packet);
         };
         if let Some(device) = attachment.trunk {
             return self.deliver_to_vlan(port, device, packet);
@@ -172,12 +181,7 @@ impl<P: Probe> Worker<P> {
                 self.handoff
                     .send(worker, Work::Deliver(port), packet, &mut self.counters);
             }
-            Way::Down => {
-                if let Some(traffic) = self.counters.ports.get_mut(port.index()) {
-                    traffic.tx_dropped += 1;
-                }
-                self.counters.end(Verdict::TenantDown, packet);
-            }
+            Way::Down => self.port_drop(port, Verdict::TenantDown, packet),
         }
     }
 

@@ -4,7 +4,9 @@
 
 use vswitch_vn::{PortId, TunnelId};
 
-use super::counters::Counters;
+use super::counters::{Account, Counters};
+use super::latency::Stamp;
+use super::outlet::Note;
 use super::verdict::Verdict;
 use crate::dpdk::mbuf::{Burst, Mbuf, free_burst};
 use crate::dpdk::ring::{Consumer, Producer};
@@ -26,9 +28,18 @@ pub enum Work {
 
 const ARGUMENT_BITS: u32 = 28;
 const ARGUMENT: u32 = (1 << ARGUMENT_BITS) - 1;
+/// The uppermost bit of a mark: the packet carries a stamp.
+const STAMPED: u32 = 1 << 31;
+
+/// The stamp that a packet for this worker carries, if it is followed for its latency.
+#[inline]
+pub(super) fn stamp(packet: &Mbuf) -> Option<Stamp> {
+    (packet.mark() & STAMPED != 0).then(|| Stamp(packet.stamp()))
+}
 
 impl Work {
-    /// As the 32 bits of [`Mbuf::mark`]: kind in the upper 4, argument in the lower 28.
+    /// As the 32 bits of [`Mbuf::mark`]: the upper one says whether the packet has a stamp,
+    /// then kind in 3, argument in the lower 28.
     pub fn to_mark(self) -> u32 {
         let (kind, argument) = match self {
             Work::Open(port) => (1, u32::from(port)),
@@ -44,7 +55,7 @@ impl Work {
     pub fn from_mark(mark: u32) -> Option<Work> {
         let argument = mark & ARGUMENT;
         let port = argument as u16;
-        Some(match mark >> ARGUMENT_BITS {
+        Some(match (mark & !STAMPED) >> ARGUMENT_BITS {
             1 => Work::Open(port),
             2 => Work::Deliver(PortId(port)),
             3 => Work::Transmit(port),
@@ -77,10 +88,18 @@ impl Handoff {
     /// Gathers a packet for `worker`; full bursts leave at once, the rest by [`Self::flush`].
     pub fn send(&mut self, worker: u16, work: Work, mut packet: Mbuf, counters: &mut Counters) {
         let Some(Some((producer, burst))) = self.to.get_mut(usize::from(worker)) else {
+            // Closed: the worker stops.
+            packet.set_mark(work.to_mark());
+            Self::charge(&packet, counters);
             counters.end(Verdict::HandoffFull, packet);
             return;
         };
-        packet.set_mark(work.to_mark());
+        let mut mark = work.to_mark();
+        if let Some(Stamp(stamp)) = counters.latency.handed_out(&packet) {
+            packet.set_stamp(stamp);
+            mark |= STAMPED;
+        }
+        packet.set_mark(mark);
         burst.push(packet);
         if burst.is_full() {
             Self::drain(producer, burst, counters);
@@ -99,10 +118,49 @@ impl Handoff {
     fn drain(producer: &mut Producer, burst: &mut Burst, counters: &mut Counters) {
         let sent = producer.send(burst);
         counters.verdicts.add(Verdict::HandedOut, sent as u64);
+        if !burst.is_empty() {
+            Self::refuse(burst, counters);
+        }
+    }
+
+    /// The ring had no room: charged to whom the packets were for, or from whom.
+    #[cold]
+    fn refuse(burst: &mut Burst, counters: &mut Counters) {
         counters
             .verdicts
             .add(Verdict::HandoffFull, burst.len() as u64);
+        for packet in burst.iter() {
+            Self::charge(packet, counters);
+        }
         free_burst(burst);
+    }
+
+    /// Charges a packet that ends between two workers.
+    pub(super) fn charge(packet: &Mbuf, counters: &mut Counters) {
+        let account = match Work::from_mark(packet.mark()) {
+            Some(Work::Open(port)) => {
+                if let Some(traffic) = counters.account(Account::Underlay(port)) {
+                    traffic.rx_dropped += 1;
+                }
+                return;
+            }
+            Some(Work::Encapsulate(tunnel)) => {
+                if let Some(traffic) = counters.tunnels.get_mut(tunnel.index()) {
+                    traffic.tx_dropped += 1;
+                }
+                return;
+            }
+            Some(Work::Deliver(port)) => Account::Port(port),
+            Some(Work::Transmit(port)) => {
+                Note::of(packet).count(Account::Underlay(port), false, counters);
+                Account::Underlay(port)
+            }
+            Some(Work::Kernel(port)) => Account::Tap(port),
+            None => return,
+        };
+        if let Some(traffic) = counters.account(account) {
+            traffic.tx_dropped += 1;
+        }
     }
 
     /// Rings that lead here.
@@ -152,6 +210,7 @@ mod tests {
             Work::Encapsulate(TunnelId(ARGUMENT)),
         ] {
             assert_eq!(Work::from_mark(work.to_mark()), Some(work));
+            assert_eq!(Work::from_mark(work.to_mark() | STAMPED), Some(work));
         }
         assert_eq!(Work::from_mark(0), None);
         assert_eq!(Work::from_mark(u32::MAX), None);

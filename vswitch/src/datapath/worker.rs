@@ -15,7 +15,8 @@ use vswitch_vn::{PortId, Tables, TunnelId};
 use super::attachment::Attachment;
 use super::command::{Command, Event, WorkerId};
 use super::counters::Counters;
-use super::handoff::{Handoff, Work};
+use super::handoff::{self, Handoff, Work};
+use super::latency::{Follower, Side};
 use super::outlet::Way;
 use super::police::KernelPolice;
 use super::probe::{NoProbe, Probe, Stage};
@@ -56,6 +57,16 @@ pub enum InputKind {
     Tap(u16),
     /// A device that carries VLANs.
     Trunk(u16),
+}
+
+impl InputKind {
+    fn side(self) -> Side {
+        match self {
+            InputKind::Underlay(_) => Side::Underlay,
+            InputKind::Tap(_) => Side::Kernel,
+            InputKind::Trunk(_) => Side::Vlan,
+        }
+    }
 }
 
 /// Everything that is decided before a worker starts.
@@ -165,7 +176,10 @@ const COMMANDS_PER_BOUNDARY: usize = 64;
 impl<P: Probe> Worker<P> {
     /// A worker with no ports, tunnels or SAs yet: those come as commands.
     pub fn new(setup: WorkerSetup, probe: P) -> Self {
-        let mut counters = Counters::default();
+        let mut counters = Counters {
+            latency: Follower::new(setup.clock),
+            ..Counters::default()
+        };
         counters.underlays.reserve(setup.underlays.len());
         counters.taps.reserve(setup.taps.len());
         let now = time::tsc();
@@ -233,11 +247,13 @@ impl<P: Probe> Worker<P> {
     /// One pass over all inputs, then the burst boundary. Returns the packets taken up.
     pub fn pass(&mut self) -> usize {
         self.now = time::tsc();
+        self.counters.latency.pass_begins(self.now);
         let mut packets = 0;
         packets += self.poll_ethernet();
         packets += self.poll_tenants();
         packets += self.poll_colleagues();
         self.flush();
+        self.counters.latency.pass_ends();
         self.boundary();
         packets
     }
@@ -268,6 +284,7 @@ impl<P: Probe> Worker<P> {
             self.probe.leave(Stage::Receive, n);
             total += n;
             self.counters.received += n as u64;
+            self.counters.latency.received(kind.side(), &burst);
             match kind {
                 InputKind::Underlay(port) => self.underlay_input(port, &mut burst),
                 InputKind::Tap(port) => self.kernel_input(port, &mut burst),
@@ -302,6 +319,7 @@ impl<P: Probe> Worker<P> {
                 self.probe.leave(Stage::Receive, n);
                 total += n;
                 self.counters.received += n as u64;
+                self.counters.latency.received(Side::Tenant, &burst);
                 self.tenant_input(port, &mut burst);
                 debug_assert!(burst.is_empty());
             }
@@ -329,6 +347,9 @@ impl<P: Probe> Worker<P> {
         let mut to_open = Burst::new();
         let mut arrived = 0;
         for packet in burst.drain(..) {
+            if let Some(stamp) = handoff::stamp(&packet) {
+                self.counters.latency.handed_in(&packet, stamp);
+            }
             match Work::from_mark(packet.mark()) {
                 Some(Work::Deliver(port)) => self.deliver(port, packet),
                 Some(Work::Transmit(port)) => self.transmit(port, packet),
@@ -446,6 +467,9 @@ impl<P: Probe> Worker<P> {
                 let n = self.handoff.receive(i, &mut burst);
                 self.counters.handed_in += n as u64;
                 self.counters.verdicts.add(Verdict::Stopping, n as u64);
+                for packet in &burst {
+                    Handoff::charge(packet, &mut self.counters);
+                }
                 free_burst(&mut burst);
                 if n == 0 {
                     // One that hangs is not waited for.
