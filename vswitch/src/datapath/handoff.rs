@@ -186,6 +186,14 @@ impl Handoff {
         self.from.get_mut(i).is_none_or(Consumer::is_abandoned)
     }
 
+    /// The rings from here: worker, packets in it, packets that fit.
+    pub fn usage(&self) -> impl Iterator<Item = (u16, usize, usize)> + '_ {
+        self.to.iter().enumerate().filter_map(|(worker, ring)| {
+            let (producer, _) = ring.as_ref()?;
+            Some((worker as u16, producer.len(), producer.capacity()))
+        })
+    }
+
     /// Packets gathered and not yet sent.
     pub fn held(&self) -> u64 {
         self.to

@@ -296,6 +296,12 @@ impl Follower {
         }
     }
 
+    /// Bytes of all counts.
+    pub fn memory_bytes(&self) -> usize {
+        let counts = |found: &Histogram<u64>| found.distinct_values() * size_of::<u64>();
+        self.found.iter().flatten().map(counts).sum()
+    }
+
     /// What was found since the start, in nanoseconds, where anything was.
     pub fn found(&self) -> impl Iterator<Item = (Direction, &Histogram<u64>)> {
         let found = self.found.iter().map(Option::as_ref);

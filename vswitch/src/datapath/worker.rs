@@ -442,6 +442,7 @@ impl<P: Probe> Worker<P> {
             counters: self.counters.clone(),
             held: self.held(),
             sas: self.sas.snapshot(self.id),
+            memory: self.memory(),
         }
     }
 
