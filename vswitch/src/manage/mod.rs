@@ -2,5 +2,7 @@
 pub mod api;
 pub mod config;
 pub mod edge;
+pub mod metrics;
 pub mod show;
 pub mod status;
+pub mod top;
