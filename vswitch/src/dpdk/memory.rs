@@ -73,9 +73,7 @@ fn hugepages_in(sysfs: &Path) -> Vec<Pages> {
     };
     let mut found: Vec<Pages> = places
         .iter()
-        .flat_map(|(numa, place)| {
-            list(place).filter_map(|(name, path)| pages(*numa, &name, &path))
-        })
+        .flat_map(|(numa, place)| list(place).filter_map(|(name, path)| pages(*numa, &name, &path)))
         .filter(|pages| pages.total > 0)
         .collect();
     found.sort_by_key(|pages| (pages.numa, pages.size));

@@ -119,6 +119,7 @@ pub fn router<S: Source>(source: S) -> Router {
         router = router.route(section.route(), get(handler));
     }
     router
+        .merge(crate::manage::metrics::router(source))
         .fallback(unknown_route)
         .method_not_allowed_fallback(unknown_method)
 }
@@ -153,7 +154,9 @@ async fn answer<S: Source>(source: &S, section: Section) -> Response {
 }
 
 async fn unknown_route(uri: Uri) -> Response {
-    let routes = Section::ALL.map(Section::route).join(", ");
+    let routes = [&Section::ALL.map(Section::route)[..], &["/metrics"]]
+        .concat()
+        .join(", ");
     error(
         StatusCode::NOT_FOUND,
         format!("no route {}; there are {routes}", uri.path()),

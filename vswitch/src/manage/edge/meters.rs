@@ -9,8 +9,8 @@ use vswitch_aead::Key;
 use super::control::Control;
 use crate::datapath::latency::{Direction, histogram};
 use crate::datapath::snapshot::{MemorySnapshot, WorkerSnapshot};
-use crate::dpdk::mempool::Mempool;
 use crate::dpdk::memory;
+use crate::dpdk::mempool::Mempool;
 use crate::manage::status::{
     Bucket, Heap, Latency, Memory, Pages, Peer, Percentiles, Pool, Ring, Sa, Tables, Tunnel,
 };
@@ -260,7 +260,13 @@ mod tests {
             found.saturating_record(ns);
         }
         let buckets = buckets(&found);
-        let at = |le| buckets.iter().find(|b| b.le == le).expect("a bound").samples;
+        let at = |le| {
+            buckets
+                .iter()
+                .find(|b| b.le == le)
+                .expect("a bound")
+                .samples
+        };
         assert_eq!(
             [at(100), at(200), at(1_000), at(20_000), at(50_000)],
             [1, 2, 4, 4, 5]

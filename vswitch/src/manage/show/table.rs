@@ -21,7 +21,10 @@ pub(in crate::manage) struct Cell(Vec<String>);
 impl Cell {
     /// `items` with spaces between, on as many lines of at most `width` characters as it
     /// takes. An item is not broken, however long.
-    pub(in crate::manage) fn list<T: ToString>(items: impl IntoIterator<Item = T>, width: usize) -> Self {
+    pub(in crate::manage) fn list<T: ToString>(
+        items: impl IntoIterator<Item = T>,
+        width: usize,
+    ) -> Self {
         let mut lines: Vec<String> = Vec::new();
         for item in items {
             let item = printable(&item.to_string());

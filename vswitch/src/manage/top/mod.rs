@@ -228,10 +228,7 @@ impl Top {
     fn refresh(&mut self) {
         if let Some(after) = &self.after {
             let frame = Frame::between(self.before.as_deref(), after, self.view.sort);
-            self.view.scroll = self
-                .view
-                .scroll
-                .min(frame.traffic.len().saturating_sub(1));
+            self.view.scroll = self.view.scroll.min(frame.traffic.len().saturating_sub(1));
             self.view.frame = Some(frame);
         }
     }

@@ -86,8 +86,11 @@ fn tables(view: &View, frame: &Frame, canvas: &mut Canvas<'_>, area: Rect) {
     let [a, b] = if wide {
         Layout::horizontal([Constraint::Length(44), Constraint::Fill(1)]).areas(third)
     } else {
-        Layout::vertical([Constraint::Length(drops.min(below / 2)), Constraint::Fill(1)])
-            .areas(third)
+        Layout::vertical([
+            Constraint::Length(drops.min(below / 2)),
+            Constraint::Fill(1),
+        ])
+        .areas(third)
     };
     canvas.render_widget(drops_table(frame), a);
     canvas.render_widget(latency_table(frame), b);
@@ -99,7 +102,10 @@ fn table<'a>(
     rows: impl Iterator<Item = (Vec<String>, Style)>,
 ) -> Table<'a> {
     // Names to the left, figures to the right, as far as a column of the first kind goes.
-    let names = titles.iter().take_while(|t| **t == t.to_uppercase()).count();
+    let names = titles
+        .iter()
+        .take_while(|t| **t == t.to_uppercase())
+        .count();
     let cells = |texts: Vec<String>| {
         let placed: Vec<Line<'a>> = texts
             .into_iter()
@@ -115,7 +121,9 @@ fn table<'a>(
         Row::new(placed)
     };
     let header = cells(titles.iter().map(|t| (*t).to_owned()).collect()).style(HEADER);
-    let rows: Vec<Row<'a>> = rows.map(|(texts, style)| cells(texts).style(style)).collect();
+    let rows: Vec<Row<'a>> = rows
+        .map(|(texts, style)| cells(texts).style(style))
+        .collect();
     let widths = widths.iter().enumerate().map(|(i, width)| {
         if i + 1 == names.max(1) {
             Constraint::Min(*width)
