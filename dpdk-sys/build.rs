@@ -74,7 +74,7 @@ fn main() {
             .clang_args(["-include", "rte_config.h"])
             .clang_args(floor)
             .allowlist_function("rte_(eal|eth|pktmbuf|mempool|ring|vhost|thread|lcore|socket|dev|log)_.*")
-            .allowlist_function("rte_(strerror|get_tsc_hz|free|malloc_socket|version|vlog|openlog_stream)")
+            .allowlist_function("rte_(strerror|get_tsc_hz|free|malloc_socket|malloc_get_socket_stats|version|vlog|openlog_stream)")
             .allowlist_function("vs_.*")
             .allowlist_type("vs_.*")
             .allowlist_type("rte_(mbuf|mempool|ring|eth|vhost)_?.*")

@@ -9,7 +9,7 @@ use std::time::Duration;
 use anyhow::Context;
 use clap::{Args, Parser, Subcommand};
 use vswitch::manage::api::{self, Section};
-use vswitch::manage::show;
+use vswitch::manage::{show, top};
 
 /// Shows what a running vswitchd does.
 ///
@@ -39,6 +39,8 @@ struct Cli {
 enum Command {
     /// Show a part of the switch's state.
     Show(Show),
+    /// Rates, load, drops and latencies, live.
+    Top(top::Options),
 }
 
 #[derive(Debug, Args)]
@@ -75,6 +77,8 @@ enum What {
     Tunnels,
     /// Security associations: SPIs, sequence numbers, replays, key usage. Never keys.
     Sas,
+    /// Peers: their tunnels, SAs and traffic, added up.
+    Peers,
     /// Worker threads and their books: packets in and packets out.
     Workers,
     /// Why packets were dropped.
@@ -83,6 +87,10 @@ enum What {
         #[arg(long)]
         all: bool,
     },
+    /// How long packets take inside the switch, by direction: percentiles of a sample.
+    Latency,
+    /// Who has what memory: hugepages, DPDK's heaps, packet buffers, rings, tables.
+    Memory,
 }
 
 impl What {
@@ -97,6 +105,9 @@ impl What {
             What::Sas => Section::Sas,
             What::Workers => Section::Workers,
             What::Drops { .. } => Section::Drops,
+            What::Peers => Section::Peers,
+            What::Latency => Section::Latency,
+            What::Memory => Section::Memory,
         }
     }
 }
@@ -122,7 +133,10 @@ fn is_broken_pipe(error: &anyhow::Error) -> bool {
 }
 
 fn run(cli: &Cli) -> anyhow::Result<()> {
-    let Command::Show(show) = &cli.command;
+    let show = match &cli.command {
+        Command::Show(show) => show,
+        Command::Top(options) => return Ok(top::run(&cli.socket, options, cli.json)?),
+    };
     let runtime = tokio::runtime::Builder::new_current_thread()
         .enable_all()
         .build()

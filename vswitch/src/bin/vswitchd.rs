@@ -1,7 +1,10 @@
 //! The daemon of one edge.
 #![forbid(unsafe_code)]
 
+use std::convert::Infallible;
+use std::future;
 use std::io::IsTerminal;
+use std::net::SocketAddr;
 use std::os::unix::net::UnixDatagram;
 use std::path::PathBuf;
 use std::process::ExitCode;
@@ -10,9 +13,10 @@ use anyhow::Context;
 use clap::{Parser, Subcommand};
 use tokio::signal::unix::{SignalKind, signal};
 use tracing_subscriber::EnvFilter;
-use vswitch::manage::api::{Api, StatusRequest, Unavailable};
+use vswitch::manage::api::{Api, Source, StatusRequest, Unavailable};
 use vswitch::manage::config::{Config, HostFacts};
 use vswitch::manage::edge::{Edge, NoAnswer};
+use vswitch::manage::metrics::Listener;
 
 /// A DPDK overlay switch whose tunnels are protected by ESP (Network Virtualization Edge).
 #[derive(Parser)]
@@ -89,6 +93,7 @@ fn run(config: Config) -> anyhow::Result<()> {
     }
     let socket = config.api_socket.clone();
     let name = config.name.clone();
+    let metrics_listen = config.metrics_listen;
     let runtime = tokio::runtime::Builder::new_current_thread()
         .enable_all()
         .build()
@@ -122,9 +127,13 @@ fn run(config: Config) -> anyhow::Result<()> {
                 })
         };
         let api = Api::bind(&socket).await?;
+        let metrics = serve_metrics(metrics_listen, source.clone()).await?;
         tracing::info!(nve = name, "ready");
         notify("READY=1");
-        api.serve(source, stop).await?;
+        tokio::select! {
+            served = api.serve(source, stop) => served?,
+            never = metrics => match never {},
+        }
         anyhow::Ok(())
     });
     notify("STOPPING=1");
@@ -145,6 +154,26 @@ fn run(config: Config) -> anyhow::Result<()> {
         anyhow::bail!("a thread of the switch ended by itself; please report what it logged");
     }
     Ok(())
+}
+
+/// Listens for whoever fetches metrics, if the configuration asks for it, and serves them
+/// while the answer is awaited. The switch goes on without.
+async fn serve_metrics(
+    address: Option<SocketAddr>,
+    source: impl Source,
+) -> anyhow::Result<impl Future<Output = Infallible>> {
+    let listener = match address {
+        Some(address) => Some(Listener::bind(address).await?),
+        None => None,
+    };
+    Ok(async move {
+        if let Some(listener) = listener
+            && let Err(error) = listener.serve(source, future::pending()).await
+        {
+            tracing::error!(%error, "metrics are there over the API's socket only");
+        }
+        future::pending().await
+    })
 }
 
 /// Tells the service manager, if there is one (sd_notify(3)).

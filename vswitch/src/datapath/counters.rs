@@ -4,6 +4,7 @@ use serde::Serialize;
 use vswitch_vn::PortId;
 
 use super::books::{Books, Verdicts};
+use super::latency::Follower;
 use super::observe::Place;
 use super::verdict::Class;
 
@@ -78,6 +79,11 @@ impl TrafficTable {
         }
     }
 
+    /// Bytes of all entries.
+    pub fn memory_bytes(&self) -> usize {
+        self.0.capacity() * size_of::<Traffic>()
+    }
+
     /// All entries by id.
     pub fn entries(&self) -> &[Traffic] {
         &self.0
@@ -136,6 +142,8 @@ pub struct Counters {
     pub busy_ticks: u64,
     /// TSC ticks of loop passes that found none.
     pub idle_ticks: u64,
+    /// Latencies, of packets that are followed through the worker.
+    pub latency: Follower,
 }
 
 impl Counters {
@@ -147,6 +155,19 @@ impl Counters {
             Account::Tap(port) => self.taps.get_mut(usize::from(port)),
             Account::Trunk => None,
         }
+    }
+
+    /// Bytes of it with all tables.
+    pub fn memory_bytes(&self) -> usize {
+        let tables = [
+            &self.ports,
+            &self.vns,
+            &self.tunnels,
+            &self.underlays,
+            &self.taps,
+        ];
+        let tables: usize = tables.map(TrafficTable::memory_bytes).iter().sum();
+        size_of::<Self>() + tables + self.latency.memory_bytes()
     }
 
     /// The books, with `held` packets still in the worker's hands.

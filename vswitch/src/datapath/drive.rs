@@ -1,6 +1,8 @@
 //! A worker driven by hand: entries for benchmarks and tests that have no vhost frontend.
 //! Everything behind them is what a tenant's vhost queues lead to in production.
 
+use std::time::Duration;
+
 use vswitch_vn::PortId;
 
 use super::counters::Account;
@@ -19,6 +21,12 @@ impl<P: Probe> Worker<P> {
         let vn = self.tables.port(port).map(|p| p.vn);
         self.counters.receive(Place::Port(port), vn, burst);
         self.tenant_input(port, burst);
+    }
+
+    /// Follows a packet at most every `interval` for its latency, `None` none: to see what that
+    /// costs.
+    pub fn set_latency_interval(&mut self, interval: Option<Duration>) {
+        self.counters.latency.set_interval(interval);
     }
 
     /// What goes to the tenant's `port` leaves by an Ethernet queue from now on. `Err` hands

@@ -10,9 +10,10 @@ use vswitch_sa::{self as sa, Assigned, Outbound, SealError};
 use vswitch_vn::{Protection, TunnelId};
 
 use super::command::{Event, Path};
+use super::counters::Account;
 use super::handoff::Work;
 use super::observe::Step;
-use super::outlet::{TunnelNote, Way};
+use super::outlet::{Note, Way};
 use super::probe::{Probe, Stage};
 use super::verdict::Verdict;
 use super::worker::{Gathered, SEAL_BATCH, Worker};
@@ -259,7 +260,7 @@ impl<P: Probe> Worker<P> {
         if route.path.dst.is_ipv6() && !set_outer_checksum(&mut packet) {
             return self.tunnel_drop(tunnel, Verdict::NoRoom, packet);
         }
-        TunnelNote::new(tunnel, frame).put(&mut packet);
+        Note::tunnel(tunnel, frame).put(&mut packet);
         self.transmit(underlay, packet);
     }
 
@@ -273,7 +274,14 @@ impl<P: Probe> Worker<P> {
                 self.handoff
                     .send(worker, Work::Transmit(underlay), packet, &mut self.counters);
             }
-            Some(Way::Down) | None => self.counters.end(Verdict::UnderlayTxFull, packet),
+            Some(Way::Down) | None => {
+                let account = Account::Underlay(underlay);
+                Note::of(&packet).count(account, false, &mut self.counters);
+                if let Some(traffic) = self.counters.account(account) {
+                    traffic.tx_dropped += 1;
+                }
+                self.counters.end(Verdict::UnderlayTxFull, packet);
+            }
         }
     }
 

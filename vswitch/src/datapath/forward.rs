@@ -95,8 +95,17 @@ impl<P: Probe> Worker<P> {
             {
                 let mut copy = original.copy(&self.pool);
                 self.counters.copy(original, copy.as_mut());
-                if let Some(copy) = copy {
-                    self.flood_to(previous, origin, vn, copy);
+                match copy {
+                    Some(copy) => self.flood_to(previous, origin, vn, copy),
+                    None => {
+                        let traffic = match previous {
+                            Destination::Port(port) => self.counters.ports.get_mut(port.index()),
+                            Destination::Tunnel(id) => self.counters.tunnels.get_mut(id.index()),
+                        };
+                        if let Some(traffic) = traffic {
+                            traffic.tx_dropped += 1;
+                        }
+                    }
                 }
             }
         }
@@ -132,7 +141,7 @@ impl<P: Probe> Worker<P> {
                 self.tunnel_or_too_big(port, tunnel, packet);
             }
             (Destination::Tunnel(_), Origin::Tunnel(_)) => {
-                self.counters.end(Verdict::SplitHorizon, packet);
+                self.end(origin, vn, Verdict::SplitHorizon, packet);
             }
         }
     }
@@ -178,7 +187,7 @@ impl<P: Probe> Worker<P> {
     #[inline]
     pub(super) fn deliver(&mut self, port: PortId, mut packet: Mbuf) {
         let Some(Some(attachment)) = self.attachments.get_mut(port.index()) else {
-            return self.counters.end(Verdict::TenantDown, packet);
+            return self.port_drop(port, Verdict::TenantDown, packet);
         };
         if let Some(device) = attachment.trunk {
             return self.deliver_to_vlan(port, device, packet);
@@ -196,12 +205,7 @@ impl<P: Probe> Worker<P> {
                 self.handoff
                     .send(worker, Work::Deliver(port), packet, &mut self.counters);
             }
-            Way::Down => {
-                if let Some(traffic) = self.counters.ports.get_mut(port.index()) {
-                    traffic.tx_dropped += 1;
-                }
-                self.counters.end(Verdict::TenantDown, packet);
-            }
+            Way::Down => self.port_drop(port, Verdict::TenantDown, packet),
         }
     }
 

@@ -5,7 +5,10 @@
 use vswitch_vn::{PortId, TunnelId};
 
 use super::command::WorkerId;
+use super::counters::{Account, Counters};
+use super::latency::Stamp;
 use super::ledger::Ledger;
+use super::outlet::Note;
 use super::probe::Probe;
 use super::verdict::Verdict;
 use crate::dpdk::mbuf::{Burst, Mbuf};
@@ -26,14 +29,22 @@ pub enum Work {
     Encapsulate(TunnelId),
 }
 
-const ARGUMENT_BITS: u32 = 28;
+const ARGUMENT_BITS: u32 = 27;
 const ARGUMENT: u32 = (1 << ARGUMENT_BITS) - 1;
 /// Its record goes along (see [`super::observe::Exchange`]).
 const OBSERVED: u32 = 1 << 31;
+/// The packet carries a stamp.
+const STAMPED: u32 = 1 << 30;
+
+/// The stamp that a packet for this worker carries, if it is followed for its latency.
+#[inline]
+pub(super) fn stamp(packet: &Mbuf) -> Option<Stamp> {
+    (packet.mark() & STAMPED != 0).then(|| Stamp(packet.stamp()))
+}
 
 impl Work {
-    /// As the 32 bits of [`Mbuf::mark`]: argument in the lower 28, kind in the 3 above; the
-    /// uppermost says that the packet is observed.
+    /// As the 32 bits of [`Mbuf::mark`]: argument in the lower 27, kind in the 3 above; then
+    /// whether the packet carries a stamp, and whether it is observed.
     pub fn to_mark(self) -> u32 {
         let (kind, argument) = match self {
             Work::Open(port) => (1, u32::from(port)),
@@ -49,7 +60,7 @@ impl Work {
     pub fn from_mark(mark: u32) -> Option<Work> {
         let argument = mark & ARGUMENT;
         let port = argument as u16;
-        Some(match (mark & !OBSERVED) >> ARGUMENT_BITS {
+        Some(match (mark & !(OBSERVED | STAMPED)) >> ARGUMENT_BITS {
             1 => Work::Open(port),
             2 => Work::Deliver(PortId(port)),
             3 => Work::Transmit(port),
@@ -93,12 +104,19 @@ impl Handoff {
         counters: &mut Ledger<P>,
     ) {
         let Some(Some((producer, burst))) = self.to.get_mut(usize::from(worker)) else {
+            // Closed: the worker stops.
+            packet.set_mark(work.to_mark());
+            Self::charge(&packet, counters);
             counters.end(Verdict::HandoffFull, packet);
             return;
         };
         packet.set_mark(work.to_mark());
         if P::DRY {
             return counters.set_aside(worker, packet);
+        }
+        if let Some(Stamp(stamp)) = counters.latency.handed_out(&packet) {
+            packet.set_stamp(stamp);
+            packet.set_mark(packet.mark() | STAMPED);
         }
         burst.push(packet);
         if burst.is_full() {
@@ -135,13 +153,48 @@ impl Handoff {
         }
         let sent = producer.send(burst);
         counters.verdicts.add(Verdict::HandedOut, sent as u64);
+        if burst.is_empty() {
+            return;
+        }
         if P::OBSERVES {
             for packet in burst.iter().filter(|p| Work::is_observed(p.mark())) {
                 let verdict = Verdict::HandoffFull;
                 counters.probe.not_handed_over(packet.key(), to, verdict);
             }
         }
+        // Charged to whom the packets were for, or from whom.
+        for packet in burst.iter() {
+            Self::charge(packet, counters);
+        }
         counters.end_all(Verdict::HandoffFull, burst);
+    }
+
+    /// Charges a packet that ends between two workers.
+    pub(super) fn charge(packet: &Mbuf, counters: &mut Counters) {
+        let account = match Work::from_mark(packet.mark()) {
+            Some(Work::Open(port)) => {
+                if let Some(traffic) = counters.account(Account::Underlay(port)) {
+                    traffic.rx_dropped += 1;
+                }
+                return;
+            }
+            Some(Work::Encapsulate(tunnel)) => {
+                if let Some(traffic) = counters.tunnels.get_mut(tunnel.index()) {
+                    traffic.tx_dropped += 1;
+                }
+                return;
+            }
+            Some(Work::Deliver(port)) => Account::Port(port),
+            Some(Work::Transmit(port)) => {
+                Note::of(packet).count(Account::Underlay(port), false, counters);
+                Account::Underlay(port)
+            }
+            Some(Work::Kernel(port)) => Account::Tap(port),
+            None => return,
+        };
+        if let Some(traffic) = counters.account(account) {
+            traffic.tx_dropped += 1;
+        }
     }
 
     /// Rings that lead here.
@@ -165,6 +218,14 @@ impl Handoff {
     /// Whether the colleague at input `i` has closed its side.
     pub fn is_closed(&mut self, i: usize) -> bool {
         self.from.get_mut(i).is_none_or(Consumer::is_abandoned)
+    }
+
+    /// The rings from here: worker, packets in it, packets that fit.
+    pub fn usage(&self) -> impl Iterator<Item = (u16, usize, usize)> + '_ {
+        self.to.iter().enumerate().filter_map(|(worker, ring)| {
+            let (producer, _) = ring.as_ref()?;
+            Some((worker as u16, producer.len(), producer.capacity()))
+        })
     }
 
     /// Packets gathered and not yet sent.
@@ -191,6 +252,7 @@ mod tests {
             Work::Encapsulate(TunnelId(ARGUMENT)),
         ] {
             assert_eq!(Work::from_mark(work.to_mark()), Some(work));
+            assert_eq!(Work::from_mark(work.to_mark() | STAMPED), Some(work));
         }
         assert_eq!(Work::from_mark(0), None);
         assert_eq!(Work::from_mark(u32::MAX), None);

@@ -12,6 +12,8 @@ use vswitch_vn::VnId;
 
 use super::command::WorkerId;
 use super::counters::Counters;
+use super::handoff;
+use super::latency::Side;
 use super::observe::{Place, Step};
 use super::probe::Probe;
 use super::verdict::Verdict;
@@ -57,6 +59,9 @@ impl<P: Probe> Ledger<P> {
     #[inline]
     pub fn receive(&mut self, from: Place, vn: Option<VnId>, burst: &mut Burst) {
         self.counters.received += burst.len() as u64;
+        if let Some(side) = side(from) {
+            self.counters.latency.received(side, burst);
+        }
         if cfg!(debug_assertions) || P::OBSERVES {
             for packet in burst {
                 packet.owe_verdict();
@@ -69,6 +74,9 @@ impl<P: Probe> Ledger<P> {
     #[inline]
     pub fn hand_in(&mut self, from: WorkerId, observed: bool, packet: &mut Mbuf) {
         self.counters.handed_in += 1;
+        if let Some(stamp) = handoff::stamp(packet) {
+            self.counters.latency.handed_in(packet, stamp);
+        }
         packet.owe_verdict();
         if P::OBSERVES && observed {
             self.probe.handed_in(from, packet);
@@ -103,6 +111,7 @@ impl<P: Probe> Ledger<P> {
     #[inline]
     pub fn end(&mut self, verdict: Verdict, mut packet: Mbuf) {
         self.counters.verdicts.add(verdict, 1);
+        self.counters.latency.lost(&packet);
         packet.settle();
         if P::OBSERVES {
             self.probe.leaving(&packet);
@@ -119,6 +128,9 @@ impl<P: Probe> Ledger<P> {
             }
         } else {
             self.counters.verdicts.add(verdict, burst.len() as u64);
+            for packet in burst.iter() {
+                self.counters.latency.lost(packet);
+            }
             free_burst(burst);
         }
     }
@@ -172,5 +184,17 @@ impl<P: Probe> Ledger<P> {
         } else {
             bucket.take(now)
         }
+    }
+}
+
+/// The side that packets from a place come from, where latencies are told apart by it.
+#[inline]
+fn side(place: Place) -> Option<Side> {
+    match place {
+        Place::Port(_) => Some(Side::Tenant),
+        Place::Trunk(_) => Some(Side::Vlan),
+        Place::Underlay(_) => Some(Side::Underlay),
+        Place::Tap(_) => Some(Side::Kernel),
+        Place::Worker(_) | Place::Switch => None,
     }
 }

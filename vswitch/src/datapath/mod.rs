@@ -20,6 +20,7 @@ mod drive;
 mod encap;
 mod forward;
 pub mod handoff;
+pub mod latency;
 pub mod ledger;
 pub mod observe;
 pub mod outlet;

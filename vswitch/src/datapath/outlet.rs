@@ -2,10 +2,11 @@
 //! counted under its reason and freed, never retried in a spin.
 
 use arrayvec::ArrayVec;
-use vswitch_vn::TunnelId;
+use vswitch_vn::{PortId, TunnelId};
 
 use super::command::WorkerId;
 use super::counters::{Account, Counters};
+use super::latency::Side;
 use super::ledger::Ledger;
 use super::observe::Step;
 use super::probe::Probe;
@@ -40,24 +41,32 @@ impl Queue {
     }
 }
 
-/// Which tunnel an outgoing packet belongs to and how long its inner frame is, so that a
-/// tunnel's counters tell what the port took and not what was tried.
+/// Which tunnel (on an underlay port) or VLAN port (on a trunk) an outgoing packet belongs to
+/// and how long its frame is without what was put before it, so that their counters tell what
+/// the queue took and not what was tried.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub struct TunnelNote(u64);
+pub struct Note(u64);
 
-impl TunnelNote {
+impl Note {
     /// No tunnel's.
-    pub const NONE: TunnelNote = TunnelNote(0);
+    pub const NONE: Note = Note(0);
 
     /// A frame of `len` bytes in a tunnel.
     #[inline]
-    pub fn new(tunnel: TunnelId, len: usize) -> Self {
-        TunnelNote((u64::from(tunnel.0) + 1) << 32 | len as u64 & 0xffff_ffff)
+    pub fn tunnel(tunnel: TunnelId, len: usize) -> Self {
+        Note((u64::from(tunnel.0) + 1) << 32 | len as u64 & 0xffff_ffff)
     }
 
+    /// A frame of `len` bytes for a VLAN port.
     #[inline]
-    fn of(packet: &Mbuf) -> Self {
-        TunnelNote(packet.note())
+    pub fn vlan(port: PortId, len: usize) -> Self {
+        Note((u64::from(port.0) + 1) << 32 | len as u64 & 0xffff_ffff)
+    }
+
+    /// What a packet carries. Means something only on its way to an underlay port or a trunk.
+    #[inline]
+    pub(super) fn of(packet: &Mbuf) -> Self {
+        Note(packet.note())
     }
 
     /// Leaves it with the packet.
@@ -66,12 +75,18 @@ impl TunnelNote {
         packet.set_note(self.0);
     }
 
+    /// Counts the packet for whom it was, at a queue of this account.
     #[inline]
-    fn count(self, sent: bool, counters: &mut Counters) {
-        let Some(tunnel) = (self.0 >> 32).checked_sub(1) else {
+    pub(super) fn count(self, queue: Account, sent: bool, counters: &mut Counters) {
+        let table = match queue {
+            Account::Underlay(_) => &mut counters.tunnels,
+            Account::Trunk => &mut counters.ports,
+            Account::Port(_) | Account::Tap(_) => return,
+        };
+        let Some(id) = (self.0 >> 32).checked_sub(1) else {
             return;
         };
-        let Some(traffic) = counters.tunnels.get_mut(tunnel as usize) else {
+        let Some(traffic) = table.get_mut(id as usize) else {
             return;
         };
         if sent {
@@ -119,6 +134,7 @@ impl Outlet {
             return counters.end(self.sent, packet);
         }
         if !packet.is_contiguous() && !self.queue.takes_chains() && packet.linearize().is_err() {
+            self.charge(&packet, counters);
             counters.end(Verdict::NotContiguous, packet);
             return;
         }
@@ -135,12 +151,13 @@ impl Outlet {
         }
         let all = self.waiting.len() as u64;
         let bytes: u64 = self.waiting.iter().map(|p| p.len() as u64).sum();
-        let notes: ArrayVec<TunnelNote, BURST> = match self.account {
+        let notes: ArrayVec<Note, BURST> = match self.account {
             // What is taken is gone, so what it was is read before.
-            Account::Underlay(_) => self.waiting.iter().map(TunnelNote::of).collect(),
+            Account::Underlay(_) | Account::Trunk => self.waiting.iter().map(Note::of).collect(),
             _ => ArrayVec::new(),
         };
         let mut leaving = counters.giving(&mut self.waiting);
+        let followed = counters.latency.is_among(&self.waiting);
         let mut sent = self.queue.send(reader, &mut self.waiting) as u64;
         counters.gave(&mut leaving, sent as usize, self.sent);
         // A guest refuses what its buffers are too small for, and with it all that is behind:
@@ -158,12 +175,16 @@ impl Outlet {
                 let long = self.waiting.remove(0);
                 given_up_bytes += long.len() as u64;
                 given_up += 1;
+                counters.latency.lost(&long);
                 drop(long);
                 counters.gave(&mut leaving, 1, self.refused);
                 let more = self.queue.send(reader, &mut self.waiting);
                 counters.gave(&mut leaving, more, self.sent);
                 sent += more as u64;
             }
+        }
+        if followed {
+            counters.latency.left(Side::of(self.account), &self.waiting);
         }
         let left: u64 = self.waiting.iter().map(|p| p.len() as u64).sum::<u64>() + given_up_bytes;
         counters.gave(&mut leaving, BURST, self.refused);
@@ -175,7 +196,7 @@ impl Outlet {
             traffic.tx_dropped += all - sent;
         }
         for (i, note) in notes.iter().enumerate() {
-            note.count((i as u64) < sent, counters);
+            note.count(self.account, (i as u64) < sent, counters);
         }
         free_burst(&mut self.waiting);
     }
@@ -202,8 +223,19 @@ impl Outlet {
         self.waiting.len() as u64
     }
 
+    /// Charges a packet that is not sent to whom it was for.
+    fn charge(&self, packet: &Mbuf, counters: &mut Counters) {
+        if let Some(traffic) = counters.account(self.account) {
+            traffic.tx_dropped += 1;
+        }
+        Note::of(packet).count(self.account, false, counters);
+    }
+
     /// The queue, to be given back; what still waits is counted as refused.
     pub fn retire<P: Probe>(mut self, counters: &mut Ledger<P>) -> Queue {
+        for packet in &self.waiting {
+            self.charge(packet, counters);
+        }
         counters.end_all(self.refused, &mut self.waiting);
         self.queue
     }

@@ -200,6 +200,19 @@ impl SaTable {
         };
     }
 
+    /// SAs of this worker, and bytes of them with what is kept beside them, keys left out.
+    pub fn usage(&self) -> (usize, usize) {
+        let outbound = self.outbound.iter().flatten().count();
+        let inbound = self.inbound.iter().flatten();
+        let per_inbound = size_of::<InboundSlot>();
+        let bytes = outbound * (size_of::<OutboundSlot>() + size_of::<Outbound>())
+            + inbound
+                .clone()
+                .map(|slot| per_inbound + slot.sa.memory_bytes())
+                .sum::<usize>();
+        (outbound + inbound.count(), bytes)
+    }
+
     /// What `show sas` needs.
     pub fn snapshot(&self, worker: WorkerId) -> Vec<SaSnapshot> {
         let outbound = self.outbound.iter().flatten().map(|slot| SaSnapshot {

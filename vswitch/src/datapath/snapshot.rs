@@ -5,6 +5,8 @@ use vswitch_vn::TunnelId;
 
 use super::command::WorkerId;
 use super::counters::Counters;
+use super::probe::Probe;
+use super::worker::Worker;
 
 /// One SA as its owner sees it. No key material.
 #[derive(Debug, Clone, Serialize)]
@@ -48,4 +50,42 @@ pub struct WorkerSnapshot {
     pub held: u64,
     /// Its SAs.
     pub sas: Vec<SaSnapshot>,
+    /// What its tables take.
+    pub memory: MemorySnapshot,
+}
+
+/// What a worker's tables take.
+#[derive(Debug, Clone, Default)]
+pub struct MemorySnapshot {
+    /// Forwarding entries.
+    pub fdb_entries: usize,
+    /// Entries that fit before the table grows.
+    pub fdb_capacity: usize,
+    /// Bytes of the table.
+    pub fdb_bytes: usize,
+    /// SAs that it owns.
+    pub sas: usize,
+    /// Bytes of these, keys left out.
+    pub sa_bytes: usize,
+    /// Bytes of counters and latencies.
+    pub counter_bytes: usize,
+    /// The rings to its colleagues: worker, packets in it, packets that fit.
+    pub rings: Vec<(WorkerId, usize, usize)>,
+}
+
+impl<P: Probe> Worker<P> {
+    /// What its tables take at this moment.
+    pub(super) fn memory(&self) -> MemorySnapshot {
+        let fdb = self.tables.fdb();
+        let (sas, sa_bytes) = self.sas.usage();
+        MemorySnapshot {
+            fdb_entries: fdb.len(),
+            fdb_capacity: fdb.capacity(),
+            fdb_bytes: fdb.memory_bytes(),
+            sas,
+            sa_bytes,
+            counter_bytes: self.counters.memory_bytes(),
+            rings: self.handoff.usage().collect(),
+        }
+    }
 }

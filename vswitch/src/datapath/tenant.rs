@@ -14,7 +14,7 @@ use vswitch_vn::{Destination, Mapping, PortId, Tables, VnId};
 
 use super::forward::Origin;
 use super::observe::{Place, Step};
-use super::outlet::Way;
+use super::outlet::{Note, Way};
 use super::probe::{Probe, Stage};
 use super::verdict::Verdict;
 use super::worker::Worker;
@@ -38,6 +38,10 @@ impl<P: Probe> Worker<P> {
         let n = burst.len();
         let Some(vn) = self.tables.port(port).map(|p| p.vn) else {
             for packet in burst.drain(..) {
+                if let Some(traffic) = self.counters.ports.get_mut(port.index()) {
+                    traffic.rx(packet.len());
+                    traffic.rx_dropped += 1;
+                }
                 self.counters.end(Verdict::NoVn, packet);
             }
             return;
@@ -176,7 +180,7 @@ impl<P: Probe> Worker<P> {
             .and_then(|a| a.as_ref())
             .map_or(0, |a| a.vid);
         let Some(way) = self.trunks.get_mut(usize::from(device)) else {
-            return self.counters.end(Verdict::TenantDown, packet);
+            return self.port_drop(port, Verdict::TenantDown, packet);
         };
         match way {
             Way::Via(worker) => {
@@ -189,17 +193,23 @@ impl<P: Probe> Worker<P> {
                 // Without the tag, as what comes in is counted.
                 let bytes = packet.len();
                 if push_tag(&mut packet, vid).is_err() {
-                    return self.counters.end(Verdict::NoRoom, packet);
-                }
-                if let Some(traffic) = self.counters.ports.get_mut(port.index()) {
-                    traffic.tx(bytes);
+                    return self.port_drop(port, Verdict::NoRoom, packet);
                 }
                 self.counters
                     .step(&packet, || Step::Queued(Place::Port(port)));
+                Note::vlan(port, bytes).put(&mut packet);
                 outlet.push(packet, &self.reader, &mut self.counters);
             }
-            Way::Down => self.counters.end(Verdict::TenantDown, packet),
+            Way::Down => self.port_drop(port, Verdict::TenantDown, packet),
         }
+    }
+
+    /// Ends a packet on its way to a port, which is charged.
+    pub(super) fn port_drop(&mut self, port: PortId, verdict: Verdict, packet: Mbuf) {
+        if let Some(traffic) = self.counters.ports.get_mut(port.index()) {
+            traffic.tx_dropped += 1;
+        }
+        self.counters.end(verdict, packet);
     }
 
     /// A frame longer than where it would go carries: the tenant is told where the

@@ -14,7 +14,7 @@ use vswitch_net::tunnel::Encapsulation;
 use super::decap::{Clear, Sealed};
 use super::handoff::Work;
 use super::observe::Step;
-use super::outlet::{TunnelNote, Way};
+use super::outlet::{Note, Way};
 use super::police::Urgency;
 use super::probe::{Probe, Stage};
 use super::sas::Located;
@@ -280,7 +280,7 @@ impl<P: Probe> Worker<P> {
             traffic.rx_bytes += bytes as u64;
         }
         for packet in burst.iter_mut() {
-            TunnelNote::NONE.put(packet);
+            Note::NONE.put(packet);
         }
         match self.underlays.get_mut(usize::from(port)) {
             Some(Way::Mine(outlet)) => {

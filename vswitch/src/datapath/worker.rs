@@ -16,6 +16,7 @@ use super::attachment::Attachment;
 use super::command::{Command, Event, WorkerId};
 use super::counters::Counters;
 use super::handoff::{Handoff, Work};
+use super::latency::Follower;
 use super::ledger::Ledger;
 use super::observe::{Observation, Observer, Place};
 use super::outlet::Way;
@@ -180,7 +181,10 @@ const COMMANDS_PER_BOUNDARY: usize = 64;
 impl<P: Probe> Worker<P> {
     /// A worker with no ports, tunnels or SAs yet: those come as commands.
     pub fn new(setup: WorkerSetup, probe: P) -> Self {
-        let mut counters = Counters::default();
+        let mut counters = Counters {
+            latency: Follower::new(setup.clock),
+            ..Counters::default()
+        };
         counters.underlays.reserve(setup.underlays.len());
         counters.taps.reserve(setup.taps.len());
         let now = time::tsc();
@@ -284,11 +288,13 @@ impl<P: Probe> Worker<P> {
     /// One pass over all inputs, then the burst boundary. Returns the packets taken up.
     pub fn pass(&mut self) -> usize {
         self.now = time::tsc();
+        self.counters.latency.pass_begins(self.now);
         let mut packets = 0;
         packets += self.poll_ethernet();
         packets += self.poll_tenants();
         packets += self.poll_colleagues();
         self.flush();
+        self.counters.latency.pass_ends();
         self.boundary();
         packets
     }
@@ -494,6 +500,7 @@ impl<P: Probe> Worker<P> {
             counters: self.counters.clone(),
             held: self.held(),
             sas: self.sas.snapshot(self.id),
+            memory: self.memory(),
         }
     }
 
@@ -519,6 +526,7 @@ impl<P: Probe> Worker<P> {
                 let n = self.handoff.receive(i, &mut burst);
                 for mut packet in burst.drain(..) {
                     self.counters.hand_in(0, false, &mut packet);
+                    Handoff::charge(&packet, &mut self.counters);
                     self.counters.end(Verdict::Stopping, packet);
                 }
                 if n == 0 {

@@ -68,6 +68,12 @@ impl Mbuf {
         self.0.as_ptr()
     }
 
+    /// Which buffer heads the chain: the packet's own for as long as it lives, then another's.
+    #[inline]
+    pub fn buffer(&self) -> usize {
+        self.0.as_ptr() as usize
+    }
+
     /// Bytes of the whole packet, all segments.
     #[inline]
     pub fn len(&self) -> usize {
@@ -279,6 +285,19 @@ impl Mbuf {
     #[inline]
     pub fn set_mark(&mut self, mark: u32) {
         self.raw_mut().hash_usr = mark;
+    }
+
+    /// A further number that travels with the packet between workers (kept behind `hash.usr`,
+    /// where only flow director's drivers write).
+    #[inline]
+    pub fn stamp(&self) -> u32 {
+        self.raw().hash_high
+    }
+
+    /// Sets [`Self::stamp`].
+    #[inline]
+    pub fn set_stamp(&mut self, stamp: u32) {
+        self.raw_mut().hash_high = stamp;
     }
 
     /// A second number that travels with the packet inside a worker (kept in `tx_offload`,

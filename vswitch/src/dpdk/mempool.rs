@@ -209,6 +209,27 @@ impl Mempool {
         unsafe { sys::rte_mempool_avail_count(self.as_ptr()) as usize }
     }
 
+    /// Free buffers that rest in the caches of threads, where others do not get at them.
+    pub fn cached(&self) -> usize {
+        // SAFETY: the pool lives; reads the ring behind the caches.
+        let common = unsafe { sys::rte_mempool_ops_get_count(self.as_ptr()) } as usize;
+        self.available().saturating_sub(common)
+    }
+
+    /// Bytes of all buffers with what DPDK puts before and behind them.
+    pub fn memory_bytes(&self) -> usize {
+        // SAFETY: the pool lives, and these fields do not change after its making.
+        let pool = unsafe { self.0.raw.as_ref() };
+        let one = pool.header_size as usize + pool.elt_size as usize + pool.trailer_size as usize;
+        one * self.capacity()
+    }
+
+    /// The NUMA node it was asked for; `None` where any would do.
+    pub fn numa(&self) -> Option<u32> {
+        // SAFETY: as in `memory_bytes`.
+        u32::try_from(unsafe { self.0.raw.as_ref() }.socket_id).ok()
+    }
+
     /// Buffers in all.
     pub fn capacity(&self) -> usize {
         self.0.capacity

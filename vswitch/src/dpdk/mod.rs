@@ -10,6 +10,7 @@ pub mod hugepages;
 mod log;
 pub mod mapped;
 pub mod mbuf;
+pub mod memory;
 pub mod mempool;
 pub mod port_config;
 pub mod queue;

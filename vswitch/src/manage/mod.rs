@@ -2,6 +2,8 @@
 pub mod api;
 pub mod config;
 pub mod edge;
+pub mod metrics;
 pub mod observe;
 pub mod show;
 pub mod status;
+pub mod top;

@@ -1,10 +1,16 @@
 //! What the switch shows of itself: one report, taken from one snapshot of every worker.
 //! The API gives it as JSON, `vswitchctl show` as tables.
 
+mod latency;
+mod memory;
+
 use std::collections::BTreeMap;
 use std::net::IpAddr;
 
 use serde::{Deserialize, Serialize};
+
+pub use latency::{Bucket, Latency, Percentiles};
+pub use memory::{Heap, Memory, Pages, Pool, Ring, Tables};
 
 /// Everything `vswitchctl show` can show.
 #[derive(Debug, Clone, Default, PartialEq, Serialize, Deserialize)]
@@ -19,12 +25,18 @@ pub struct Status {
     pub fdb: Vec<FdbEntry>,
     /// One for each (VN, peer).
     pub tunnels: Vec<Tunnel>,
+    /// Peers.
+    pub peers: Vec<Peer>,
     /// Security associations.
     pub sas: Vec<Sa>,
     /// Workers with their books.
     pub workers: Vec<Worker>,
     /// Drops by reason, all workers.
     pub drops: Vec<Drop>,
+    /// Time that packets take inside the switch, by direction.
+    pub latency: Vec<Latency>,
+    /// Memory.
+    pub memory: Memory,
 }
 
 /// The edge itself.
@@ -42,6 +54,8 @@ pub struct Nve {
     pub hugepages: bool,
     /// Seconds since the start.
     pub uptime: u64,
+    /// The same in nanoseconds: what rates between two reports are to be taken over.
+    pub uptime_ns: u64,
 }
 
 /// Packets and bytes. For a port rx is what the switch received from it.
@@ -59,6 +73,18 @@ pub struct Traffic {
     pub tx_bytes: u64,
     /// Packets dropped on the way out.
     pub tx_dropped: u64,
+}
+
+impl Traffic {
+    /// Adds what something else has counted.
+    pub fn add(&mut self, other: &Traffic) {
+        self.rx_packets += other.rx_packets;
+        self.rx_bytes += other.rx_bytes;
+        self.rx_dropped += other.rx_dropped;
+        self.tx_packets += other.tx_packets;
+        self.tx_bytes += other.tx_bytes;
+        self.tx_dropped += other.tx_dropped;
+    }
 }
 
 /// A port.
@@ -155,6 +181,27 @@ pub struct Tunnel {
     pub traffic: Traffic,
 }
 
+/// Another edge: the sum of its tunnels and SAs.
+#[derive(Debug, Clone, Default, PartialEq, Serialize, Deserialize)]
+pub struct Peer {
+    /// Its name.
+    pub name: String,
+    /// Its addresses.
+    pub addresses: Vec<IpAddr>,
+    /// Tunnels to it.
+    pub tunnels: u64,
+    /// Of them, those that are up.
+    pub tunnels_up: u64,
+    /// Inner frames of all its tunnels: tx to it, rx from it.
+    pub traffic: Traffic,
+    /// Security associations with it.
+    pub sas: u64,
+    /// Packets of its SAs refused as replayed or too old.
+    pub replayed: u64,
+    /// Packets of its SAs that failed authentication.
+    pub auth_failed: u64,
+}
+
 /// A security association. Never key bytes.
 #[derive(Debug, Clone, Default, PartialEq, Serialize, Deserialize)]
 pub struct Sa {
@@ -197,6 +244,10 @@ pub struct Worker {
     pub core: u16,
     /// Share of time with packets at hand, 0 to 1, since the start.
     pub busy: f64,
+    /// TSC ticks of loop passes with packets at hand.
+    pub busy_ticks: u64,
+    /// TSC ticks of loop passes with nothing to do.
+    pub idle_ticks: u64,
     /// Taken from receive queues.
     pub received: u64,
     /// Made by the switch.

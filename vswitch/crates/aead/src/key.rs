@@ -64,6 +64,9 @@ pub(crate) enum Cipher {
 }
 
 impl Key {
+    /// Bytes that an expanded key takes, on the heap.
+    pub const MEMORY: usize = size_of::<Expanded>();
+
     /// Expands `key`, which must have the algorithm's length.
     ///
     /// # Errors

@@ -119,6 +119,11 @@ pub struct Inbound {
 }
 
 impl Inbound {
+    /// Bytes that it takes with its window and without its key.
+    pub fn memory_bytes(&self) -> usize {
+        size_of::<Self>() + self.window.heap_bytes()
+    }
+
     /// An association that consumes its key material.
     ///
     /// # Errors

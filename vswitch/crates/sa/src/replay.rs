@@ -42,6 +42,11 @@ pub struct ReplayWindow {
 }
 
 impl ReplayWindow {
+    /// Bytes that it has on the heap.
+    pub fn heap_bytes(&self) -> usize {
+        size_of_val(&*self.ring)
+    }
+
     /// An empty window of `width` packets.
     ///
     /// # Errors

@@ -37,11 +37,17 @@ pub enum Section {
     Workers,
     /// Drops, those that never happened too.
     Drops,
+    /// Peers.
+    Peers,
+    /// Time that packets take inside the switch.
+    Latency,
+    /// Memory.
+    Memory,
 }
 
 impl Section {
     /// All of them.
-    pub const ALL: [Section; 9] = [
+    pub const ALL: [Section; 12] = [
         Section::Status,
         Section::Nve,
         Section::Ports,
@@ -51,6 +57,9 @@ impl Section {
         Section::Sas,
         Section::Workers,
         Section::Drops,
+        Section::Peers,
+        Section::Latency,
+        Section::Memory,
     ];
 
     /// Path of its route.
@@ -65,6 +74,9 @@ impl Section {
             Section::Sas => "/v1/sas",
             Section::Workers => "/v1/workers",
             Section::Drops => "/v1/drops",
+            Section::Peers => "/v1/peers",
+            Section::Latency => "/v1/latency",
+            Section::Memory => "/v1/memory",
         }
     }
 
@@ -80,6 +92,9 @@ impl Section {
             Section::Sas => serde_json::to_vec(&status.sas),
             Section::Workers => serde_json::to_vec(&status.workers),
             Section::Drops => serde_json::to_vec(&status.drops),
+            Section::Peers => serde_json::to_vec(&status.peers),
+            Section::Latency => serde_json::to_vec(&status.latency),
+            Section::Memory => serde_json::to_vec(&status.memory),
         }
     }
 }
@@ -104,6 +119,7 @@ pub fn router<S: Source>(source: S) -> Router {
         router = router.route(section.route(), get(handler));
     }
     router
+        .merge(crate::manage::metrics::router(source))
         .fallback(unknown_route)
         .method_not_allowed_fallback(unknown_method)
 }
@@ -138,7 +154,9 @@ async fn answer<S: Source>(source: &S, section: Section) -> Response {
 }
 
 async fn unknown_route(uri: Uri) -> Response {
-    let routes = Section::ALL.map(Section::route).join(", ");
+    let routes = [&Section::ALL.map(Section::route)[..], &["/metrics"]]
+        .concat()
+        .join(", ");
     error(
         StatusCode::NOT_FOUND,
         format!("no route {}; there are {routes}", uri.path()),

@@ -12,7 +12,7 @@ pub struct StatusRequest(oneshot::Sender<Status>);
 
 impl StatusRequest {
     /// A question and where its answer arrives.
-    pub(super) fn new() -> (Self, oneshot::Receiver<Status>) {
+    pub(in crate::manage) fn new() -> (Self, oneshot::Receiver<Status>) {
         let (sender, receiver) = oneshot::channel();
         (Self(sender), receiver)
     }

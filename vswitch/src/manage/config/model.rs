@@ -3,7 +3,7 @@
 //! Lists keep the order of the file, so an identifier is an index into its list.
 
 use std::fmt;
-use std::net::IpAddr;
+use std::net::{IpAddr, SocketAddr};
 use std::path::{Path, PathBuf};
 
 use subtle::ConstantTimeEq;
@@ -30,6 +30,8 @@ pub struct Model {
     pub state_dir: PathBuf,
     /// Absolute; the unix socket `vswitchctl` talks to.
     pub api_socket: PathBuf,
+    /// Where metrics are served over TCP; `None`: only over the API's socket.
+    pub metrics_listen: Option<SocketAddr>,
     /// The network between edges.
     pub underlay: Underlay,
     /// DPDK ports for VLAN attachments; [`DeviceId`] is the index.

@@ -18,6 +18,7 @@ pub(super) struct File {
     pub(super) mempool: Option<Mempool>,
     pub(super) state_dir: Option<String>,
     pub(super) api: Option<Api>,
+    pub(super) metrics: Option<Metrics>,
     pub(super) underlay: Option<Underlay>,
     #[serde(default)]
     pub(super) devices: Vec<Device>,
@@ -71,6 +72,13 @@ pub(super) struct Mempool {
 #[serde(rename_all = "kebab-case", deny_unknown_fields)]
 pub(super) struct Api {
     pub(super) socket: Option<String>,
+}
+
+/// `metrics`.
+#[derive(Clone, Debug, Default, Deserialize)]
+#[serde(rename_all = "kebab-case", deny_unknown_fields)]
+pub(super) struct Metrics {
+    pub(super) listen: Option<String>,
 }
 
 /// `underlay`.

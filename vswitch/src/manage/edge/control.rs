@@ -13,6 +13,7 @@ use vswitch_vn::{PeerId, Tables, TunnelId};
 use super::devices::Devices;
 use super::floors::Floor;
 use super::keys;
+use super::meters::Windows;
 use super::paths::NextHops;
 use super::plan::{Plan, port_setup};
 use super::report::Gathering;
@@ -24,6 +25,7 @@ use super::{Request, StartError, Updates};
 use crate::datapath::command::{Command, Event, InboundSetup, OutboundSetup, Path, WorkerId};
 use crate::datapath::snapshot::WorkerSnapshot;
 use crate::datapath::source_port;
+use crate::dpdk::mempool::Mempool;
 use crate::dpdk::quiescence::Domain;
 use crate::dpdk::thread;
 use crate::dpdk::time::TscClock;
@@ -68,6 +70,7 @@ pub(super) struct Parts {
     pub started: Instant,
     pub backend: &'static str,
     pub hugepages: bool,
+    pub pools: Vec<Mempool>,
     pub config: Config,
     pub state: StateDir,
     pub devices: Devices,
@@ -92,6 +95,10 @@ pub(super) struct Control {
     pub started: Instant,
     pub backend: &'static str,
     pub hugepages: bool,
+    /// Of each worker; those of one node share one.
+    pub pools: Vec<Mempool>,
+    /// Latencies at earlier reports.
+    pub windows: RefCell<Windows>,
     pub config: Config,
     pub plan: Plan,
     /// The master copy of the workers' tables.
@@ -134,6 +141,8 @@ impl Control {
             started: parts.started,
             backend: parts.backend,
             hugepages: parts.hugepages,
+            pools: parts.pools,
+            windows: RefCell::new(Windows::new(parts.started)),
             config: parts.config,
             plan,
             tables,

@@ -3,13 +3,15 @@
 //!
 //! `plan` numbers things, `devices` opens ports, `keys` makes SAs of manual keys, `state`
 //! keeps what outlives the process, `control` is the thread, `tenants`, `paths` and
-//! `reservations` are what it reacts to, `floors` what it writes back, `report` what it tells.
+//! `reservations` are what it reacts to, `floors` what it writes back, `report` and `meters` what
+//! it tells.
 
 mod buffers;
 mod control;
 mod devices;
 mod floors;
 mod keys;
+mod meters;
 mod paths;
 mod plan;
 mod report;
@@ -281,6 +283,7 @@ impl Edge {
             started: Instant::now(),
             backend: backend.name(),
             hugepages: eal.hugepages(),
+            pools,
             config,
             state,
             devices,

@@ -67,6 +67,8 @@ impl Control {
     /// The report.
     pub(super) fn report(&self, snapshots: &[WorkerSnapshot]) -> Status {
         let sums = Sums::new(snapshots);
+        let uptime = self.started.elapsed();
+        let (tunnels, sas) = (self.tunnels(&sums, snapshots), self.sas(snapshots));
         Status {
             nve: Nve {
                 name: self.config.name.clone(),
@@ -74,15 +76,19 @@ impl Control {
                 dpdk: crate::dpdk::eal::version(),
                 aead: self.backend.to_owned(),
                 hugepages: self.hugepages,
-                uptime: self.started.elapsed().as_secs(),
+                uptime: uptime.as_secs(),
+                uptime_ns: u64::try_from(uptime.as_nanos()).unwrap_or(u64::MAX),
             },
             ports: self.ports(&sums),
             vns: self.vns(&sums),
             fdb: self.fdb(),
-            tunnels: self.tunnels(&sums, snapshots),
-            sas: self.sas(snapshots),
+            peers: self.peers(&tunnels, &sas),
+            tunnels,
+            sas,
             workers: self.workers(snapshots),
             drops: drops(snapshots),
+            latency: self.windows.borrow_mut().latency(snapshots, Instant::now()),
+            memory: self.memory(snapshots),
         }
     }
 
@@ -322,6 +328,8 @@ impl Control {
                         .get(usize::from(s.worker))
                         .map_or(0, |m| m.core),
                     busy: s.counters.busy_ticks as f64 / ticks.max(1) as f64,
+                    busy_ticks: s.counters.busy_ticks,
+                    idle_ticks: s.counters.idle_ticks,
                     received: books.received,
                     generated: books.generated,
                     copied: books.copied,

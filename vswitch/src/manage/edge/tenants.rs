@@ -21,7 +21,7 @@ pub(super) struct Tenant {
     /// Dropping it closes the socket.
     pub socket: Option<VhostSocket>,
     /// Buffers for what the guest sends.
-    pool: Mempool,
+    pub pool: Mempool,
     /// The device that is up.
     pub device: Option<Device>,
     /// Workers that receive from it.

@@ -1,10 +1,12 @@
 //! The status as text for people: what `vswitchctl show` prints.
 
 mod edge;
+mod latency;
+mod memory;
 mod overlay;
 mod ports;
-mod table;
-mod units;
+pub(in crate::manage) mod table;
+pub(in crate::manage) mod units;
 mod workers;
 
 use serde::Deserialize;
@@ -29,6 +31,9 @@ pub fn text(section: Section, body: &[u8], all_drops: bool) -> Result<String, se
         Section::Sas => overlay::sas(parse::<Vec<_>>(body)?.as_slice()),
         Section::Workers => workers::workers(parse::<Vec<_>>(body)?.as_slice()),
         Section::Drops => workers::drops(parse::<Vec<_>>(body)?.as_slice(), all_drops),
+        Section::Peers => overlay::peers(parse::<Vec<_>>(body)?.as_slice()),
+        Section::Latency => latency::latency(parse::<Vec<_>>(body)?.as_slice()),
+        Section::Memory => memory::memory(&parse(body)?),
     })
 }
 
@@ -43,9 +48,12 @@ fn everything(status: &Status, all_drops: bool) -> String {
         ("VIRTUAL NETWORKS", overlay::vns(&status.vns)),
         ("FORWARDING", overlay::fdb(&status.fdb)),
         ("TUNNELS", overlay::tunnels(&status.tunnels)),
+        ("PEERS", overlay::peers(&status.peers)),
         ("SECURITY ASSOCIATIONS", overlay::sas(&status.sas)),
         ("WORKERS", workers::workers(&status.workers)),
         ("DROPS", workers::drops(&status.drops, all_drops)),
+        ("LATENCY", latency::latency(&status.latency)),
+        ("MEMORY", memory::memory(&status.memory)),
     ]
     .map(|(title, text)| format!("== {title}\n\n{text}"))
     .join("\n")

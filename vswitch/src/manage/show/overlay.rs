@@ -3,7 +3,7 @@
 use super::ports::{traffic_row, traffic_table};
 use super::table::{Cell, Left, Right, Table};
 use super::units;
-use crate::manage::status::{FdbEntry, Sa, Tunnel, Vn};
+use crate::manage::status::{FdbEntry, Peer, Sa, Tunnel, Vn};
 
 /// How wide a list in a cell may get before it goes on in the next line.
 const LIST: usize = 24;
@@ -95,6 +95,36 @@ pub(super) fn tunnels(tunnels: &[Tunnel]) -> String {
             Cell::lines(&tunnel.paths),
         ]);
         counters.row(traffic_row(name(), &tunnel.traffic));
+    }
+    format!("{table}\n{counters}")
+}
+
+/// `show peers`.
+pub(super) fn peers(peers: &[Peer]) -> String {
+    if peers.is_empty() {
+        return "No peers.\n".to_owned();
+    }
+    let mut table = Table::new([
+        ("PEER", Left),
+        ("TUNNELS", Right),
+        ("UP", Right),
+        ("SAS", Right),
+        ("REPLAYED", Right),
+        ("AUTH FAILED", Right),
+        ("ADDRESSES", Left),
+    ]);
+    let mut counters = traffic_table("PEER");
+    for peer in peers {
+        table.row([
+            Cell::from(&peer.name),
+            peer.tunnels.into(),
+            peer.tunnels_up.into(),
+            peer.sas.into(),
+            peer.replayed.into(),
+            peer.auth_failed.into(),
+            Cell::list(&peer.addresses, 2 * LIST),
+        ]);
+        counters.row(traffic_row(Cell::from(&peer.name), &peer.traffic));
     }
     format!("{table}\n{counters}")
 }

@@ -5,23 +5,26 @@ use std::fmt;
 
 /// Where a column's text stands.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub(super) enum Align {
+pub(in crate::manage) enum Align {
     /// For text.
     Left,
     /// For numbers.
     Right,
 }
 
-pub(super) use Align::{Left, Right};
+pub(in crate::manage) use Align::{Left, Right};
 
 /// Text of one cell, one string a line; `-` if there is none.
 #[derive(Debug, Clone)]
-pub(super) struct Cell(Vec<String>);
+pub(in crate::manage) struct Cell(Vec<String>);
 
 impl Cell {
     /// `items` with spaces between, on as many lines of at most `width` characters as it
     /// takes. An item is not broken, however long.
-    pub(super) fn list<T: ToString>(items: impl IntoIterator<Item = T>, width: usize) -> Self {
+    pub(in crate::manage) fn list<T: ToString>(
+        items: impl IntoIterator<Item = T>,
+        width: usize,
+    ) -> Self {
         let mut lines: Vec<String> = Vec::new();
         for item in items {
             let item = printable(&item.to_string());
@@ -40,12 +43,12 @@ impl Cell {
     }
 
     /// `items`, each on its line.
-    pub(super) fn lines<T: ToString>(items: impl IntoIterator<Item = T>) -> Self {
+    pub(in crate::manage) fn lines<T: ToString>(items: impl IntoIterator<Item = T>) -> Self {
         Self::list(items, 0)
     }
 
     /// What there is, or `-`.
-    pub(super) fn option<T: ToString>(item: Option<T>) -> Self {
+    pub(in crate::manage) fn option<T: ToString>(item: Option<T>) -> Self {
         Self::lines(item)
     }
 }
@@ -59,14 +62,14 @@ impl<T: ToString> From<T> for Cell {
 
 /// A table.
 #[derive(Debug)]
-pub(super) struct Table<const N: usize> {
+pub(in crate::manage) struct Table<const N: usize> {
     columns: [(&'static str, Align); N],
     rows: Vec<[Cell; N]>,
 }
 
 impl<const N: usize> Table<N> {
     /// One without rows.
-    pub(super) fn new(columns: [(&'static str, Align); N]) -> Self {
+    pub(in crate::manage) fn new(columns: [(&'static str, Align); N]) -> Self {
         Self {
             columns,
             rows: Vec::new(),
@@ -74,7 +77,7 @@ impl<const N: usize> Table<N> {
     }
 
     /// Adds a row below.
-    pub(super) fn row(&mut self, cells: [Cell; N]) {
+    pub(in crate::manage) fn row(&mut self, cells: [Cell; N]) {
         self.rows.push(cells);
     }
 }
@@ -124,7 +127,7 @@ fn length(text: &str) -> usize {
 }
 
 /// `text` without what a terminal would take for a command.
-pub(super) fn printable(text: &str) -> String {
+pub(in crate::manage) fn printable(text: &str) -> String {
     text.chars()
         .flat_map(|c| {
             let escaped = c.is_control().then(|| c.escape_default());

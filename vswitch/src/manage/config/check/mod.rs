@@ -87,6 +87,7 @@ pub(super) fn check(raw: &raw::File, base: &Path, accounts: &Accounts, f: &mut F
         workers,
         state_dir: node::state_dir(raw, cx.f),
         api_socket,
+        metrics_listen: node::metrics_listen(raw, cx.f),
         underlay,
         devices,
         peers,

@@ -1,5 +1,6 @@
-//! `nve`, `eal`, `workers`, `mempool`, `state-dir`, `api`: the edge itself.
+//! `nve`, `eal`, `workers`, `mempool`, `state-dir`, `api`, `metrics`: the edge itself.
 
+use std::net::SocketAddr;
 use std::path::PathBuf;
 
 use super::super::defaults;
@@ -150,4 +151,24 @@ pub(super) fn api_socket(raw: &raw::File, f: &mut Findings) -> PathBuf {
     let text = raw.api.as_ref().and_then(|api| api.socket.as_deref());
     let path = KeyPath::root().key("api").key("socket");
     socket(f, &path, text.unwrap_or(defaults::API_SOCKET))
+}
+
+pub(super) fn metrics_listen(raw: &raw::File, f: &mut Findings) -> Option<SocketAddr> {
+    let text = raw.metrics.as_ref()?.listen.as_deref()?;
+    let path = KeyPath::root().key("metrics").key("listen");
+    let Ok(address) = text.parse::<SocketAddr>() else {
+        f.error(
+            &path,
+            format!("`{text}` is no address and port, such as 127.0.0.1:9474 or [::1]:9474"),
+        );
+        return None;
+    };
+    if !address.ip().is_loopback() {
+        f.warn(
+            &path,
+            "whoever reaches this address can read the metrics: names of ports, networks and \
+             peers, and how much they send",
+        );
+    }
+    Some(address)
 }
