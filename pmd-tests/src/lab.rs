@@ -68,28 +68,6 @@ pub fn cable(index: u8) {
     }
 }
 
-/// Joins host `a` by `tr0`, its trunk, to a namespace `t` of tenants.
-pub fn trunk() {
-    sh("ip netns add t && ip -n t link set lo up
-        ip -n a link add tr0 type veth peer name tr0 netns t
-        ip netns exec a sysctl -qw net.ipv6.conf.tr0.disable_ipv6=1
-        for host in a t; do
-            ip netns exec $host ethtool -K tr0 tx off tso off gso off gro off >/dev/null
-            ip -n $host link set tr0 up
-        done");
-}
-
-/// Tenant 1 on a VLAN of the trunk: `vVID` in the namespace `t`, with these addresses.
-pub fn vlan_tenant(vid: u16, addresses: &[&str]) {
-    sh(&format!(
-        "ip -n t link add link tr0 name v{vid} type vlan id {vid}
-         ip -n t link set v{vid} address 52:54:00:00:00:01 mtu 1380 up"
-    ));
-    for address in addresses {
-        sh(&format!("ip -n t address add {address} dev v{vid} nodad"));
-    }
-}
-
 /// MAC address of an end of a cable: host 1 is `a`, 2 is `b`.
 pub fn cable_mac(index: u8, host: u8) -> String {
     format!("02:00:00:00:{index:02x}:{host:02x}")

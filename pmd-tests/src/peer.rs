@@ -1,14 +1,17 @@
 //! What every foreign peer has to show: its tenant and ours reach one another by ping and by
 //! TCP, in both directions, byte for byte, and both ends count the same packets.
 
+use std::process::{Command, Output, Stdio};
 use std::sync::atomic::{AtomicU16, Ordering};
+use std::thread;
+use std::time::{Duration, Instant};
 
 use serde_json::Value;
 use vswitch::manage::status::{Status, Traffic};
 
 use crate::daemon::Daemon;
 use crate::guest::Guest;
-use crate::lab::{sh, wait_for};
+use crate::lab::wait_for;
 
 /// Somewhere that commands are run: a guest, or a network namespace.
 pub trait Shell {
@@ -32,36 +35,29 @@ impl Shell for Guest {
 pub struct Namespace(pub &'static str);
 
 impl Namespace {
-    fn inside(&self, line: &str) -> Vec<String> {
-        let words = ["netns", "exec", self.0, "sh", "-ec", line];
-        words.map(str::to_owned).to_vec()
+    fn inside(&self, line: &str) -> Output {
+        Command::new("ip")
+            .args(["netns", "exec", self.0, "sh", "-ec", line])
+            .stdin(Stdio::null())
+            .output()
+            .expect("ip")
     }
 }
 
 impl Shell for Namespace {
     fn run(&self, line: &str) -> String {
-        let output = std::process::Command::new("ip")
-            .args(self.inside(line))
-            .stdin(std::process::Stdio::null())
-            .output()
-            .expect("ip");
-        let out = String::from_utf8_lossy(&output.stdout).into_owned();
-        assert!(
-            output.status.success(),
-            "{}: {line}: {}\n{out}{}",
-            self.0,
-            output.status,
-            String::from_utf8_lossy(&output.stderr)
+        let output = self.inside(line);
+        let (out, err) = (
+            String::from_utf8_lossy(&output.stdout).into_owned(),
+            String::from_utf8_lossy(&output.stderr),
         );
+        let status = output.status;
+        assert!(status.success(), "{}: {line}: {status}\n{out}{err}", self.0);
         out
     }
 
     fn succeeds(&self, line: &str) -> bool {
-        let output = std::process::Command::new("ip")
-            .args(self.inside(line))
-            .stdin(std::process::Stdio::null())
-            .output();
-        output.is_ok_and(|output| output.status.success())
+        self.inside(line).status.success()
     }
 }
 
@@ -71,7 +67,7 @@ pub fn pings(from: &dyn Shell, to: &str) {
     wait_for(&format!("an answer of {to}"), 120, || {
         from.succeeds(&format!("ping -c 1 -W 1 {to}")).then_some(())
     });
-    let said = from.run(&format!("ping -c 10 -i 0.2 -W 5 {to}"));
+    let said = from.run(&format!("ping -c 10 -i 0.1 -W 5 {to}"));
     assert!(
         said.contains("10 packets transmitted, 10 ")
             && said.contains(", 0% packet loss")
@@ -128,7 +124,10 @@ fn carry(client: &dyn Shell, server: &dyn Shell, address: &str, direction: Direc
     client.run(&format!("timeout 55 socat -u {connects}"));
     let sum = |shell: &dyn Shell, file: &str| {
         let line = shell.run(&format!("wc -c <{file}; sha256sum <{file}"));
-        line.split_whitespace().take(2).collect::<Vec<_>>().join(" ")
+        line.split_whitespace()
+            .take(2)
+            .collect::<Vec<_>>()
+            .join(" ")
     };
     let expected = sum(sender, &sent);
     assert!(expected.starts_with(&BYTES.to_string()), "{expected}");
@@ -137,26 +136,15 @@ fn carry(client: &dyn Shell, server: &dyn Shell, address: &str, direction: Direc
     });
 }
 
-/// Packets received and sent by the interface over there.
+/// Packets that an interface over there has received and sent.
 pub fn interface(shell: &dyn Shell, name: &str) -> (u64, u64) {
-    // Not by JSON: the guest's `ip` may be busybox's.
-    let counter = |which: &str| {
-        let text = shell.run(&format!("cat /sys/class/net/{name}/statistics/{which}"));
-        text.trim().parse::<u64>().expect("a number")
-    };
-    (counter("rx_packets"), counter("tx_packets"))
-}
-
-/// The same for a namespace, where sysfs may be of another one.
-pub fn interface_in(namespace: &str, name: &str) -> (u64, u64) {
-    let text = sh(&format!("ip -n {namespace} -s -j link show {name}"));
+    let text = shell.run(&format!("ip -s -j link show {name}"));
     let json: Value = serde_json::from_str(&text).expect("ip prints JSON");
-    let counter = |direction: &str| {
-        json[0]["stats64"][direction]["packets"]
-            .as_u64()
-            .expect("a counter")
-    };
-    (counter("rx"), counter("tx"))
+    let counter = |direction: &str| json[0]["stats64"][direction]["packets"].as_u64();
+    (
+        counter("rx").expect("a counter"),
+        counter("tx").expect("a counter"),
+    )
 }
 
 /// The counters of a network's tunnel.
@@ -166,30 +154,71 @@ pub fn tunnel(status: &Status, vn: &str) -> Traffic {
     tunnel.expect("a tunnel").traffic
 }
 
-/// Waits until both ends have counted the same: what the peer's interface received and sent
-/// is what the tunnel sent and received, and neither end lost a packet.
-#[track_caller]
-pub fn both_count_the_same(edge: &Daemon, vn: &str, peers: impl Fn() -> (u64, u64)) -> Traffic {
-    let mut last = None;
-    let agree = || {
-        let (received, sent) = peers();
-        let traffic = tunnel(&edge.status(), vn);
-        last = Some((received, sent, traffic));
-        let same = (traffic.tx_packets, traffic.rx_packets) == (received, sent);
-        same.then_some(traffic)
-    };
-    let began = std::time::Instant::now();
-    let mut agree = agree;
-    let traffic = loop {
-        if let Some(traffic) = agree() {
-            break traffic;
+/// The counters of both ends of a network: the tunnel's, and an interface's over there.
+pub struct Meter<'a> {
+    edge: &'a Daemon,
+    vn: &'a str,
+    peer: &'a dyn Shell,
+    interface: &'a str,
+    before: (Traffic, (u64, u64)),
+}
+
+impl<'a> Meter<'a> {
+    /// Waits until nothing is under way, and begins.
+    pub fn start(
+        edge: &'a Daemon,
+        vn: &'a str,
+        peer: &'a dyn Shell,
+        interface: &'a str,
+    ) -> Meter<'a> {
+        let mut meter = Meter {
+            edge,
+            vn,
+            peer,
+            interface,
+            before: Default::default(),
+        };
+        meter.before = wait_for("nothing under way", 20, || {
+            let first = meter.read();
+            thread::sleep(Duration::from_millis(100));
+            (meter.read() == first).then_some(first)
+        });
+        meter
+    }
+
+    fn read(&self) -> (Traffic, (u64, u64)) {
+        let there = interface(self.peer, self.interface);
+        (tunnel(&self.edge.status(), self.vn), there)
+    }
+
+    /// Waits until both ends have counted the same since then: what the peer received and
+    /// sent is what the tunnel sent and received, and the tunnel dropped nothing. Returns
+    /// the packets that it sent and received.
+    #[track_caller]
+    pub fn both_ends_agree(&self) -> (u64, u64) {
+        let began = Instant::now();
+        let (was, (was_received, was_sent)) = self.before;
+        loop {
+            let (now, (received, sent)) = self.read();
+            let tunnel = (
+                now.tx_packets - was.tx_packets,
+                now.rx_packets - was.rx_packets,
+            );
+            let peer = (received - was_received, sent - was_sent);
+            if tunnel == peer {
+                assert!(tunnel.0 > 0 && tunnel.1 > 0, "{}: {tunnel:?}", self.vn);
+                assert_eq!(
+                    (now.rx_dropped, now.tx_dropped),
+                    (was.rx_dropped, was.tx_dropped)
+                );
+                return tunnel;
+            }
+            assert!(
+                began.elapsed().as_secs() < 10,
+                "{}: sent and received {tunnel:?}, the peer received and sent {peer:?}",
+                self.vn
+            );
+            thread::sleep(Duration::from_millis(100));
         }
-        if began.elapsed().as_secs() > 10 {
-            panic!("{vn}: the peer received and sent, the tunnel counted: {last:?}");
-        }
-        std::thread::sleep(std::time::Duration::from_millis(100));
-    };
-    assert!(traffic.rx_packets > 0 && traffic.tx_packets > 0, "{traffic:?}");
-    assert_eq!((traffic.rx_dropped, traffic.tx_dropped), (0, 0), "{vn}");
-    traffic
+    }
 }

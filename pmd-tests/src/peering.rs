@@ -7,17 +7,9 @@ use std::fs;
 use std::net::IpAddr;
 use std::os::unix::fs::PermissionsExt;
 
+use crate::guest::Guest;
 use crate::lab::DIR;
 use crate::wire::{Algorithm, Encapsulation, Sa};
-
-/// Where the tenant of a network is attached.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub enum Tenant {
-    /// On a vhost-user port; the switch is the client.
-    Vhost,
-    /// On this VLAN of the trunk.
-    Vlan(u16),
-}
 
 /// A network, tenant 1 of which is here and tenant 2 at its peer.
 #[derive(Debug, Clone)]
@@ -32,11 +24,9 @@ pub struct Network {
     pub encapsulation: Encapsulation,
     /// Algorithm, and whether sequence numbers have 64 bits; `None`: no protection.
     pub protection: Option<(Algorithm, bool)>,
-    /// The tenant.
-    pub tenant: Tenant,
 }
 
-/// Host `a` with an underlay port and, if a tenant wants one, a trunk.
+/// Host `a`.
 #[derive(Debug, Clone)]
 pub struct Peering {
     /// DPDK's string of the underlay port.
@@ -47,8 +37,6 @@ pub struct Peering {
     pub tap: Option<&'static str>,
     /// MAC address of all peers where there is no tap.
     pub neighbour: Option<&'static str>,
-    /// DPDK's string of the trunk.
-    pub trunk: Option<String>,
     /// Networks.
     pub networks: Vec<Network>,
 }
@@ -66,7 +54,7 @@ impl Network {
         Some(Sa::new(0x20_0000 | self.vni, algorithm))
     }
 
-    /// The vhost socket of its tenant.
+    /// The vhost socket of its tenant, made by whoever the tenant is.
     pub fn socket(&self) -> String {
         format!("{DIR}/{}.sock", self.name)
     }
@@ -77,13 +65,11 @@ impl Network {
     }
 
     fn port_yaml(&self) -> String {
-        let place = match self.tenant {
-            Tenant::Vhost => format!("vhost: {{socket: {}, peer-uid: 0}}", self.socket()),
-            Tenant::Vlan(vid) => format!("vlan: {{device: trunk0, vid: {vid}}}"),
-        };
         format!(
-            "  - {{name: port-{0}, vn: {0}, {place}, addresses: [{{mac: \"52:54:00:00:00:01\"}}]}}",
-            self.name
+            "  - {{name: port-{0}, vn: {0}, vhost: {{socket: {1}, peer-uid: 0}}, \
+             addresses: [{{mac: \"52:54:00:00:00:01\"}}]}}",
+            self.name,
+            self.socket()
         )
     }
 
@@ -125,6 +111,21 @@ impl Network {
 }
 
 impl Peering {
+    /// One guest that is the tenant of all networks, on eth0, eth1 and so on in their order.
+    /// It has 10.0.0.1 and fd00::1 in the first, and 10.0.N.1 and fd00:N::1 in the others.
+    pub fn tenant(&self) -> Guest {
+        let sockets: Vec<String> = self.networks.iter().map(Network::socket).collect();
+        let guest = Guest::start("tenant", 1, &sockets.join(","), "client", &[]);
+        for n in 1..sockets.len() {
+            guest.sh(&format!(
+                "ip link set eth{n} mtu 1380 up
+                 ip address add 10.0.{n}.1/24 dev eth{n}
+                 ip address add fd00:{n}::1/64 dev eth{n} nodad"
+            ));
+        }
+        guest
+    }
+
     fn peers(&self) -> BTreeMap<IpAddr, Vec<&Network>> {
         let mut peers = BTreeMap::<_, Vec<_>>::new();
         for network in &self.networks {
@@ -160,9 +161,6 @@ impl Peering {
                     "        - {{address: \"{address}\", mac: \"{mac}\"}}"
                 ));
             }
-        }
-        if let Some(trunk) = &self.trunk {
-            line(&format!("devices: [{{name: trunk0, device: \"{trunk}\"}}]"));
         }
         line("peers:");
         for (address, of) in self.peers() {
