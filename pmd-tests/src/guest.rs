@@ -41,21 +41,26 @@ impl Guest {
     /// Starts tenant `n` (1: of host `a`, 2: of `b`) on a vhost socket. `switch_is` is what
     /// the switch is: `client` or `server`.
     pub fn start(name: &str, n: u8, socket: &str, switch_is: &str, options: &[&str]) -> Guest {
-        let mut command = script("run");
-        command.args([name, socket, &format!("52:54:00:00:00:0{n}")]);
-        command.args([&format!("10.0.0.{n}/24"), &format!("fd00::{n}/64")]);
         // In the scripts' words: who QEMU is.
-        command.arg(if switch_is == "client" {
-            "--server"
-        } else {
-            "--client"
-        });
-        command
-            .args(["--guest-mtu", "1380", "--iperf"])
-            .args(options);
+        let qemu_is = match switch_is {
+            "client" => "--server",
+            _ => "--client",
+        };
+        let (mac, ip4) = (format!("52:54:00:00:00:0{n}"), format!("10.0.0.{n}/24"));
+        let ip6 = format!("fd00::{n}/64");
+        let mut words = vec![name, socket, &mac, &ip4, &ip6, qemu_is];
+        words.extend(["--guest-mtu", "1380", "--iperf"]);
+        words.extend(options);
+        Guest::run(&words)
+    }
+
+    /// Starts a guest with these arguments of `scripts/guests/run`.
+    pub fn run(words: &[&str]) -> Guest {
+        let mut command = script("run");
+        command.args(words);
         run(command).unwrap_or_else(|error| panic!("{error}"));
         Guest {
-            name: name.to_owned(),
+            name: words[0].to_owned(),
         }
     }
 

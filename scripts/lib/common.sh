@@ -6,6 +6,7 @@ ROOT=$(cd "$(dirname "${BASH_SOURCE[0]}")/../.." && pwd)
 # Unix socket paths end at 108 bytes, so everything that runs lives in a short place.
 RUN_ROOT=${VSWITCH_LAB_DIR:-/run/vswitch-lab}
 GUEST_IMAGE=${VSWITCH_GUEST_IMAGE:-$ROOT/target/guest}
+OVS_DIR=${VSWITCH_OVS:-$ROOT/target/ovs}
 STARTED=${EPOCHREALTIME/./}
 
 export LC_ALL=C
