@@ -2,12 +2,14 @@
 //!
 //! `isolate` gives each test a process; `frames` and `wire` build packets by hand, from the
 //! RFCs and not with the code under test; `setup` writes configurations and `rig` runs an
-//! edge in this process between rings, with `changes` saying what it counted; `lab`,
+//! edge in this process between rings, with `changes` saying what it counted and `tally` what
+//! it must have; `tenant` plays virtual machines, `discovery` what they say of themselves; `lab`,
 //! `hosts`, `daemon`, `testpmd` and `guest` run the daemon over real drivers with real
 //! tenants.
 
 pub mod changes;
 pub mod daemon;
+pub mod discovery;
 pub mod frames;
 pub mod guest;
 pub mod hosts;
@@ -15,5 +17,7 @@ pub mod isolate;
 pub mod lab;
 pub mod rig;
 pub mod setup;
+pub mod tally;
+pub mod tenant;
 pub mod testpmd;
 pub mod wire;
