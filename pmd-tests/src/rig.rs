@@ -30,11 +30,12 @@ const PATIENCE: Duration = Duration::from_secs(10);
 pub struct Rig {
     /// What it was started with.
     pub setup: Setup,
+    // Before the edge: a card without its other end complains.
+    tenants: Vec<Tenant>,
     edge: Edge,
     pool: Mempool,
     underlay: Wire,
     trunk: Wire,
-    tenants: Vec<Tenant>,
     sent: u64,
     last: Status,
     _dir: Option<TempDir>,
