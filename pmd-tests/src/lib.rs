@@ -2,20 +2,27 @@
 //!
 //! `isolate` gives each test a process; `frames` and `wire` build packets by hand, from the
 //! RFCs and not with the code under test; `setup` writes configurations and `rig` runs an
-//! edge in this process between rings, with `changes` saying what it counted; `lab`,
+//! edge in this process between rings, with `changes` saying what it counted and `tally` what
+//! it must have; `tenant` plays virtual machines, `discovery` what they say of themselves; `lab`,
 //! `hosts`, `daemon`, `testpmd` and `guest` run the daemon over real drivers with real
 //! tenants.
 
 pub mod changes;
 pub mod daemon;
+pub mod discovery;
 pub mod frames;
+pub mod fuzz;
 pub mod guest;
+pub mod hand;
 pub mod hosts;
 pub mod isolate;
 pub mod lab;
+pub mod noise;
 pub mod peer;
 pub mod peering;
 pub mod rig;
 pub mod setup;
+pub mod tally;
+pub mod tenant;
 pub mod testpmd;
 pub mod wire;

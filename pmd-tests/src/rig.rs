@@ -16,6 +16,7 @@ use vswitch::manage::status::{Port, Status};
 use crate::changes::{Changes, check_books};
 use crate::frames::{self, Mac};
 use crate::setup::{Peer, Setup};
+use crate::tenant::Tenant;
 use crate::wire::{ESP_PORT, Outer};
 
 /// Packets a ring holds.
@@ -29,6 +30,8 @@ const PATIENCE: Duration = Duration::from_secs(10);
 pub struct Rig {
     /// What it was started with.
     pub setup: Setup,
+    // Before the edge: a card without its other end complains.
+    tenants: Vec<Tenant>,
     edge: Edge,
     pool: Mempool,
     underlay: Wire,
@@ -45,6 +48,8 @@ pub struct Outcome {
     pub underlay: Vec<Vec<u8>>,
     /// Frames from the trunk: VLAN, and the frame without tag.
     pub trunk: Vec<(u16, Vec<u8>)>,
+    /// Frames that virtual machines received: their port, and the frame.
+    pub tenants: Vec<(&'static str, Vec<u8>)>,
     /// Counters.
     pub changes: Changes,
 }
@@ -84,12 +89,15 @@ impl Rig {
             pool,
             underlay,
             trunk,
+            tenants: Vec::new(),
             sent: 0,
             last: Status::default(),
             _dir: None,
         };
+        rig.tenants = Tenant::all(&rig.setup, dir);
         rig.last = rig.wait("next hops", |s| {
             s.tunnels.iter().all(|tunnel| !tunnel.paths.is_empty())
+                && s.ports.iter().all(|port| port.state == "up")
         });
         rig
     }
@@ -271,6 +279,13 @@ impl Rig {
         }
     }
 
+    /// The virtual machine at a port sends these frames, chained where they are long.
+    pub fn from_tenant(&mut self, port: &str, frames: &[Vec<u8>]) {
+        let tenant = self.tenants.iter_mut().find(|t| t.port() == port);
+        tenant.expect("a virtual machine").send(frames);
+        self.sent += frames.len() as u64;
+    }
+
     /// Waits until everything sent has its verdict, and takes what came out. All buffers are
     /// back then, the edge's and the test's.
     pub fn settle(&mut self) -> Outcome {
@@ -290,6 +305,7 @@ impl Rig {
                 .iter()
                 .map(|f| frames::untagged(f))
                 .collect(),
+            tenants: self.tenants.iter_mut().flat_map(Tenant::receive).collect(),
             changes: Changes::between(&self.last, &status),
         };
         assert_eq!(
@@ -309,8 +325,11 @@ impl Rig {
             pool,
             underlay,
             trunk,
+            tenants,
             ..
         } = self;
+        // Before the socket goes: a device without its other end fails its last requests.
+        drop(tenants);
         let edges = edge.pool().clone();
         let last = edge.stop().expect("the last report");
         check_books(&last);

@@ -36,6 +36,17 @@ pub fn port(name: &'static str, vid: u16, tenant: u8) -> VlanPort {
     }
 }
 
+/// A vhost-user port: a tenant of this edge, bound to its addresses.
+#[derive(Debug, Clone)]
+pub struct VhostPort {
+    /// Name.
+    pub name: &'static str,
+    /// Its number: its MAC and, if the network lists them, its IP addresses.
+    pub tenant: u8,
+    /// Broadcasts per second.
+    pub bum_rate: u32,
+}
+
 /// A virtual network.
 #[derive(Debug, Clone)]
 pub struct Vn {
@@ -59,6 +70,8 @@ pub struct Vn {
     pub mappings: Vec<(Mac, &'static str)>,
     /// Local ports.
     pub ports: Vec<VlanPort>,
+    /// Local ports of virtual machines.
+    pub tenants: Vec<VhostPort>,
 }
 
 impl Vn {
@@ -84,6 +97,7 @@ impl Vn {
             edges: vec!["b"],
             mappings: vec![(frames::mac(2), "b")],
             ports: vec![port("blue-1", 101, 1), port("blue-3", 103, 3)],
+            tenants: Vec::new(),
         }
     }
 
@@ -210,6 +224,11 @@ impl Setup {
         Sa::new(base + v as u32 * 16 + p as u32, self.vns[v].algorithm)
     }
 
+    /// The socket of a virtual machine's port.
+    pub fn socket(dir: &Path, port: &VhostPort) -> String {
+        format!("{}/{}.sock", dir.display(), port.name)
+    }
+
     /// The peer of this name.
     pub fn peer_named(&self, name: &str) -> &Peer {
         self.peers.iter().find(|p| p.name == name).expect("a peer")
@@ -298,6 +317,15 @@ impl Setup {
                     .map(|mac| format!("{{mac: \"{}\"{}}}", frames::text(*mac), vn.ips(*mac)))
                     .collect();
                 line(format!("    addresses: [{}]", macs.join(", ")));
+            }
+            for port in &vn.tenants {
+                let (mac, socket) = (frames::mac(port.tenant), Setup::socket(dir, port));
+                line(format!("  - name: {}", port.name));
+                line(format!("    vn: {}", vn.name));
+                line(format!("    vhost: {{socket: {socket}, mode: server}}"));
+                line(format!("    bum-rate: {}", port.bum_rate));
+                let (ips, mac) = (vn.ips(mac), frames::text(mac));
+                line(format!("    addresses: [{{mac: \"{mac}\"{ips}}}]"));
             }
         }
         line("security-associations:".into());

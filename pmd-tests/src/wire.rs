@@ -67,6 +67,8 @@ pub struct Craft {
     pub iv: u64,
     /// Padding; `None`: the RFC's, as long as alignment asks for.
     pub padding: Option<Vec<u8>>,
+    /// Pad length; `None`: that of the padding.
+    pub pad_len: Option<u8>,
     /// Next header; 17 is right.
     pub next_header: u8,
 }
@@ -78,6 +80,7 @@ impl Craft {
             seq,
             iv: seq,
             padding: None,
+            pad_len: None,
             next_header: 17,
         }
     }
@@ -123,7 +126,8 @@ impl Sa {
             (1..=len as u8).collect()
         });
         text.extend(&padding);
-        text.extend([padding.len() as u8, craft.next_header]);
+        let pad_len = craft.pad_len.unwrap_or(padding.len() as u8);
+        text.extend([pad_len, craft.next_header]);
         let mut packet = self.spi.to_be_bytes().to_vec();
         packet.extend((craft.seq as u32).to_be_bytes());
         packet.extend(craft.iv.to_be_bytes());

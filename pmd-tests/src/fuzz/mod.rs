@@ -1,0 +1,70 @@
+//! What the fuzzers do with their bytes. The targets in `vswitch/fuzz` are one line each; the
+//! rest is here, so that stable Rust can play seeds, fixtures and mutations in the tests.
+
+pub mod api;
+pub mod config;
+mod honest;
+pub mod tenant;
+pub mod underlay;
+
+/// Something that eats bytes and panics if a promise was broken.
+pub type Eat = Box<dyn FnMut(&[u8])>;
+
+/// A fuzz target.
+pub struct Target {
+    /// Its name: of the cargo-fuzz target and of the directories of its inputs.
+    pub name: &'static str,
+    /// Makes ready, once in a process.
+    pub start: fn() -> Eat,
+    /// Inputs to begin with.
+    pub seeds: fn() -> Vec<Vec<u8>>,
+}
+
+/// All targets.
+pub const TARGETS: [Target; 4] = [
+    Target {
+        name: "underlay",
+        start: underlay::start,
+        seeds: underlay::seeds,
+    },
+    Target {
+        name: "tenant",
+        start: tenant::start,
+        seeds: tenant::seeds,
+    },
+    Target {
+        name: "config",
+        start: config::start,
+        seeds: config::seeds,
+    },
+    Target {
+        name: "api",
+        start: api::start,
+        seeds: api::seeds,
+    },
+];
+
+/// Frames of an input: one byte of choice, two of length, then as many bytes as there are.
+fn frames(mut bytes: &[u8]) -> Vec<(u8, &[u8])> {
+    let mut frames = Vec::new();
+    while let [choice, a, b, rest @ ..] = bytes
+        && frames.len() < 32
+    {
+        let len = usize::from(u16::from_le_bytes([*a, *b])).min(rest.len());
+        let (frame, rest) = rest.split_at(len);
+        frames.push((*choice, frame));
+        bytes = rest;
+    }
+    frames
+}
+
+/// The inverse of [`frames`].
+fn joined<'a>(frames: impl IntoIterator<Item = (u8, &'a [u8])>) -> Vec<u8> {
+    let mut bytes = Vec::new();
+    for (choice, frame) in frames {
+        bytes.push(choice);
+        bytes.extend((frame.len() as u16).to_le_bytes());
+        bytes.extend(frame);
+    }
+    bytes
+}
