@@ -5,6 +5,7 @@
 #![forbid(unsafe_code)]
 
 pub mod datapath;
+pub mod latency;
 pub mod machine;
 pub mod report;
 pub mod stats;

@@ -10,7 +10,7 @@ use vswitch::dpdk::eal::{Eal, EalConfig, Memory};
 use vswitch::dpdk::mbuf::{BURST, Burst, Mbuf};
 use vswitch::dpdk::mempool::Mempool;
 use vswitch::dpdk::ring_port::{Wire, ring_port};
-use vswitch::manage::edge::Edge;
+use vswitch::manage::edge::{Edge, Handle};
 use vswitch::manage::status::{Port, Status};
 
 use crate::changes::{Changes, check_books};
@@ -284,6 +284,47 @@ impl Rig {
         let tenant = self.tenants.iter_mut().find(|t| t.port() == port);
         tenant.expect("a virtual machine").send(frames);
         self.sent += frames.len() as u64;
+    }
+
+    /// The underlay brings of these frames what fits into queue 0, in order.
+    pub fn offer_underlay(&mut self, frames: &[Vec<u8>]) -> usize {
+        self.offer(frames, |rig| &mut rig.underlay)
+    }
+
+    /// The trunk brings of these frames what fits into its queue 0, in order.
+    pub fn offer_trunk(&mut self, frames: &[Vec<u8>]) -> usize {
+        self.offer(frames, |rig| &mut rig.trunk)
+    }
+
+    fn offer(&mut self, frames: &[Vec<u8>], wire: impl Fn(&mut Rig) -> &mut Wire) -> usize {
+        let mut taken = 0;
+        for part in frames.chunks(BURST) {
+            // Buffers of the test may all be under way.
+            if self.pool.available() < 2 * BURST {
+                break;
+            }
+            let mut burst: Burst = part.iter().map(|f| self.mbuf(f)).collect();
+            let Some(queue) = wire(self).to_port.first_mut() else {
+                break;
+            };
+            let sent = queue.send(&mut burst);
+            taken += sent;
+            if sent < part.len() {
+                break;
+            }
+        }
+        self.sent += taken as u64;
+        taken
+    }
+
+    /// Takes what came out, and looks at nothing of it.
+    pub fn discard(&mut self) -> usize {
+        drain(&mut self.underlay).len() + drain(&mut self.trunk).len()
+    }
+
+    /// For questions from other threads.
+    pub fn handle(&self) -> Handle {
+        self.edge.handle()
     }
 
     /// Waits until everything sent has its verdict, and takes what came out. All buffers are

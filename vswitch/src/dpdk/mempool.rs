@@ -211,9 +211,17 @@ impl Mempool {
 
     /// Free buffers that rest in the caches of threads, where others do not get at them.
     pub fn cached(&self) -> usize {
-        // SAFETY: the pool lives; reads the ring behind the caches.
-        let common = unsafe { sys::rte_mempool_ops_get_count(self.as_ptr()) } as usize;
-        self.available().saturating_sub(common)
+        // SAFETY: the pool lives, and these fields do not change after its making.
+        let pool = unsafe { self.0.raw.as_ref() };
+        if pool.cache_size == 0 {
+            return 0;
+        }
+        let lengths = (0..sys::RTE_MAX_LCORE as usize).map(|lcore| {
+            // SAFETY: there is a cache for each lcore. Its owner may change the length
+            // meanwhile, which DPDK's own count lives with too: hence volatile, by pointer.
+            unsafe { (&raw const (*pool.local_cache.add(lcore)).len).read_volatile() as usize }
+        });
+        lengths.sum()
     }
 
     /// Bytes of all buffers with what DPDK puts before and behind them.

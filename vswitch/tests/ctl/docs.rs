@@ -1,4 +1,4 @@
-//! The examples in `docs/operations.md` are what `vswitchctl` prints.
+//! The examples in `docs/operations.md` and `docs/monitoring.md` are what `vswitchctl` prints.
 
 use std::collections::BTreeSet;
 use std::path::Path;
@@ -23,18 +23,21 @@ fn examples(page: &str) -> Vec<(String, String)> {
 
 #[test]
 fn examples_are_real() {
-    let path = Path::new(env!("CARGO_MANIFEST_DIR")).join("../docs/operations.md");
-    let page = std::fs::read_to_string(path).unwrap();
     let switch = Switch::start();
     let mut seen = BTreeSet::new();
-    for (command, output) in examples(&page) {
-        let args: Vec<&str> = command.split(' ').collect();
-        let real = switch.shown(&args);
-        assert_eq!(output, real, "docs/operations.md: vswitchctl {command}");
-        seen.insert(args[1].to_owned());
+    for name in ["docs/operations.md", "docs/monitoring.md"] {
+        let path = Path::new(env!("CARGO_MANIFEST_DIR")).join("..").join(name);
+        let page = std::fs::read_to_string(path).unwrap();
+        for (command, output) in examples(&page) {
+            let args: Vec<&str> = command.split(' ').collect();
+            let real = switch.shown(&args);
+            assert_eq!(output, real, "{name}: vswitchctl {command}");
+            seen.insert(args[1].to_owned());
+        }
     }
     for part in [
-        "nve", "ports", "vns", "fdb", "tunnels", "sas", "workers", "drops",
+        "nve", "ports", "vns", "fdb", "tunnels", "peers", "sas", "workers", "drops", "latency",
+        "memory",
     ] {
         assert!(seen.contains(part), "no example of show {part}");
     }

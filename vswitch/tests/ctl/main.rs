@@ -3,6 +3,8 @@
 
 mod api;
 mod docs;
+mod metrics;
 mod openapi;
 mod show;
 mod switch;
+mod top;

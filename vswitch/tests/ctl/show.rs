@@ -12,8 +12,9 @@ use vswitch::manage::status::Status;
 
 use crate::switch::{STATUS, Switch, ctl, status, stderr};
 
-const PARTS: [&str; 8] = [
-    "nve", "ports", "vns", "fdb", "tunnels", "sas", "workers", "drops",
+const PARTS: [&str; 11] = [
+    "nve", "ports", "vns", "fdb", "tunnels", "peers", "sas", "workers", "drops", "latency",
+    "memory",
 ];
 
 #[test]

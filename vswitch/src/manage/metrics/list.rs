@@ -92,11 +92,7 @@ macro_rules! traffic {
 pub fn metrics() -> Vec<Metric> {
     let mut all = edge();
     all.extend(traffic!("port", "a port", figures::ports));
-    all.extend(traffic!(
-        "vn",
-        "a network's tenants (rx) and the overlay (tx)",
-        figures::vns
-    ));
+    all.extend(vns());
     all.extend(tunnels());
     all.extend(traffic!(
         "tunnel",
@@ -123,6 +119,17 @@ fn edge() -> Vec<Metric> {
         Gauge, "uptime_seconds", "Seconds since the start.", figures::uptime;
         Gauge, "port_up", "Whether a port's link is up or its guest connected (1) or not (0).", figures::ports_up;
         Gauge, "fdb_entries", "Forwarding entries of a network, by where they come from.", figures::fdb;
+    }
+}
+
+fn vns() -> Vec<Metric> {
+    metrics! {
+        Counter, "vn_rx_packets", "Frames of a network that came from its tenants here.", |s| figures::vns(s, |t| t.rx_packets);
+        Counter, "vn_rx_bytes", "Bytes of a network's frames that came from its tenants here.", |s| figures::vns(s, |t| t.rx_bytes);
+        Counter, "vn_rx_dropped", "Frames of a network that were dropped where they came in, from tenants or the overlay.", |s| figures::vns(s, |t| t.rx_dropped);
+        Counter, "vn_tx_packets", "Frames of a network that came from the overlay.", |s| figures::vns(s, |t| t.tx_packets);
+        Counter, "vn_tx_bytes", "Bytes of a network's frames that came from the overlay.", |s| figures::vns(s, |t| t.tx_bytes);
+        Counter, "vn_tx_dropped", "Frames of a network that were dropped on their way out.", |s| figures::vns(s, |t| t.tx_dropped);
     }
 }
 

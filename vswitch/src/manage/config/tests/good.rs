@@ -78,6 +78,7 @@ fn the_smallest_file_has_the_documented_defaults() {
     );
     assert_eq!(config.state_dir, PathBuf::from("/var/lib/vswitch"));
     assert_eq!(config.api_socket, PathBuf::from("/run/vswitch/api.sock"));
+    assert_eq!(config.metrics_listen, None);
     assert_eq!(config.underlay.esp_port, 4500);
     assert!(config.underlay.local.is_empty() && config.ports.is_empty());
 
@@ -343,4 +344,24 @@ VN red (VNI 1002, integrity): 1 edges, 1 mappings, MTU for tenants 1508
   port vm-a2: /run/vswitch/vm-a2.sock; QEMU: -device virtio-net-pci,host_mtu=1508,…
 "
     );
+}
+
+#[test]
+fn metrics_for_everybody_are_warned_of() {
+    for (listen, warned) in [
+        ("127.0.0.1:9474", false),
+        ("\"[::1]:9474\"", false),
+        ("0.0.0.0:9474", true),
+        ("\"[2001:db8::1]:80\"", true),
+    ] {
+        let text = format!("nve: {{name: a}}\nmetrics: {{listen: {listen}}}\n");
+        let config = parse(&text, Path::new("/")).unwrap();
+        let address = listen.trim_matches('"').parse().unwrap();
+        assert_eq!(config.metrics_listen, Some(address));
+        let said = config
+            .warnings()
+            .iter()
+            .any(|w| w.to_string().contains("whoever reaches this address"));
+        assert_eq!(said, warned, "{listen}");
+    }
 }
