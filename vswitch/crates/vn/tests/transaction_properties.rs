@@ -78,7 +78,7 @@ fn learn_something(tables: &mut Tables, seen: &[(u16, u64, Destination)]) -> usi
 }
 
 proptest! {
-    #![proptest_config(ProptestConfig::with_cases(500))]
+    #![proptest_config(ProptestConfig::with_cases(if cfg!(miri) { 4 } else { 500 }))]
 
     /// A master without learned entries and a worker with some agree about every list, and a
     /// list is valid if and only if its changes are, one after the other.

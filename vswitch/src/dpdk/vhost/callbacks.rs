@@ -6,9 +6,10 @@ use std::sync::Arc;
 
 use dpdk_sys as sys;
 
-use super::device::{Device, Shared, Vrings};
+use super::device::{Device, Shared};
 use super::peer::Link;
 use super::registry::{Connection, Socket, registry};
+use super::vrings::Vrings;
 use super::{Mode, Refusal, VhostEvent};
 
 /// The callbacks; librte_vhost keeps a pointer to them.

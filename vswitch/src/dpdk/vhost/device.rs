@@ -11,6 +11,7 @@ use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 use dpdk_sys as sys;
 
 use super::registry::Socket;
+use super::vrings::{Handles, Vrings};
 use crate::dpdk::mbuf::Burst;
 use crate::dpdk::mempool::Mempool;
 use crate::dpdk::quiescence::Reader;
@@ -19,52 +20,13 @@ use crate::dpdk::quiescence::Reader;
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
 pub struct DeviceId(u64);
 
-/// Which virtqueues of a connection may be used.
-pub(super) struct Vrings {
-    enabled: Box<[AtomicBool]>,
-    /// A change is announced and not yet looked at.
-    announced: AtomicBool,
-}
-
-impl Vrings {
-    pub(super) fn new(pairs: u16) -> Self {
-        let enabled = (0..usize::from(pairs) * 2)
-            .map(|_| AtomicBool::new(false))
-            .collect();
-        Vrings {
-            enabled,
-            announced: AtomicBool::new(false),
-        }
-    }
-
-    pub(super) fn len(&self) -> usize {
-        self.enabled.len()
-    }
-
-    /// Sets one; true if that is to be announced.
-    pub(super) fn set(&self, index: u16, on: bool) -> bool {
-        let Some(vring) = self.enabled.get(usize::from(index)) else {
-            return false;
-        };
-        // In one total order with `Device::enabled`, or a change could go unseen.
-        vring.swap(on, Ordering::SeqCst) != on && !self.announced.swap(true, Ordering::SeqCst)
-    }
-
-    fn get(&self, index: u16) -> bool {
-        self.enabled
-            .get(usize::from(index))
-            .is_some_and(|v| v.load(Ordering::Relaxed))
-    }
-}
-
 /// What a device and the handles on its queues share.
 pub(super) struct Shared {
     id: DeviceId,
     vid: c_int,
     live: AtomicBool,
     vrings: Arc<Vrings>,
-    /// By vring: whether a handle is out.
-    taken: Box<[AtomicBool]>,
+    handles: Handles,
     features: u64,
     mtu: Option<u16>,
     numa: Option<u32>,
@@ -86,12 +48,12 @@ impl Shared {
         };
         socket.device_made();
         // Who gets the device looks at all of them.
-        vrings.announced.store(false, Ordering::SeqCst);
+        vrings.looks();
         Shared {
             id: DeviceId(NEXT.fetch_add(1, Ordering::Relaxed)),
             vid,
             live: AtomicBool::new(true),
-            taken: (0..vrings.len()).map(|_| AtomicBool::new(false)).collect(),
+            handles: Handles::new(vrings.len()),
             vrings,
             features,
             mtu: (mtu_known && mtu != 0).then_some(mtu),
@@ -117,17 +79,6 @@ impl Shared {
         reader.is_of(&self.socket.domain)
             && self.live.load(Ordering::Acquire)
             && self.vrings.get(vring)
-    }
-
-    fn take(&self, vring: u16) -> bool {
-        let slot = self.taken.get(usize::from(vring));
-        slot.is_some_and(|taken| !taken.swap(true, Ordering::AcqRel))
-    }
-
-    fn give_back(&self, vring: u16) {
-        if let Some(taken) = self.taken.get(usize::from(vring)) {
-            taken.store(false, Ordering::Release);
-        }
     }
 }
 
@@ -177,19 +128,14 @@ impl Device {
     /// By pair: is the guest's transmit queue (ours to receive from), is its receive queue
     /// enabled?
     pub fn enabled(&self) -> Vec<(bool, bool)> {
-        // First: a change from here on is announced anew.
-        self.0.vrings.announced.store(false, Ordering::SeqCst);
-        let on = |v: &AtomicBool| v.load(Ordering::SeqCst);
-        let pairs = self.0.vrings.enabled.chunks_exact(2);
-        pairs
-            .filter_map(|pair| Some((on(pair.get(1)?), on(pair.first()?))))
-            .collect()
+        self.0.vrings.looks();
+        self.0.vrings.pairs()
     }
 
     /// The guest's transmit queue of a pair, if nobody has it.
     pub fn take_rx(&self, pair: u16) -> Option<VhostRx> {
         let vring = pair.checked_mul(2)?.checked_add(1)?;
-        let shared = self.0.take(vring).then(|| Arc::clone(&self.0))?;
+        let shared = self.0.handles.take(vring).then(|| Arc::clone(&self.0))?;
         Some(VhostRx {
             shared,
             vring,
@@ -200,7 +146,7 @@ impl Device {
     /// The guest's receive queue of a pair, if nobody has it.
     pub fn take_tx(&self, pair: u16) -> Option<VhostTx> {
         let vring = pair.checked_mul(2)?;
-        let shared = self.0.take(vring).then(|| Arc::clone(&self.0))?;
+        let shared = self.0.handles.take(vring).then(|| Arc::clone(&self.0))?;
         Some(VhostTx {
             shared,
             vring,
@@ -328,12 +274,12 @@ impl VhostTx {
 
 impl Drop for VhostRx {
     fn drop(&mut self) {
-        self.shared.give_back(self.vring);
+        self.shared.handles.give_back(self.vring);
     }
 }
 
 impl Drop for VhostTx {
     fn drop(&mut self) {
-        self.shared.give_back(self.vring);
+        self.shared.handles.give_back(self.vring);
     }
 }

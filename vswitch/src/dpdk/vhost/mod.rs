@@ -17,6 +17,7 @@ mod device;
 mod peer;
 mod place;
 mod registry;
+mod vrings;
 
 use std::ffi::CString;
 use std::fmt;

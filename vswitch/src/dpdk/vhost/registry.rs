@@ -9,8 +9,9 @@ use std::sync::atomic::{AtomicUsize, Ordering};
 use std::sync::{Arc, LazyLock, Mutex, MutexGuard, PoisonError};
 use std::time::{Duration, Instant};
 
-use super::device::{Shared, Vrings};
+use super::device::Shared;
 use super::peer::Link;
+use super::vrings::Vrings;
 use super::{EventSink, Refusal, VhostConfig, VhostEvent};
 use crate::dpdk::quiescence::Domain;
 

@@ -70,7 +70,7 @@ fn noise() -> impl Strategy<Value = (Vec<u8>, usize)> {
 }
 
 proptest! {
-    #![proptest_config(ProptestConfig::with_cases(4000))]
+    #![proptest_config(ProptestConfig::with_cases(if cfg!(miri) { 16 } else { 4000 }))]
 
     #[test]
     fn tenant_frames((packet, len) in noise(), cuts in build::cuts()) {

@@ -51,6 +51,7 @@ fn the_all_zero_key_is_a_key() {
 }
 
 #[test]
+#[cfg_attr(miri, ignore = "minutes under Miri")]
 fn a_hundred_thousand_entries() {
     const COUNT: u64 = 100_000;
     let mut fdb = Fdb::new(0x5eed);
