@@ -13,6 +13,8 @@ pub mod guest;
 pub mod hosts;
 pub mod isolate;
 pub mod lab;
+pub mod ovs;
+pub mod pcap;
 pub mod peer;
 pub mod peering;
 pub mod records;

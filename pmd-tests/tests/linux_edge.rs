@@ -132,20 +132,18 @@ fn refused(linux: &Guest) -> String {
 }
 
 /// Three pings from Linux, none of them answered, each dropped here for this reason.
-fn pings_that_fail(edge: &Daemon, linux: &Guest, address: &str, why: &str) {
+fn pings_that_fail(edge: &Daemon, linux: &Guest, device: &str, address: &str, why: &str) {
     let dropped = |status: &Status| {
         let drop = status.drops.iter().find(|d| d.reason == why);
         drop.map_or(0, |d| d.packets)
     };
     let before = dropped(&edge.status());
     // No ARP: each packet is a ping.
-    linux.run(&format!(
-        "dev=$(ip route get {address} | sed 's/.* dev \\([^ ]*\\) .*/\\1/')
-         ip neigh replace {address} lladdr 52:54:00:00:00:01 nud permanent dev $dev"
-    ));
+    let neighbour = format!("neigh replace {address} nud permanent dev {device}");
+    linux.run(&format!("ip {neighbour} lladdr 52:54:00:00:00:01"));
     assert!(!linux.succeeds(&format!("ping -c 3 -i 0.2 -W 1 {address}")));
     edge.wait(why, |s| dropped(s) >= before + 3);
-    linux.run(&format!("ip neigh flush to {address} nud permanent"));
+    linux.run(&format!("ip neigh del {address} dev {device}"));
 }
 
 #[test]
@@ -221,11 +219,11 @@ fn esp_and_geneve_with_linux() {
         // protects it too, with the first one's association: refused.
         let geneve = "geneve id 1004 remote 192.0.2.1";
         device(&linux, "clear", geneve, ["10.0.3.2", "fd00:3::2"]);
-        pings_that_fail(&edge, &linux, "10.0.3.1", "wrong-vni");
+        pings_that_fail(&edge, &linux, "clear", "10.0.3.1", "wrong-vni");
         // Without policy and keys everything leaves Linux in the clear: refused where it must
         // be protected.
         linux.run("ip xfrm policy flush; ip xfrm state flush");
-        pings_that_fail(&edge, &linux, "10.0.0.1", "clear-for-protected");
+        pings_that_fail(&edge, &linux, "geneve4", "10.0.0.1", "clear-for-protected");
         talk(&edge, &tenant, &linux, "clear", 3);
         edge.stop();
     });
