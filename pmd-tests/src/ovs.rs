@@ -146,3 +146,23 @@ impl Ovs {
         }
     }
 }
+
+impl Drop for Ovs {
+    /// Tells what it knew, when a test fails half-way.
+    fn drop(&mut self) {
+        if !std::thread::panicking() {
+            return;
+        }
+        for question in [
+            "tnl/ports/show -v",
+            "tnl/neigh/show",
+            "ovs/route/show",
+            "dpctl/dump-flows",
+        ] {
+            let words: Vec<&str> = question.split(' ').collect();
+            let output = self.output("bin/ovs-appctl", &words);
+            let said = String::from_utf8_lossy(&output.stdout);
+            eprintln!("--- ovs-appctl {question}\n{said}");
+        }
+    }
+}

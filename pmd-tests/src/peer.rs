@@ -64,7 +64,7 @@ impl Shell for Namespace {
 /// Waits for an answer: the first packet may have to wait for the tunnel and for ARP.
 #[track_caller]
 pub fn reach(from: &dyn Shell, to: &str) {
-    wait_for(&format!("an answer of {to}"), 120, || {
+    wait_for(&format!("an answer of {to}"), 60, || {
         from.succeeds(&format!("ping -c 1 -W 1 {to}")).then_some(())
     });
 }

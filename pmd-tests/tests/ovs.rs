@@ -1,4 +1,4 @@
-//! Clear Geneve and VXLAN with Open vSwitch on DPDK.
+//! Clear Geneve over IPv4 and clear VXLAN over IPv6 with Open vSwitch on DPDK.
 //!
 //! Independent here: OVS 3.1's userspace datapath with its tunnels, its neighbour table for
 //! them, and DPDK's af_packet driver under it; behind it the kernel's ARP, ND and TCP.
@@ -28,30 +28,30 @@ fn geneve_and_vxlan_with_ovs_dpdk() {
         };
         let peering = Peering {
             underlay: "net_af_packet0,iface=vh0".into(),
-            addresses: vec!["192.0.2.1/24"],
+            addresses: vec!["192.0.2.1/24", "2001:db8::1/64"],
             tap: Some("vsw0"),
             neighbour: None,
             networks: vec![
                 network("geneve", 3001, "192.0.2.2", Encapsulation::Geneve),
-                network("vxlan", 3002, "192.0.2.3", Encapsulation::Vxlan),
+                network("vxlan", 3002, "2001:db8::2", Encapsulation::Vxlan),
             ],
         };
         let ovs = Ovs::start("b", "vh0");
         // The bridge has the port's MAC address, and its addresses are the tunnels'.
         sh("ip -n b address add 192.0.2.2/24 dev underlay
-            ip -n b address add 192.0.2.3/24 dev underlay
+            ip -n b address add 2001:db8::2/64 dev underlay nodad
             ip -n b link set underlay up");
         let edge = Daemon::start("a", &peering.yaml());
         let tenant = peering.tenant();
         edge.wait("tunnels up", |s| s.tunnels.iter().all(|t| t.state == "up"));
         ovs.tenant(
             "geneve",
-            "type=geneve options:remote_ip=192.0.2.1 options:local_ip=192.0.2.2 options:key=3001",
+            "type=geneve options:remote_ip=192.0.2.1 options:key=3001",
             ["10.0.0.2", "fd00::2"],
         );
         ovs.tenant(
             "vxlan",
-            "type=vxlan options:remote_ip=192.0.2.1 options:local_ip=192.0.2.3 options:key=3002",
+            "type=vxlan options:remote_ip=2001:db8::1 options:key=3002",
             ["10.0.1.2", "fd00:1::2"],
         );
         let there = Namespace("b");
