@@ -11,12 +11,16 @@ pub struct Guest {
     name: String,
 }
 
-fn script(name: &str) -> Command {
-    let scripts = env::var_os("VSWITCH_SCRIPTS").map_or_else(
+/// Where the project's scripts are.
+pub fn scripts() -> PathBuf {
+    env::var_os("VSWITCH_SCRIPTS").map_or_else(
         || Path::new(env!("CARGO_MANIFEST_DIR")).join("../scripts"),
         PathBuf::from,
-    );
-    let mut command = Command::new(scripts.join("guests").join(name));
+    )
+}
+
+fn script(name: &str) -> Command {
+    let mut command = Command::new(scripts().join("guests").join(name));
     command.env("VSWITCH_LAB_DIR", DIR).stdin(Stdio::null());
     command
 }

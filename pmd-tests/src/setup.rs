@@ -146,6 +146,8 @@ pub struct Setup {
     pub outbound_worker: u16,
     /// Worker that owns inbound SAs.
     pub inbound_worker: u16,
+    /// Whether sequence numbers have 64 bits; `false` for foreign peers only.
+    pub esn: bool,
     /// Hard limit of outbound SAs, in AES blocks.
     pub hard_limit: Option<u64>,
     /// Address of the edge under test.
@@ -167,6 +169,7 @@ impl Setup {
             trunk_mtu: 1500,
             outbound_worker: 0,
             inbound_worker: 0,
+            esn: true,
             hard_limit: None,
             local: [192, 0, 2, 1].into(),
             peers: vec![Setup::peer("b", 2)],
@@ -351,6 +354,7 @@ impl Setup {
                     line(format!("    spi: {}", sa.spi));
                     line(format!("    algorithm: {}", sa.algorithm.name()));
                     line(format!("    key-file: {file}"));
+                    line(format!("    esn: {}", self.esn));
                     if let (Some(limit), "outbound") = (self.hard_limit, direction) {
                         line(format!("    hard-limit: {limit}"));
                     }

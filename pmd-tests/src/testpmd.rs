@@ -1,4 +1,5 @@
-//! dpdk-testpmd as tenants: virtio-user ports, driven by its command line.
+//! dpdk-testpmd, driven by its command line: tenants on virtio-user ports, or whatever its
+//! arguments make of it.
 
 use std::io::{Read, Write};
 use std::process::{Child, ChildStdin, Command, Stdio};

@@ -71,6 +71,8 @@ pub struct Craft {
     pub pad_len: Option<u8>,
     /// Next header; 17 is right.
     pub next_header: u8,
+    /// Whether the number has 64 bits, the upper of which are authenticated.
+    pub esn: bool,
 }
 
 impl Craft {
@@ -82,6 +84,7 @@ impl Craft {
             padding: None,
             pad_len: None,
             next_header: 17,
+            esn: true,
         }
     }
 }
@@ -118,6 +121,15 @@ impl Sa {
         self.craft(&Craft::right(seq), payload)
     }
 
+    /// As [`Self::seal`], without extended sequence numbers.
+    pub fn seal_short(&self, seq: u64, payload: &[u8]) -> Vec<u8> {
+        let craft = Craft {
+            esn: false,
+            ..Craft::right(seq)
+        };
+        self.craft(&craft, payload)
+    }
+
     /// As [`Self::seal`], with choices.
     pub fn craft(&self, craft: &Craft, payload: &[u8]) -> Vec<u8> {
         let mut text = payload.to_vec();
@@ -132,6 +144,9 @@ impl Sa {
         packet.extend((craft.seq as u32).to_be_bytes());
         packet.extend(craft.iv.to_be_bytes());
         let mut aad = self.aad(craft.seq);
+        if !craft.esn {
+            aad.drain(4..8);
+        }
         if self.algorithm.is_gmac() {
             // RFC 4543, 4: the IV and everything up to the ICV are authenticated only.
             aad.extend(craft.iv.to_be_bytes());

@@ -6,7 +6,7 @@ use pmd_tests::daemon::Daemon;
 use pmd_tests::guest;
 use pmd_tests::isolate::isolated_in_lab;
 use pmd_tests::lab::{self, sh};
-use pmd_tests::peer::{Meter, Namespace, pings, tcp_both_ways};
+use pmd_tests::peer::{Meter, Namespace, interface, pings, reach, tcp_both_ways};
 use pmd_tests::peering::{Network, Peering};
 use pmd_tests::wire::Encapsulation;
 
@@ -54,8 +54,9 @@ fn vxlan_with_the_kernel() {
             ip -n b address add fd00::2/64 dev vx4 nodad
             ip -n b address add 10.0.1.2/24 dev vx6");
         let linux = Namespace("b");
-        let four = Meter::start(&edge, "four", &linux, "vx4");
-        let six = Meter::start(&edge, "six", &linux, "vx6");
+        reach(&tenant, "10.0.0.2");
+        let four = Meter::start(&edge, "four", || interface(&linux, "vx4"));
+        let six = Meter::start(&edge, "six", || interface(&linux, "vx6"));
         pings(&tenant, "10.0.0.2");
         pings(&tenant, "fd00::2");
         pings(&linux, "10.0.0.1");
