@@ -15,6 +15,7 @@ use super::floors::Floor;
 use super::keys;
 use super::paths::NextHops;
 use super::plan::{Plan, port_setup};
+use super::rehearsals::Rehearsing;
 use super::report::Gathering;
 use super::reservations::{Low, Unreserved};
 use super::state::StateDir;
@@ -112,6 +113,7 @@ pub(super) struct Control {
     /// Reservations that failed and are tried again.
     pub unreserved: Vec<Unreserved>,
     pub watches: Watches,
+    pub rehearsals: Vec<Rehearsing>,
     pub clock: TscClock,
     last_id: u64,
 }
@@ -151,6 +153,7 @@ impl Control {
             floors: Vec::new(),
             unreserved: Vec::new(),
             watches,
+            rehearsals: Vec::new(),
             clock: parts.clock,
             last_id: 0,
         };
@@ -230,6 +233,7 @@ impl Control {
                 recv(channels.requests) -> request => match request {
                     Ok(Request::Status(answer)) => self.gather(answer),
                     Ok(Request::Watch(ask, answer)) => answer(self.watch(&ask)),
+                    Ok(Request::Rehearse(inject, answer)) => self.rehearse(inject, answer),
                     Ok(Request::Stop) | Err(_) => return self.stop(channels),
                 },
                 recv(moments) -> _ => {
@@ -265,6 +269,7 @@ impl Control {
                     }
                 }
             }
+            Event::Rehearsed(id, outcome) => self.rehearsed(id, *outcome),
             // Freed here, away from the packets.
             Event::Retired(old) => drop(old),
             Event::Stopped(worker, snapshot) => {
@@ -291,6 +296,7 @@ impl Control {
             floor.keep();
         }
         self.expire_reports(REPORT_PATIENCE);
+        self.expire_rehearsals(REPORT_PATIENCE);
     }
 
     /// Sockets first, so that nothing new comes in; then the workers; then the last report.
