@@ -2,8 +2,13 @@
 //! ([`Filter`]), the names of what records hold as numbers ([`Names`]), and what is read from
 //! ([`Watch`]). `trace` and `capture` are built on these.
 
+pub mod ctl;
 mod filter;
+pub mod frame;
 mod names;
+mod sentence;
+pub mod text;
+mod trace;
 
 use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
@@ -12,6 +17,7 @@ use crossbeam::channel::Receiver;
 
 pub use filter::{Filter, FilterError, From, protocol};
 pub use names::Names;
+pub use trace::{FrameView, Trace, TraceEnd, TraceLine, TraceRequest, TraceStep};
 
 use crate::datapath::observe::Record;
 use crate::dpdk::time::TscClock;
@@ -42,6 +48,17 @@ pub struct Watch {
 }
 
 impl Watch {
+    /// Of records that come from elsewhere than a switch's workers.
+    pub fn new(records: Receiver<Box<Record>>, names: Arc<Names>, clock: TscClock) -> Self {
+        Watch {
+            records,
+            names,
+            clock,
+            lost: Arc::default(),
+            _alive: Arc::default(),
+        }
+    }
+
     /// Records lost so far, because they were not read in time.
     pub fn lost(&self) -> u64 {
         self.lost.load(Ordering::Relaxed)
