@@ -9,6 +9,7 @@ use std::time::Duration;
 use anyhow::Context;
 use clap::{Args, Parser, Subcommand};
 use vswitch::manage::api::{self, Section};
+use vswitch::manage::observe::ctl::TraceArgs;
 use vswitch::manage::{show, top};
 
 /// Shows what a running vswitchd does.
@@ -41,6 +42,7 @@ enum Command {
     Show(Show),
     /// Rates, load, drops and latencies, live.
     Top(top::Options),
+    Trace(Box<TraceArgs>),
 }
 
 #[derive(Debug, Args)]
@@ -133,14 +135,21 @@ fn is_broken_pipe(error: &anyhow::Error) -> bool {
 }
 
 fn run(cli: &Cli) -> anyhow::Result<()> {
+    let runtime = || {
+        tokio::runtime::Builder::new_current_thread()
+            .enable_all()
+            .build()
+            .context("cannot start")
+    };
     let show = match &cli.command {
         Command::Show(show) => show,
+        // Has a runtime of its own.
         Command::Top(options) => return Ok(top::run(&cli.socket, options, cli.json)?),
+        Command::Trace(trace) => {
+            return runtime()?.block_on(trace.run(&cli.socket, cli.json, &mut io::stdout()));
+        }
     };
-    let runtime = tokio::runtime::Builder::new_current_thread()
-        .enable_all()
-        .build()
-        .context("cannot start")?;
+    let runtime = runtime()?;
     let clear = show.watch.is_some() && io::stdout().is_terminal();
     let mut first = true;
     loop {

@@ -13,9 +13,9 @@ use anyhow::Context;
 use clap::{Parser, Subcommand};
 use tokio::signal::unix::{SignalKind, signal};
 use tracing_subscriber::EnvFilter;
-use vswitch::manage::api::{Api, Source, StatusRequest, Unavailable};
+use vswitch::manage::api::{Api, Source};
 use vswitch::manage::config::{Config, HostFacts};
-use vswitch::manage::edge::{Edge, NoAnswer};
+use vswitch::manage::edge::Edge;
 use vswitch::manage::metrics::Listener;
 
 /// A DPDK overlay switch whose tunnels are protected by ESP (Network Virtualization Edge).
@@ -118,20 +118,12 @@ fn run(config: Config) -> anyhow::Result<()> {
                 _ = failed.wait_for(|failed| *failed) => {}
             }
         };
-        let source = move |request: StatusRequest| {
-            handle
-                .status(move |status| request.answer(status))
-                .map_err(|error| match error {
-                    NoAnswer::Gone => Unavailable::Gone,
-                    NoAnswer::Busy => Unavailable::Busy,
-                })
-        };
         let api = Api::bind(&socket).await?;
-        let metrics = serve_metrics(metrics_listen, source.clone()).await?;
+        let metrics = serve_metrics(metrics_listen, handle.clone()).await?;
         tracing::info!(nve = name, "ready");
         notify("READY=1");
         tokio::select! {
-            served = api.serve(source, stop) => served?,
+            served = api.serve(handle, stop) => served?,
             never = metrics => match never {},
         }
         anyhow::Ok(())

@@ -117,7 +117,7 @@ async fn exchange(socket: &Path, section: Section) -> Result<Bytes, ClientError>
     Err(ClientError::Status { status, message })
 }
 
-fn refusal(socket: &Path, error: io::Error) -> ClientError {
+pub(super) fn refusal(socket: &Path, error: io::Error) -> ClientError {
     let path = socket.to_owned();
     match error.kind() {
         io::ErrorKind::NotFound => ClientError::Absent(path),

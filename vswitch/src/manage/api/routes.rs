@@ -14,7 +14,7 @@ use super::source::{Source, StatusRequest};
 use crate::manage::status::Status;
 
 /// How long the control loop has for an answer.
-const PATIENCE: Duration = Duration::from_secs(2);
+pub(super) const PATIENCE: Duration = Duration::from_secs(2);
 
 /// A part of the status that has a route of its own.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
@@ -119,6 +119,7 @@ pub fn router<S: Source>(source: S) -> Router {
         router = router.route(section.route(), get(handler));
     }
     router
+        .merge(super::trace::routes(&source))
         .merge(crate::manage::metrics::router(source))
         .fallback(unknown_route)
         .method_not_allowed_fallback(unknown_method)
@@ -154,9 +155,9 @@ async fn answer<S: Source>(source: &S, section: Section) -> Response {
 }
 
 async fn unknown_route(uri: Uri) -> Response {
-    let routes = [&Section::ALL.map(Section::route)[..], &["/metrics"]]
-        .concat()
-        .join(", ");
+    let mut routes = Section::ALL.map(Section::route).to_vec();
+    routes.extend(["/metrics", super::TRACE, super::INJECT]);
+    let routes = routes.join(", ");
     error(
         StatusCode::NOT_FOUND,
         format!("no route {}; there are {routes}", uri.path()),
@@ -164,12 +165,19 @@ async fn unknown_route(uri: Uri) -> Response {
 }
 
 async fn unknown_method(method: Method, uri: Uri) -> Response {
+    let possible = match uri.path() {
+        super::TRACE | super::INJECT => "POST",
+        _ => "GET",
+    };
     error(
         StatusCode::METHOD_NOT_ALLOWED,
-        format!("{method} is not possible on {}, only GET is", uri.path()),
+        format!(
+            "{method} is not possible on {}, only {possible} is",
+            uri.path()
+        ),
     )
 }
 
-fn error(status: StatusCode, error: String) -> Response {
+pub(super) fn error(status: StatusCode, error: String) -> Response {
     (status, Json(ErrorBody { error })).into_response()
 }

@@ -1,8 +1,10 @@
 //! How the API asks the control loop. That loop is a plain thread, so a question is a value
 //! that it is sent and answers when it gets to it.
 
-use tokio::sync::oneshot;
+use tokio::sync::oneshot::{self, Receiver};
 
+use crate::manage::edge::{Handle, NoAnswer};
+use crate::manage::observe::{Ask, Inject, InjectError, Rehearsed, Watch, WatchError};
 use crate::manage::status::Status;
 
 /// A question to the control loop. Dropping it unanswered tells the asker that the switch is
@@ -38,6 +40,9 @@ pub enum Unavailable {
     /// The control loop has too many questions waiting.
     #[error("the switch is busy; try again")]
     Busy,
+    /// There is a control loop, but no datapath behind it.
+    #[error("there are no packets here")]
+    NoPackets,
 }
 
 /// Puts questions to the control loop. Any closure that passes a [`StatusRequest`] on is one,
@@ -45,6 +50,56 @@ pub enum Unavailable {
 pub trait Source: Send + Sync + 'static {
     /// Passes `request` on without blocking.
     fn ask(&self, request: StatusRequest) -> Result<(), Unavailable>;
+
+    /// Begins to watch packets, without blocking.
+    fn watch(&self, ask: Ask) -> Result<Receiver<Result<Watch, WatchError>>, Unavailable> {
+        drop(ask);
+        Err(Unavailable::NoPackets)
+    }
+
+    /// Begins a dry run, without blocking.
+    fn rehearse(
+        &self,
+        inject: Inject,
+    ) -> Result<Receiver<Result<Rehearsed, InjectError>>, Unavailable> {
+        drop(inject);
+        Err(Unavailable::NoPackets)
+    }
+}
+
+impl Source for Handle {
+    fn ask(&self, request: StatusRequest) -> Result<(), Unavailable> {
+        Ok(self.status(move |status| request.answer(status))?)
+    }
+
+    fn watch(&self, ask: Ask) -> Result<Receiver<Result<Watch, WatchError>>, Unavailable> {
+        let (tx, rx) = oneshot::channel();
+        Handle::watch(self, ask, move |watch| {
+            // An asker who has stopped waiting wants no watch: dropping it ends it.
+            let _ = tx.send(watch);
+        })?;
+        Ok(rx)
+    }
+
+    fn rehearse(
+        &self,
+        inject: Inject,
+    ) -> Result<Receiver<Result<Rehearsed, InjectError>>, Unavailable> {
+        let (tx, rx) = oneshot::channel();
+        Handle::rehearse(self, inject, move |outcome| {
+            let _ = tx.send(outcome);
+        })?;
+        Ok(rx)
+    }
+}
+
+impl From<NoAnswer> for Unavailable {
+    fn from(error: NoAnswer) -> Self {
+        match error {
+            NoAnswer::Gone => Unavailable::Gone,
+            NoAnswer::Busy => Unavailable::Busy,
+        }
+    }
 }
 
 impl<F> Source for F

@@ -16,6 +16,7 @@ use super::keys;
 use super::meters::Windows;
 use super::paths::NextHops;
 use super::plan::{Plan, port_setup};
+use super::rehearsals::Rehearsing;
 use super::report::Gathering;
 use super::reservations::{Low, Unreserved};
 use super::state::StateDir;
@@ -119,6 +120,7 @@ pub(super) struct Control {
     /// Reservations that failed and are tried again.
     pub unreserved: Vec<Unreserved>,
     pub watches: Watches,
+    pub rehearsals: Vec<Rehearsing>,
     pub clock: TscClock,
     last_id: u64,
 }
@@ -160,6 +162,7 @@ impl Control {
             floors: Vec::new(),
             unreserved: Vec::new(),
             watches,
+            rehearsals: Vec::new(),
             clock: parts.clock,
             last_id: 0,
         };
@@ -239,6 +242,7 @@ impl Control {
                 recv(channels.requests) -> request => match request {
                     Ok(Request::Status(answer)) => self.gather(answer),
                     Ok(Request::Watch(ask, answer)) => answer(self.watch(&ask)),
+                    Ok(Request::Rehearse(inject, answer)) => self.rehearse(inject, answer),
                     Ok(Request::Stop) | Err(_) => return self.stop(channels),
                 },
                 recv(moments) -> _ => {
@@ -274,6 +278,7 @@ impl Control {
                     }
                 }
             }
+            Event::Rehearsed(id, outcome) => self.rehearsed(id, *outcome),
             // Freed here, away from the packets.
             Event::Retired(old) => drop(old),
             Event::Stopped(worker, snapshot) => {
@@ -300,6 +305,7 @@ impl Control {
             floor.keep();
         }
         self.expire_reports(REPORT_PATIENCE);
+        self.expire_rehearsals(REPORT_PATIENCE);
     }
 
     /// Sockets first, so that nothing new comes in; then the workers; then the last report.
