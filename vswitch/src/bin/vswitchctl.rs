@@ -7,9 +7,10 @@ use std::process::ExitCode;
 use std::time::Duration;
 
 use anyhow::Context;
-use clap::{Args, Parser, Subcommand};
+use clap::{Args, CommandFactory, Parser, Subcommand};
 use vswitch::manage::api::{self, Section};
 use vswitch::manage::show;
+use vswitch::manage::tools::Tool;
 
 /// Shows what a running vswitchd does.
 ///
@@ -39,6 +40,8 @@ struct Cli {
 enum Command {
     /// Show a part of the switch's state.
     Show(Show),
+    #[command(flatten)]
+    Tool(Tool),
 }
 
 #[derive(Debug, Args)]
@@ -103,8 +106,12 @@ impl What {
 
 fn main() -> ExitCode {
     let cli = Cli::parse();
-    match run(&cli) {
-        Ok(()) => ExitCode::SUCCESS,
+    let done = match &cli.command {
+        Command::Tool(tool) => tool.run(Cli::command(), cli.json).map_err(Into::into),
+        Command::Show(show) => run(&cli, show).map(|()| ExitCode::SUCCESS),
+    };
+    match done {
+        Ok(code) => code,
         // `vswitchctl ... | head` has seen enough.
         Err(error) if is_broken_pipe(&error) => ExitCode::SUCCESS,
         Err(error) => {
@@ -121,8 +128,7 @@ fn is_broken_pipe(error: &anyhow::Error) -> bool {
         .is_some_and(|error| error.kind() == io::ErrorKind::BrokenPipe)
 }
 
-fn run(cli: &Cli) -> anyhow::Result<()> {
-    let Command::Show(show) = &cli.command;
+fn run(cli: &Cli, show: &Show) -> anyhow::Result<()> {
     let runtime = tokio::runtime::Builder::new_current_thread()
         .enable_all()
         .build()
