@@ -5,6 +5,10 @@
 #![forbid(unsafe_code)]
 
 pub mod datapath;
+pub mod e2e;
 pub mod machine;
+pub mod plot;
 pub mod report;
+pub mod save;
 pub mod stats;
+pub mod tables;

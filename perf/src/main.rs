@@ -2,7 +2,12 @@
 #![forbid(unsafe_code)]
 
 use clap::{Parser, Subcommand};
-use vswitch_perf::datapath;
+use peak_alloc::PeakAlloc;
+use vswitch_perf::{datapath, e2e, tables};
+
+/// Counts what is allocated, for `tables`; nothing that is timed allocates.
+#[global_allocator]
+static ALLOCATOR: PeakAlloc = PeakAlloc;
 
 /// Measures what the switch costs.
 #[derive(Debug, Parser)]
@@ -16,10 +21,16 @@ struct Arguments {
 enum Bench {
     /// One worker's pipeline: ticks and nanoseconds per packet, by direction, size and stage.
     Datapath(datapath::Options),
+    /// Forwarding tables of 10³ to 10⁶ entries: lookups and changes per second, and memory.
+    Tables(tables::Options),
+    /// Tenant to tenant through two switches: packets per second, loss, and what limits.
+    E2e(e2e::Options),
 }
 
 fn main() -> anyhow::Result<()> {
     match Arguments::parse().bench {
         Bench::Datapath(options) => datapath::run(&options),
+        Bench::Tables(options) => tables::run(&options, || ALLOCATOR.current_usage()),
+        Bench::E2e(options) => e2e::run(&options),
     }
 }

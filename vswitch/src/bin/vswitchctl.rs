@@ -16,7 +16,7 @@ use vswitch::manage::tools::Tool;
 ///
 /// Exit status: 0 if all went well, 1 if the switch could not be asked, 2 for wrong usage.
 #[derive(Debug, Parser)]
-#[command(version, arg_required_else_help = true)]
+#[command(name = "vswitchctl", version, arg_required_else_help = true)]
 struct Cli {
     /// The switch's API socket.
     #[arg(

@@ -18,7 +18,7 @@ use vswitch::manage::tools::Pages;
 
 /// A DPDK overlay switch whose tunnels are protected by ESP (Network Virtualization Edge).
 #[derive(Parser)]
-#[command(version, args_conflicts_with_subcommands = true)]
+#[command(name = "vswitchd", version, args_conflicts_with_subcommands = true)]
 struct Arguments {
     /// Configuration file of this edge.
     #[arg(short, long, default_value = "/etc/vswitch/nve.yaml", global = true)]

@@ -281,6 +281,7 @@ fn prefixes_in_use_and_leftovers() {
     fs::create_dir_all(tree.dir.path().join("run/vm")).unwrap();
     drop(UnixListener::bind(tree.dir.path().join("run/vm/a.sock")).unwrap());
     tree.expect(&needs, "leftovers", Level::Ok, &["nobody listens"]);
+    fs::remove_file(tree.dir.path().join("run/vm/a.sock")).unwrap();
     // Without a configuration, by the numbers of processes.
     let mut unknown = needs.clone();
     unknown.file_prefix = None;
