@@ -116,6 +116,7 @@ fn measure(
             pool: pool.clone(),
             backend,
             algorithm,
+            vns: 1,
         };
         let mut on = Pair::new(&common, NoProbe)?;
         let mut off = Pair::new(&common, NoProbe)?;

@@ -5,7 +5,11 @@
 #![forbid(unsafe_code)]
 
 pub mod datapath;
+pub mod e2e;
 pub mod latency;
 pub mod machine;
+pub mod plot;
 pub mod report;
+pub mod save;
 pub mod stats;
+pub mod tables;

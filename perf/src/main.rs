@@ -2,7 +2,12 @@
 #![forbid(unsafe_code)]
 
 use clap::{Parser, Subcommand};
-use vswitch_perf::{datapath, latency};
+use peak_alloc::PeakAlloc;
+use vswitch_perf::{datapath, e2e, latency, tables};
+
+/// Counts what is allocated, for `tables`; nothing that is timed allocates.
+#[global_allocator]
+static ALLOCATOR: PeakAlloc = PeakAlloc;
 
 /// Measures what the switch costs.
 #[derive(Debug, Parser)]
@@ -18,11 +23,17 @@ enum Bench {
     Datapath(datapath::Options),
     /// What following packets for their latency costs: on and off in turn.
     Latency(latency::Options),
+    /// Forwarding tables of 10³ to 10⁶ entries: lookups and changes per second, and memory.
+    Tables(tables::Options),
+    /// Tenant to tenant through two switches: packets per second, loss, and what limits.
+    E2e(e2e::Options),
 }
 
 fn main() -> anyhow::Result<()> {
     match Arguments::parse().bench {
         Bench::Datapath(options) => datapath::run(&options),
         Bench::Latency(options) => latency::run(&options),
+        Bench::Tables(options) => tables::run(&options, || ALLOCATOR.current_usage()),
+        Bench::E2e(options) => e2e::run(&options),
     }
 }

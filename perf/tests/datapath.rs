@@ -5,7 +5,7 @@ use std::collections::HashMap;
 use std::process::Command;
 
 use serde_json::Value;
-use vswitch_perf::datapath::{LOOP, PROTECTIONS, SIZES, TOTAL, WITHOUT_IO};
+use vswitch_perf::datapath::{LOOP, PROTECTIONS, ROTATIONS, SIZES, TOTAL, WITHOUT_IO};
 
 /// The lines of a quick run.
 fn quick(arguments: &[&str]) -> Vec<Value> {
@@ -58,8 +58,11 @@ fn every_case_has_its_figures() {
             "open",
         ),
     ];
+    let alone = PROTECTIONS.map(|(name, algorithm)| (name.to_owned(), algorithm.is_some()));
+    let rotations = ROTATIONS.map(|vns| (format!("aes-128-gcm/{vns}-sas"), true));
+    let protections: Vec<(String, bool)> = alone.into_iter().chain(rotations).collect();
     for (way, stages, cipher) in ways {
-        for (protection, algorithm) in PROTECTIONS {
+        for (protection, protected) in &protections {
             for bytes in SIZES {
                 let value = |part: &str, unit: &str, stat: &str| {
                     let case = format!("{way}/{protection}");
@@ -72,7 +75,7 @@ fn every_case_has_its_figures() {
                 for part in stages.iter().copied().chain([LOOP, WITHOUT_IO]) {
                     median(part);
                 }
-                if algorithm.is_some() {
+                if *protected {
                     assert!(median(cipher) > 0.0);
                 }
                 assert!(value(TOTAL, "ticks/packet", "min") <= median(TOTAL));

@@ -32,11 +32,11 @@ use vswitch_vn::{
 
 use super::frames::{FLOWS, TENANT_IP, TENANT_MAC, station_ip, station_mac};
 
-/// The one tenant port of an edge.
+/// The tenant port of an edge in its first network; the others count up from it.
 pub const PORT: PortId = PortId(0);
-const VN: VnId = VnId(0);
 const PEER: PeerId = PeerId(0);
-const TUNNEL: TunnelId = TunnelId(0);
+/// Of the underlay: what a frame of 9000 bytes needs.
+const MTU: u16 = 9216;
 
 /// Packets that fit into the rings.
 pub const RING: u32 = 1024;
@@ -73,16 +73,22 @@ impl Side {
         IpAddr::V4(Ipv4Addr::new(192, 0, 2, self.number()))
     }
 
-    /// Of the SA by which this side sends.
-    fn spi(self) -> anyhow::Result<Spi> {
-        Ok(Spi::new(0x1000 + u32::from(self.number()))?)
+    /// Of the SA by which this side sends in a network.
+    fn spi(self, vn: u16) -> anyhow::Result<Spi> {
+        Ok(Spi::new(
+            0x1000 + 2 * u32::from(vn) + u32::from(self.number()),
+        )?)
     }
 
     /// Its key. Known to everyone, which is no harm: these packets never leave the process.
-    fn key(self, algorithm: Algorithm) -> anyhow::Result<KeyMaterial> {
-        let bytes: Vec<u8> = (0..algorithm.key_len() + vswitch_sa::SALT_LEN)
+    fn key(self, algorithm: Algorithm, vn: u16) -> anyhow::Result<KeyMaterial> {
+        let [high, low] = vn.to_be_bytes();
+        let mut bytes: Vec<u8> = (0..algorithm.key_len() + vswitch_sa::SALT_LEN)
             .map(|i| (i as u8).wrapping_mul(37) ^ self.number())
             .collect();
+        for (byte, more) in bytes.iter_mut().zip([high, low]) {
+            *byte ^= more;
+        }
         Ok(KeyMaterial::from_bytes(algorithm, &bytes)?)
     }
 }
@@ -96,6 +102,9 @@ pub struct Common {
     pub backend: &'static dyn Backend,
     /// `None`: in the clear.
     pub algorithm: Option<Algorithm>,
+    /// Networks, each with a tenant's port, a tunnel and SAs of its own. If there is more
+    /// than one, ports are VLANs of one device: a process has 32 DPDK ports.
+    pub vns: u16,
 }
 
 /// An edge, and the far ends of its ports.
@@ -131,6 +140,16 @@ impl<P: Probe> Edge<P> {
             Verdict::UnderlayTxFull,
             Account::Underlay(0),
         );
+        let tenant_queue = tenant_queues.tx.pop().context("transmit queue")?;
+        let (tenant_queue, trunks) = match common.vns {
+            1 => (Some(tenant_queue), Vec::new()),
+            _ => {
+                let queue = Queue::Ethernet(tenant_queue);
+                let outlet =
+                    Outlet::new(queue, Verdict::ToVlan, Verdict::VlanTxFull, Account::Trunk);
+                (None, vec![Way::Mine(Box::new(outlet))])
+            }
+        };
         let setup = WorkerSetup {
             id: 0,
             idle: Idle::Poll,
@@ -143,8 +162,8 @@ impl<P: Probe> Edge<P> {
             }],
             underlays: vec![Way::Mine(Box::new(to_underlay_outlet))],
             taps: vec![Way::Down],
-            trunks: Vec::new(),
-            trunk_mtus: Vec::new(),
+            trunk_mtus: trunks.iter().map(|_| MTU).collect(),
+            trunks,
             handoff: Handoff::default(),
             endpoints: Endpoints {
                 local: vec![side.ip()],
@@ -158,14 +177,16 @@ impl<P: Probe> Edge<P> {
             reader: Domain::new().reader("benchmark"),
         };
         let mut worker = Worker::new(setup, probe);
-        let knowledge = Command::Transaction(knowledge(side, common.algorithm)?);
+        let knowledge = Command::Transaction(knowledge(side, common)?);
         commands
             .send(knowledge)
             .map_err(|_| anyhow!("the worker takes no commands"))?;
         worker.pass();
-        worker
-            .set_tenant_queue(PORT, tenant_queues.tx.pop().context("transmit queue")?)
-            .map_err(|_| anyhow!("the tenant's port is missing"))?;
+        if let Some(queue) = tenant_queue {
+            worker
+                .set_tenant_queue(PORT, queue)
+                .map_err(|_| anyhow!("the tenant's port is missing"))?;
+        }
         Ok(Edge {
             worker,
             to_underlay,
@@ -223,45 +244,50 @@ fn open(name: &str, pool: &Mempool) -> anyhow::Result<(Port, Queues, (Producer, 
 }
 
 /// What the control side would tell the worker.
-fn knowledge(side: Side, algorithm: Option<Algorithm>) -> anyhow::Result<Vec<Command>> {
-    let bindings = match side {
-        Side::Near => Some(Bindings::new([(TENANT_MAC, vec![IpAddr::V4(TENANT_IP)])])),
-        // Not measured, and no port has a thousand addresses.
-        Side::Far => None,
-    };
-    let mut commands = vec![
-        Command::Tables(tables(side, algorithm)?.into()),
-        Command::Port(Box::new(PortSetup {
-            id: PORT,
+fn knowledge(side: Side, common: &Common) -> anyhow::Result<Vec<Command>> {
+    let one = common.vns == 1;
+    let mut commands = vec![Command::Tables(tables(side, common)?.into())];
+    for vn in 0..common.vns {
+        let bindings = match side {
+            Side::Near if one => Some(Bindings::new([(TENANT_MAC, vec![IpAddr::V4(TENANT_IP)])])),
+            // Not measured, and no port has a thousand addresses; a VLAN's are not bound.
+            _ => None,
+        };
+        commands.push(Command::Port(Box::new(PortSetup {
+            id: PortId(vn),
             bindings,
             bum_rate: 1000,
-            trunk: None,
-            vid: 0,
-        })),
-        Command::Paths(
-            PEER,
-            Arc::from([Path {
-                underlay: 0,
-                src_mac: side.mac(),
-                dst_mac: side.other().mac(),
-                src: side.ip(),
-                dst: side.other().ip(),
-                mtu: 1500,
-            }]),
-        ),
-    ];
-    if let Some(algorithm) = algorithm {
-        let (out, back) = (side.spi()?, side.other().spi()?);
-        let sa = Outbound::new(side.key(algorithm)?, OutboundConfig::ephemeral(out))?;
+            trunk: (!one).then_some(0),
+            vid: if one { 0 } else { vid(vn) },
+        })));
+    }
+    commands.push(Command::Paths(
+        PEER,
+        Arc::from([Path {
+            underlay: 0,
+            src_mac: side.mac(),
+            dst_mac: side.other().mac(),
+            src: side.ip(),
+            dst: side.other().ip(),
+            mtu: MTU,
+        }]),
+    ));
+    let Some(algorithm) = common.algorithm else {
+        return Ok(commands);
+    };
+    for vn in 0..common.vns {
+        let tunnel = TunnelId(vn.into());
+        let (out, back) = (side.spi(vn)?, side.other().spi(vn)?);
+        let sa = Outbound::new(side.key(algorithm, vn)?, OutboundConfig::ephemeral(out))?;
         commands.push(Command::InstallOutbound(Box::new(OutboundSetup {
-            tunnel: TUNNEL,
+            tunnel,
             sa: Box::new(sa),
             source_port: source_port(out.get()),
             low_water: 0,
         })));
-        let sa = Inbound::new(side.other().key(algorithm)?, InboundConfig::new(back))?;
+        let sa = Inbound::new(side.other().key(algorithm, vn)?, InboundConfig::new(back))?;
         commands.push(Command::InstallInbound(Box::new(InboundSetup {
-            tunnel: TUNNEL,
+            tunnel,
             sa: Box::new(sa),
             floor: None,
         })));
@@ -269,48 +295,69 @@ fn knowledge(side: Side, algorithm: Option<Algorithm>) -> anyhow::Result<Vec<Com
     Ok(commands)
 }
 
-/// One network with all its addresses mapped.
-fn tables(side: Side, algorithm: Option<Algorithm>) -> anyhow::Result<Vec<Change>> {
-    let vni = Vni::new(0x1234).context("VNI")?;
-    let mut config = VnConfig::new(vni, 1422);
-    if algorithm.is_none() {
-        config.protection = Protection::None;
-    }
-    let mapping = |mac, ip: Ipv4Addr, at: Side| Change::AddMapping {
-        vn: VN,
-        mac,
-        mapping: Mapping {
-            ips: Arc::from([IpAddr::V4(ip)]),
-            destination: if at == side {
-                Destination::Port(PORT)
-            } else {
-                Destination::Tunnel(TUNNEL)
-            },
-            generation: 1,
-        },
-    };
-    let port = vswitch_vn::Port {
-        vn: VN,
-        kind: PortKind::Tenant,
-        learning: false,
-    };
+/// The VLAN of a network; used again where there are more networks than VLANs, which only
+/// matters to a receiver of tagged frames.
+fn vid(vn: u16) -> u16 {
+    1 + vn % 4094
+}
+
+/// Stations of each network: [`FLOWS`] in all, and at least one.
+pub fn stations(vns: u16) -> u16 {
+    (FLOWS / vns.max(1)).max(1)
+}
+
+/// Networks with all their addresses mapped.
+fn tables(side: Side, common: &Common) -> anyhow::Result<Vec<Change>> {
     let peer = Peer {
         addresses: Arc::from([side.other().ip()]),
         encapsulation: Encapsulation::Geneve,
     };
-    let mut changes = vec![
-        Change::AddVn { id: VN, config },
-        Change::AddPort { id: PORT, port },
-        Change::AddPeer { id: PEER, peer },
-        Change::AddTunnel {
-            id: TUNNEL,
-            vn: VN,
-            peer: PEER,
-            flood: true,
-        },
-        mapping(TENANT_MAC, TENANT_IP, Side::Near),
-    ];
-    let stations = (0..FLOWS).map(|flow| mapping(station_mac(flow), station_ip(flow), Side::Far));
-    changes.extend(stations);
+    let mut changes = vec![Change::AddPeer { id: PEER, peer }];
+    for vn in 0..common.vns {
+        let id = VnId(vn);
+        let (port, tunnel) = (PortId(vn), TunnelId(vn.into()));
+        let vni = Vni::new(0x1234 + u32::from(vn)).context("VNI")?;
+        let mut config = VnConfig::new(vni, u32::from(MTU));
+        if common.algorithm.is_none() {
+            config.protection = Protection::None;
+        }
+        let kind = match common.vns {
+            1 => PortKind::Tenant,
+            _ => PortKind::Vlan { vid: vid(vn) },
+        };
+        let mapping = |mac, ip: Ipv4Addr, at: Side| Change::AddMapping {
+            vn: id,
+            mac,
+            mapping: Mapping {
+                ips: Arc::from([IpAddr::V4(ip)]),
+                destination: if at == side {
+                    Destination::Port(port)
+                } else {
+                    Destination::Tunnel(tunnel)
+                },
+                generation: 1,
+            },
+        };
+        changes.extend([
+            Change::AddVn { id, config },
+            Change::AddPort {
+                id: port,
+                port: vswitch_vn::Port {
+                    vn: id,
+                    kind,
+                    learning: false,
+                },
+            },
+            Change::AddTunnel {
+                id: tunnel,
+                vn: id,
+                peer: PEER,
+                flood: true,
+            },
+            mapping(TENANT_MAC, TENANT_IP, Side::Near),
+        ]);
+        let flows = 0..stations(common.vns);
+        changes.extend(flows.map(|flow| mapping(station_mac(flow), station_ip(flow), Side::Far)));
+    }
     Ok(changes)
 }

@@ -11,6 +11,7 @@ pub mod pair;
 mod tables;
 
 use std::io::{self, Write};
+use std::path::PathBuf;
 
 use anyhow::{Context, anyhow, ensure};
 use clap::{Args, ValueEnum};
@@ -26,6 +27,7 @@ use vswitch_sa::Algorithm;
 
 use crate::machine::Machine;
 use crate::report::{Record, write_json};
+use crate::save::save;
 use crate::stats::{Durations, median, min};
 use edge::Common;
 use pair::{Direction, Pair, WINDOW};
@@ -34,7 +36,13 @@ use pair::{Direction, Pair, WINDOW};
 pub const NAME: &str = "datapath";
 
 /// Inner frames in bytes, without FCS.
-pub const SIZES: [usize; 3] = [64, 512, 1400];
+pub const SIZES: [usize; 4] = [64, 512, 1400, JUMBO];
+/// The largest. Each lies in one buffer, for which its pool has larger ones.
+const JUMBO: usize = 9000;
+
+/// Networks with SAs of their own that take turns, and the algorithm of those SAs.
+pub const ROTATIONS: [u16; 2] = [100, 10_000];
+const ROTATED: (&str, Option<Algorithm>) = ("aes-128-gcm", Some(Algorithm::Aes128Gcm));
 
 /// Protection of the network, by name.
 pub const PROTECTIONS: [(&str, Option<Algorithm>); 3] = [
@@ -54,6 +62,7 @@ const TICKS: &str = "ticks/packet";
 
 /// Packets that are out at the same time are few; the rest keeps the pool's cache full.
 const BUFFERS: u32 = 8192;
+const JUMBO_BUFFERS: u32 = 2048;
 
 /// Options of the benchmark.
 #[derive(Debug, Clone, Args)]
@@ -83,6 +92,9 @@ pub struct Options {
     /// The AES-GCM implementation, by name; without it, the best that this CPU can run.
     #[arg(long, value_name = "NAME")]
     aead: Option<String>,
+    /// Keep the figures in this directory too: JSON lines, the tables, and plots.
+    #[arg(long, value_name = "DIR")]
+    save: Option<PathBuf>,
 }
 
 #[derive(Debug, Clone, Copy, ValueEnum)]
@@ -111,7 +123,7 @@ pub fn run(options: &Options) -> anyhow::Result<()> {
             Pages::Hugepages => Memory::Hugepages,
             Pages::NoHuge => Memory::NoHuge,
         },
-        memory_mb: 128,
+        memory_mb: 192,
         log_level: LogLevel::Error,
         ..EalConfig::default()
     })?;
@@ -147,11 +159,23 @@ pub fn run(options: &Options) -> anyhow::Result<()> {
         .join()
         .map_err(|_| anyhow!("the measuring thread panicked"))??;
     ensure!(!records.is_empty(), "no case has such a name");
+    let mut text = Vec::new();
+    tables::write(&mut text, &records, &machine, effort.rounds)?;
+    if let Some(dir) = &options.save {
+        save(
+            dir,
+            NAME,
+            &records,
+            &machine,
+            &text,
+            &[tables::picture(&records)],
+        )?;
+    }
     let mut out = io::stdout().lock();
     if options.json {
         write_json(&mut out, &records, &machine)?;
     } else {
-        tables::write(&mut out, &records, &machine, effort.rounds)?;
+        out.write_all(&text)?;
     }
     out.flush()?;
     Ok(())
@@ -164,33 +188,42 @@ fn measure(
     effort: Effort,
     only: &str,
 ) -> anyhow::Result<Vec<Record>> {
-    let pool = Mempool::create("bench", BUFFERS, 2048, None, false)?;
+    let small = Mempool::create("bench", BUFFERS, 2048, None, false)?;
+    let large = Mempool::create("bench-jumbo", JUMBO_BUFFERS, JUMBO + 512, None, false)?;
     let mut records = Vec::new();
-    for (protection, algorithm) in PROTECTIONS {
-        let case = |direction: Direction| format!("{}/{protection}", direction.name());
+    let alone = PROTECTIONS.map(|protection| (protection, 1));
+    let rotations = ROTATIONS.map(|vns| (ROTATED, vns));
+    for ((protection, algorithm), vns) in alone.into_iter().chain(rotations) {
+        let case = |direction: Direction| match vns {
+            1 => format!("{}/{protection}", direction.name()),
+            _ => format!("{}/{protection}/{vns}-sas", direction.name()),
+        };
         if !Direction::ALL.iter().any(|d| case(*d).contains(only)) {
             continue;
         }
-        let common = Common {
-            pool: pool.clone(),
-            backend,
-            algorithm,
-        };
-        let mut plain = Pair::new(&common, NoProbe)?;
-        let mut probed = Pair::new(&common, TickProbe::default())?;
-        for direction in Direction::ALL {
-            if !case(direction).contains(only) {
-                continue;
+        for (pool, sizes) in [(&small, &SIZES[..3]), (&large, &SIZES[3..])] {
+            let common = Common {
+                pool: pool.clone(),
+                backend,
+                algorithm,
+                vns,
+            };
+            let mut plain = Pair::new(&common, NoProbe)?;
+            let mut probed = Pair::new(&common, TickProbe::default())?;
+            for direction in Direction::ALL {
+                if !case(direction).contains(only) {
+                    continue;
+                }
+                for &bytes in sizes {
+                    prove(&mut plain, bytes)?;
+                    prove(&mut probed, bytes)?;
+                    let found = rounds(&mut plain, &mut probed, direction, bytes, effort)?;
+                    records.extend(found.records(&case(direction), bytes, clock)?);
+                }
             }
-            for bytes in SIZES {
-                prove(&mut plain, bytes)?;
-                prove(&mut probed, bytes)?;
-                let found = rounds(&mut plain, &mut probed, direction, bytes, effort)?;
-                records.extend(found.records(&case(direction), bytes, clock)?);
-            }
+            plain.near.check()?;
+            probed.near.check()?;
         }
-        plain.near.check()?;
-        probed.near.check()?;
     }
     Ok(records)
 }

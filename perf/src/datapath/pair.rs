@@ -6,9 +6,10 @@ use vswitch::dpdk::mbuf::{BURST, Burst, free_burst};
 use vswitch::dpdk::mempool::Mempool;
 use vswitch::dpdk::ring::Consumer;
 use vswitch::dpdk::time;
+use vswitch_vn::PortId;
 
-use super::edge::{Common, Edge, PORT, Side};
-use super::frames::{self, FLOWS, Sender};
+use super::edge::{Common, Edge, PORT, Side, stations};
+use super::frames::{self, Sender};
 use crate::stats::Durations;
 
 /// Bursts made ready before the near edge is timed over them: 256 packets, as many as VPP
@@ -43,6 +44,9 @@ pub struct Pair<P: Probe> {
     pub near: Edge<P>,
     far: Edge<NoProbe>,
     pool: Mempool,
+    vns: u16,
+    /// Whose turn it is.
+    vn: u16,
     flow: u16,
 }
 
@@ -53,6 +57,8 @@ impl<P: Probe> Pair<P> {
             near: Edge::new(Side::Near, common, probe)?,
             far: Edge::new(Side::Far, common, NoProbe)?,
             pool: common.pool.clone(),
+            vns: common.vns,
+            vn: 0,
             flow: 0,
         })
     }
@@ -74,9 +80,11 @@ impl<P: Probe> Pair<P> {
                 self.cross(&mut bursts);
             }
             for burst in &mut bursts {
+                // A tenant's queue belongs to one network, so a burst does.
+                let port = self.next_port();
                 let start = time::tsc();
                 if direction == Direction::Out {
-                    self.near.worker.tenant_burst(PORT, burst);
+                    self.near.worker.tenant_burst(port, burst);
                 }
                 self.near.worker.pass();
                 let ticks = time::tsc().wrapping_sub(start);
@@ -116,6 +124,13 @@ impl<P: Probe> Pair<P> {
         Ok(drain(&mut self.far.from_tenant_port))
     }
 
+    /// The port of the network whose turn it is.
+    fn next_port(&mut self) -> PortId {
+        let port = PortId(PORT.0 + self.vn);
+        self.vn = (self.vn + 1) % self.vns;
+        port
+    }
+
     /// A window of frames, each of the next flow.
     fn frames(&mut self, direction: Direction, bytes: usize) -> anyhow::Result<[Burst; WINDOW]> {
         let sender = match direction {
@@ -128,7 +143,7 @@ impl<P: Probe> Pair<P> {
             ensure!(got == BURST, "the pool of buffers is too small");
             for packet in burst {
                 frames::write(packet.append(bytes)?, sender, self.flow);
-                self.flow = (self.flow + 1) % FLOWS;
+                self.flow = (self.flow + 1) % stations(self.vns);
             }
         }
         Ok(bursts)
@@ -138,7 +153,17 @@ impl<P: Probe> Pair<P> {
     /// numbers every time.
     fn cross(&mut self, bursts: &mut [Burst]) {
         for burst in bursts {
-            self.far.worker.tenant_burst(PORT, burst);
+            if self.vns == 1 {
+                self.far.worker.tenant_burst(PORT, burst);
+            } else {
+                // Packet by packet of the next network: so they come from many peers.
+                let mut one = Burst::new();
+                for packet in std::mem::take(burst) {
+                    one.push(packet);
+                    let port = self.next_port();
+                    self.far.worker.tenant_burst(port, &mut one);
+                }
+            }
             self.far.worker.pass();
             self.far.from_underlay.receive(burst);
             self.near.to_underlay.send(burst);

@@ -6,7 +6,9 @@ use vswitch::datapath::probe::Stage;
 
 use super::{LOOP, SIZES, TICKS, TOTAL, WITHOUT_IO};
 use crate::machine::Machine;
+use crate::plot::Series;
 use crate::report::{Record, Table};
+use crate::save::Picture;
 
 /// Writes all tables.
 pub fn write(
@@ -50,6 +52,27 @@ pub fn write(
     )?;
     by_stage(records).write(out)?;
     Ok(())
+}
+
+/// Ticks per packet over sizes, a line for each case.
+pub fn picture(records: &[Record]) -> Picture {
+    let line = |case: &str| Series {
+        name: case.to_owned(),
+        points: SIZES
+            .iter()
+            .filter_map(|n| {
+                let median = find(records, case, *n, (TOTAL, TICKS, "median"))?;
+                Some((*n as f64, median))
+            })
+            .collect(),
+    };
+    Picture {
+        name: "ticks",
+        title: "One worker's pipeline",
+        x: "bytes of the inner frame",
+        y: "ticks per packet",
+        series: cases(records).into_iter().map(line).collect(),
+    }
 }
 
 fn cases(records: &[Record]) -> Vec<&str> {

@@ -7,16 +7,18 @@ use std::process::ExitCode;
 use std::time::Duration;
 
 use anyhow::Context;
-use clap::{Args, Parser, Subcommand};
+use clap::{Args, CommandFactory, Parser, Subcommand};
+use tokio::runtime::Runtime;
 use vswitch::manage::api::{self, Section};
 use vswitch::manage::observe::ctl::TraceArgs;
+use vswitch::manage::tools::Tool;
 use vswitch::manage::{show, top};
 
 /// Shows what a running vswitchd does.
 ///
 /// Exit status: 0 if all went well, 1 if the switch could not be asked, 2 for wrong usage.
 #[derive(Debug, Parser)]
-#[command(version, arg_required_else_help = true)]
+#[command(name = "vswitchctl", version, arg_required_else_help = true)]
 struct Cli {
     /// The switch's API socket.
     #[arg(
@@ -43,6 +45,8 @@ enum Command {
     /// Rates, load, drops and latencies, live.
     Top(top::Options),
     Trace(Box<TraceArgs>),
+    #[command(flatten)]
+    Tool(Tool),
 }
 
 #[derive(Debug, Args)]
@@ -116,8 +120,20 @@ impl What {
 
 fn main() -> ExitCode {
     let cli = Cli::parse();
-    match run(&cli) {
-        Ok(()) => ExitCode::SUCCESS,
+    let done = match &cli.command {
+        Command::Tool(tool) => tool.run(Cli::command(), cli.json).map_err(Into::into),
+        Command::Show(show) => run(&cli, show).map(|()| ExitCode::SUCCESS),
+        Command::Top(options) => top::run(&cli.socket, options, cli.json)
+            .map(|()| ExitCode::SUCCESS)
+            .map_err(Into::into),
+        Command::Trace(trace) => runtime()
+            .and_then(|runtime| {
+                runtime.block_on(trace.run(&cli.socket, cli.json, &mut io::stdout()))
+            })
+            .map(|()| ExitCode::SUCCESS),
+    };
+    match done {
+        Ok(code) => code,
         // `vswitchctl ... | head` has seen enough.
         Err(error) if is_broken_pipe(&error) => ExitCode::SUCCESS,
         Err(error) => {
@@ -134,21 +150,14 @@ fn is_broken_pipe(error: &anyhow::Error) -> bool {
         .is_some_and(|error| error.kind() == io::ErrorKind::BrokenPipe)
 }
 
-fn run(cli: &Cli) -> anyhow::Result<()> {
-    let runtime = || {
-        tokio::runtime::Builder::new_current_thread()
-            .enable_all()
-            .build()
-            .context("cannot start")
-    };
-    let show = match &cli.command {
-        Command::Show(show) => show,
-        // Has a runtime of its own.
-        Command::Top(options) => return Ok(top::run(&cli.socket, options, cli.json)?),
-        Command::Trace(trace) => {
-            return runtime()?.block_on(trace.run(&cli.socket, cli.json, &mut io::stdout()));
-        }
-    };
+fn runtime() -> anyhow::Result<Runtime> {
+    tokio::runtime::Builder::new_current_thread()
+        .enable_all()
+        .build()
+        .context("cannot start")
+}
+
+fn run(cli: &Cli, show: &Show) -> anyhow::Result<()> {
     let runtime = runtime()?;
     let clear = show.watch.is_some() && io::stdout().is_terminal();
     let mut first = true;

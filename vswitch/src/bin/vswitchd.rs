@@ -10,17 +10,19 @@ use std::path::PathBuf;
 use std::process::ExitCode;
 
 use anyhow::Context;
-use clap::{Parser, Subcommand};
+use clap::{CommandFactory, Parser, Subcommand};
 use tokio::signal::unix::{SignalKind, signal};
 use tracing_subscriber::EnvFilter;
 use vswitch::manage::api::{Api, Source};
 use vswitch::manage::config::{Config, HostFacts};
+use vswitch::manage::doctor::{Host, Level, Needs, start};
 use vswitch::manage::edge::Edge;
 use vswitch::manage::metrics::Listener;
+use vswitch::manage::tools::Pages;
 
 /// A DPDK overlay switch whose tunnels are protected by ESP (Network Virtualization Edge).
 #[derive(Parser)]
-#[command(version, args_conflicts_with_subcommands = true)]
+#[command(name = "vswitchd", version, args_conflicts_with_subcommands = true)]
 struct Arguments {
     /// Configuration file of this edge.
     #[arg(short, long, default_value = "/etc/vswitch/nve.yaml", global = true)]
@@ -44,10 +46,22 @@ enum LogFormat {
 enum Command {
     /// Validates the configuration without starting anything.
     Check,
+    #[command(flatten)]
+    Pages(Pages),
 }
 
 fn main() -> ExitCode {
     let arguments = Arguments::parse();
+    if let Some(Command::Pages(pages)) = &arguments.command {
+        return match pages.run(Arguments::command()) {
+            Ok(code) => code,
+            Err(error) if error.kind() == std::io::ErrorKind::BrokenPipe => ExitCode::SUCCESS,
+            Err(error) => {
+                eprintln!("vswitchd: {error}");
+                ExitCode::FAILURE
+            }
+        };
+    }
     let filter = EnvFilter::try_from_env("VSWITCH_LOG").unwrap_or_else(|_| EnvFilter::new("info"));
     let log = tracing_subscriber::fmt()
         .with_env_filter(filter)
@@ -91,6 +105,7 @@ fn run(config: Config) -> anyhow::Result<()> {
             config.file().display()
         );
     }
+    let _prefix = ready(&config)?;
     let socket = config.api_socket.clone();
     let name = config.name.clone();
     let metrics_listen = config.metrics_listen;
@@ -166,6 +181,29 @@ async fn serve_metrics(
         }
         future::pending().await
     })
+}
+
+/// Refuses a host on which DPDK would fail with less to say, and warns of one on which the
+/// switch would be slow. The lock on EAL's file prefix is held while the file is open.
+fn ready(config: &Config) -> anyhow::Result<Option<std::fs::File>> {
+    let findings = start::check(&Host::here(), &Needs::of(config));
+    let mut failed = 0;
+    for finding in &findings {
+        match finding.level {
+            Level::Fail => {
+                failed += 1;
+                tracing::error!(check = finding.check, "{}", finding.line());
+            }
+            _ => tracing::warn!(check = finding.check, "{}", finding.line()),
+        }
+    }
+    if failed > 0 {
+        anyhow::bail!(
+            "this host is not ready for {file}: see above, or ask `vswitchctl doctor --config {file}`",
+            file = config.file().display()
+        );
+    }
+    start::claim_prefix(&config.eal.file_prefix).map_err(|finding| anyhow::anyhow!(finding.line()))
 }
 
 /// Tells the service manager, if there is one (sd_notify(3)).

@@ -6,6 +6,8 @@ use dpdk_sys as sys;
 
 use super::eal::EalError;
 use super::error::{Errno, NulByte, cstring};
+use super::explain::explain;
+use super::log;
 
 /// DPDK's number of a port.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash)]
@@ -56,12 +58,14 @@ pub(in crate::dpdk) fn attach(devargs: &str) -> Result<PortId, DeviceError> {
         // A PCI device that EAL found at its start.
         Some(id) => id,
         None => {
+            let _of_others = log::complaints();
             // SAFETY: EAL runs; the arguments live through the call, which copies them.
             let probed = Errno::check(unsafe { sys::rte_dev_probe(c_args.as_ptr()) });
             match probed {
                 Ok(_) | Err(Errno(libc::EEXIST)) => {}
                 Err(errno) => {
-                    let hint = hint(devargs, errno);
+                    let told = explain(&log::complaints());
+                    let hint = told.unwrap_or_else(|| hint(devargs, errno));
                     return Err(DeviceError::Probe {
                         device: devargs.to_owned(),
                         errno,

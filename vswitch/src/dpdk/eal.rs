@@ -14,6 +14,7 @@ pub use super::hugepages::Memory;
 pub use super::log::LogLevel;
 
 use super::error::{Errno, NulByte, cstring, string_from};
+use super::explain::explain;
 use super::{hugepages, log};
 
 /// What EAL is started with.
@@ -156,12 +157,13 @@ impl Eal {
         // From here on nothing can be tried twice: EAL keeps what it parsed.
         *state = State::Started(Weak::new());
         log::forward();
+        let _of_others = log::complaints();
         let result = start(c_args);
         // EAL pins its caller; undo that whatever came of the start.
         let restored = sched_setaffinity(None, &affinity);
         result.map_err(|errno| EalError::Init {
             errno,
-            hint: hint(errno, choice.hugepages),
+            hint: explain(&log::complaints()).unwrap_or_else(|| hint(errno, choice.hugepages)),
             args: args.join(" "),
         })?;
         let running = Arc::new(Running);

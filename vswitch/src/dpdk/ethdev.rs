@@ -53,6 +53,26 @@ pub enum PortError {
         /// Queues asked for.
         queues: u16,
     },
+    /// A frame of the MTU fits into no buffer, and the driver uses one for each.
+    #[error(
+        "{port}: frames of MTU {mtu} need buffers of {frame} bytes, they have {room}, and the \
+         driver {driver} cannot spread a frame over several: larger frames would be lost. Set \
+         `mempool.data-room` to {frame} or more, or lower the port's `mtu` to {fits}"
+    )]
+    NoScatter {
+        /// The port.
+        port: String,
+        /// Its driver.
+        driver: String,
+        /// The MTU asked for.
+        mtu: u16,
+        /// Bytes of its largest frame.
+        frame: usize,
+        /// Bytes of a buffer.
+        room: usize,
+        /// The largest MTU that fits.
+        fits: usize,
+    },
     /// The driver refused.
     #[error("{port}: {action}: {errno}")]
     Driver {
@@ -129,7 +149,7 @@ pub struct Port(pub(in crate::dpdk) Arc<Opened>);
 pub(in crate::dpdk) struct Opened {
     pub(in crate::dpdk) id: PortId,
     pub(in crate::dpdk) name: String,
-    driver: String,
+    pub(in crate::dpdk) driver: String,
     pub(in crate::dpdk) caps: PortCaps,
     /// The MTU in use where ethdev knows a smaller one (see `quirks`), else 0.
     pub(in crate::dpdk) true_mtu: AtomicU16,

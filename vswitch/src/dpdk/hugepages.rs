@@ -72,7 +72,7 @@ fn page_size(dir: &Path, mounted: &[u64]) -> Option<PageSize> {
 }
 
 /// The kernel's default hugepage size in KiB, from the text of `/proc/meminfo`.
-fn default_size(meminfo: &str) -> Option<u64> {
+pub(crate) fn default_size(meminfo: &str) -> Option<u64> {
     let line = meminfo
         .lines()
         .find_map(|l| l.strip_prefix("Hugepagesize:"))?;
@@ -97,7 +97,7 @@ fn mounted_sizes(mounts: &str, default: Option<u64>) -> Vec<u64> {
         .collect()
 }
 
-fn size_in_kib(text: &str) -> Option<u64> {
+pub(crate) fn size_in_kib(text: &str) -> Option<u64> {
     let (digits, unit) = text.split_at(text.trim_end_matches(|c: char| c.is_alphabetic()).len());
     let number: u64 = digits.parse().ok()?;
     match unit {

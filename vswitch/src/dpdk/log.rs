@@ -3,8 +3,30 @@
 use std::ffi::{c_char, c_int};
 use std::panic::catch_unwind;
 use std::slice;
+use std::sync::{Mutex, PoisonError};
 
 use dpdk_sys as sys;
+
+/// DPDK's last errors and warnings: an error number says less than the lines before it.
+static COMPLAINTS: Mutex<Vec<String>> = Mutex::new(Vec::new());
+
+/// As many as one failed start writes.
+const KEPT: usize = 32;
+
+/// The errors and warnings since the last call, at most the last [`KEPT`].
+pub(in crate::dpdk) fn complaints() -> Vec<String> {
+    let mut lines = COMPLAINTS.lock().unwrap_or_else(PoisonError::into_inner);
+    std::mem::take(&mut *lines)
+}
+
+/// Workers log nothing, so that the lock is the control side's alone.
+fn keep(line: &str) {
+    let mut lines = COMPLAINTS.lock().unwrap_or_else(PoisonError::into_inner);
+    if lines.len() >= KEPT {
+        lines.remove(0);
+    }
+    lines.push(line.to_owned());
+}
 
 /// How much DPDK says.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
@@ -79,6 +101,9 @@ fn emit(level: c_int, line: &str) {
     } else {
         level
     };
+    if level <= 5 {
+        keep(line);
+    }
     match level {
         ..=4 => tracing::error!(target: "dpdk", "{line}"),
         5 => tracing::warn!(target: "dpdk", "{line}"),

@@ -41,7 +41,7 @@ pub enum MempoolError {
     /// Not enough memory of DPDK.
     #[error(
         "no memory for the pool {name:?} of {mbufs} buffers, {mib} MiB{node}: \
-         raise DPDK's memory (`memory_mb`) or lower the number of buffers"
+         raise DPDK's memory (`eal.memory-mb`) or lower the number of buffers (`mempool.mbufs`)"
     )]
     NoMemory {
         /// The pool.

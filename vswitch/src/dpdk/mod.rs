@@ -6,6 +6,7 @@ pub mod devices;
 pub mod eal;
 pub mod error;
 pub mod ethdev;
+mod explain;
 pub mod hugepages;
 mod log;
 pub mod mapped;

@@ -78,7 +78,7 @@ impl Port {
             Some(mtu) => mtu,
             None => self.mtu()?.min(port.caps.max_mtu).max(port.caps.min_mtu),
         };
-        let mut settings = wanted(port, config, mtu);
+        let mut settings = wanted(port, config, mtu)?;
         apply(port, config, &info, &mut settings)?;
         queues(self, config, &info, &settings)?;
         port.call("start", |id| {
@@ -159,7 +159,7 @@ fn check_limits(port: &Opened, config: &PortConfig<'_>) -> Result<(), PortError>
     Ok(())
 }
 
-fn wanted(port: &Opened, config: &PortConfig<'_>, mtu: u16) -> Settings {
+fn wanted(port: &Opened, config: &PortConfig<'_>, mtu: u16) -> Result<Settings, PortError> {
     let rss_possible = port.caps.rss_types & sys::VS_RSS_IP_UDP_TCP != 0;
     if config.rss && config.rx_queues > 1 && !rss_possible {
         tracing::warn!(port = %port.name, "the driver offers no RSS: its queues are not balanced by flow");
@@ -172,19 +172,23 @@ fn wanted(port: &Opened, config: &PortConfig<'_>, mtu: u16) -> Settings {
         .unwrap_or(usize::MAX);
     let frame = usize::from(mtu) + OVERHEAD as usize;
     if frame > room && !port.caps.rx_scatter {
-        tracing::warn!(
-            port = %port.name, mtu, room,
-            "the driver cannot spread a frame over several buffers: larger frames are lost"
-        );
+        return Err(PortError::NoScatter {
+            port: port.name.clone(),
+            driver: port.driver.clone(),
+            mtu,
+            frame,
+            room,
+            fits: room.saturating_sub(OVERHEAD as usize),
+        });
     }
-    Settings {
+    Ok(Settings {
         mtu,
         rss: config.rss && config.rx_queues > 1 && rss_possible,
         tx_multi_segment: port.caps.tx_multi_segment,
         rx_scatter: port.caps.rx_scatter && frame > room,
         rx_desc: config.rx_desc,
         tx_desc: config.tx_desc,
-    }
+    })
 }
 
 fn apply(

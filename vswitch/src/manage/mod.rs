@@ -1,9 +1,11 @@
 //! The operator's side of the edge: what it is told to be and what it shows of itself.
 pub mod api;
 pub mod config;
+pub mod doctor;
 pub mod edge;
 pub mod metrics;
 pub mod observe;
 pub mod show;
 pub mod status;
+pub mod tools;
 pub mod top;

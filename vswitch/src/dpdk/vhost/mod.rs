@@ -164,10 +164,12 @@ pub enum VhostError {
     #[error("{0} is a port of this switch already")]
     Registered(PathBuf),
     /// Somebody listens on it.
-    #[error("another process listens on {0}; two switches must not share a socket")]
+    #[error(
+        "another process listens on {0}, and two switches must not share a socket: find it by `ss -xlp src {0}`"
+    )]
     InUse(PathBuf),
     /// There is a file that is not a socket.
-    #[error("{0} exists and is not a socket")]
+    #[error("{0} exists and is not a socket: remove it, or choose another path")]
     NotASocket(PathBuf),
     /// The system refused.
     #[error("{path}: {doing}: {source}")]

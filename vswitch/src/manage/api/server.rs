@@ -19,7 +19,7 @@ const GRACE: Duration = Duration::from_secs(2);
 #[derive(Debug, thiserror::Error)]
 pub enum ApiError {
     /// Another process answers on the socket.
-    #[error("another process, probably a vswitchd, answers on {}", .0.display())]
+    #[error("another process, probably a vswitchd, answers on {path}: find it by `ss -xlp src {path}`, or set `api.socket`", path = .0.display())]
     InUse(PathBuf),
     /// Something else is where the socket should be; it is left alone.
     #[error("{} is there, but is not a socket", .0.display())]
