@@ -13,6 +13,7 @@ use tracing_subscriber::EnvFilter;
 use vswitch::manage::api::{Api, StatusRequest, Unavailable};
 use vswitch::manage::config::{Config, HostFacts};
 use vswitch::manage::edge::{Edge, NoAnswer};
+use vswitch::manage::hardening::harden;
 
 /// A DPDK overlay switch whose tunnels are protected by ESP (Network Virtualization Edge).
 #[derive(Parser)]
@@ -52,6 +53,17 @@ fn main() -> ExitCode {
     match arguments.log_format {
         LogFormat::Text => log.with_target(false).init(),
         LogFormat::Json => log.json().init(),
+    }
+    // Before the first key is read.
+    match harden() {
+        Ok(memory) if arguments.command.is_none() => {
+            tracing::info!(memory = memory.name(), "keys are kept apart");
+        }
+        Ok(_) => {}
+        Err(error) => {
+            eprintln!("{error}");
+            return ExitCode::FAILURE;
+        }
     }
     let config = match Config::load(&arguments.config) {
         Ok(config) => config,

@@ -2,5 +2,6 @@
 pub mod api;
 pub mod config;
 pub mod edge;
+pub mod hardening;
 pub mod show;
 pub mod status;
