@@ -186,6 +186,7 @@ fn a_truncated_memory_file_costs_its_port_only() {
     let mut guest = Frontend::with(&path, memory(small).unwrap(), FEATURES | LOG_ALL);
     let words = [MEMORY, 0].map(u64::to_le_bytes).concat();
     guest.send(6, &words, Some(log.as_fd()));
+    guest.logs = true;
     guest.start(false);
     scene.bridge.up(0);
     log.set_len(0).unwrap();

@@ -9,11 +9,15 @@ use std::process::ExitCode;
 use anyhow::Context;
 use clap::{Parser, Subcommand};
 use tokio::signal::unix::{SignalKind, signal};
-use tracing_subscriber::EnvFilter;
+use tracing_subscriber::filter::filter_fn;
+use tracing_subscriber::layer::SubscriberExt;
+use tracing_subscriber::util::SubscriberInitExt;
+use tracing_subscriber::{EnvFilter, Layer};
 use vswitch::manage::api::{Api, StatusRequest, Unavailable};
 use vswitch::manage::config::{Config, HostFacts};
 use vswitch::manage::edge::{Edge, NoAnswer};
 use vswitch::manage::hardening::harden;
+use vswitch::manage::security::{self, SecurityLog};
 
 /// A DPDK overlay switch whose tunnels are protected by ESP (Network Virtualization Edge).
 #[derive(Parser)]
@@ -46,14 +50,20 @@ enum Command {
 fn main() -> ExitCode {
     let arguments = Arguments::parse();
     let filter = EnvFilter::try_from_env("VSWITCH_LOG").unwrap_or_else(|_| EnvFilter::new("info"));
-    let log = tracing_subscriber::fmt()
-        .with_env_filter(filter)
+    let log = tracing_subscriber::fmt::layer()
         .with_ansi(std::io::stderr().is_terminal())
         .with_writer(std::io::stderr);
-    match arguments.log_format {
-        LogFormat::Text => log.with_target(false).init(),
-        LogFormat::Json => log.json().init(),
-    }
+    let log = match arguments.log_format {
+        LogFormat::Text => log.with_target(false).boxed(),
+        LogFormat::Json => log.json().boxed(),
+    };
+    // Security events have lines of their own, which no filter of the other log takes away.
+    let ordinary = filter_fn(|metadata| metadata.target() != security::TARGET);
+    let security_log = SecurityLog::default();
+    tracing_subscriber::registry()
+        .with(log.with_filter(filter).with_filter(ordinary))
+        .with(security::layer(security_log.clone()))
+        .init();
     // Before the first key is read.
     match harden() {
         Ok(memory) if arguments.command.is_none() => {
@@ -75,6 +85,10 @@ fn main() -> ExitCode {
     if matches!(arguments.command, Some(Command::Check)) {
         print!("{}", config.check_report_on(&HostFacts::discover()));
         return ExitCode::SUCCESS;
+    }
+    if let Err(error) = security_log.direct_to(config.security_log.as_deref()) {
+        tracing::error!("{error}");
+        return ExitCode::FAILURE;
     }
     match run(config) {
         Ok(()) => ExitCode::SUCCESS,

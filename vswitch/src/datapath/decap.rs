@@ -17,6 +17,7 @@ use vswitch_vn::{Destination, Protection, SourceVerdict, TunnelId, VnId};
 
 use super::forward::Origin;
 use super::probe::{Probe, Stage};
+use super::sightings::Subject;
 use super::tenant::check_addresses;
 use super::verdict::Verdict;
 use super::worker::Worker;
@@ -298,6 +299,11 @@ impl<P: Probe> Worker<P> {
     /// Ends an ESP packet and charges its SA and tunnel.
     fn sa_drop(&mut self, port: u16, slot: usize, verdict: Verdict, packet: Mbuf) {
         if let Some(inbound) = self.sas.inbound_mut(slot) {
+            let subject = Subject::Inbound {
+                spi: inbound.sa.spi().get(),
+                tunnel: inbound.tunnel,
+            };
+            self.sightings.note(verdict, subject, &packet);
             match verdict {
                 Verdict::Replayed | Verdict::TooOld => inbound.replayed += 1,
                 Verdict::AuthFailed => inbound.auth_failed += 1,
@@ -307,7 +313,7 @@ impl<P: Probe> Worker<P> {
                 traffic.rx_dropped += 1;
             }
         }
-        self.underlay_drop(port, verdict, packet);
+        self.underlay_end(port, verdict, packet);
     }
 }
 

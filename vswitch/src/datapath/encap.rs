@@ -13,6 +13,7 @@ use super::command::{Event, Path};
 use super::handoff::Work;
 use super::outlet::{TunnelNote, Way};
 use super::probe::{Probe, Stage};
+use super::sightings::Subject;
 use super::verdict::Verdict;
 use super::worker::{Gathered, SEAL_BATCH, Worker};
 use crate::dpdk::mbuf::{Mbuf, NoRoom};
@@ -258,6 +259,8 @@ impl<P: Probe> Worker<P> {
     }
 
     fn tunnel_drop(&mut self, tunnel: TunnelId, verdict: Verdict, packet: Mbuf) {
+        self.sightings
+            .note(verdict, Subject::Tunnel(tunnel), &packet);
         if let Some(traffic) = self.counters.tunnels.get_mut(tunnel.index()) {
             traffic.tx_dropped += 1;
         }

@@ -183,6 +183,7 @@ impl<P: Probe> Worker<P> {
 
     /// Ends a packet and charges the drop to where it came from.
     pub(super) fn end(&mut self, origin: Origin, vn: VnId, verdict: Verdict, packet: Mbuf) {
+        self.sightings.note(verdict, origin, &packet);
         let traffic = match origin {
             Origin::Port(port) => self.counters.ports.get_mut(port.index()),
             Origin::Tunnel(tunnel) => self.counters.tunnels.get_mut(tunnel.index()),

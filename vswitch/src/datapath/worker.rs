@@ -20,6 +20,7 @@ use super::outlet::Way;
 use super::police::KernelPolice;
 use super::probe::{NoProbe, Probe, Stage};
 use super::sas::SaTable;
+use super::sightings::Sightings;
 use super::snapshot::WorkerSnapshot;
 use super::tunnels::TunnelTable;
 use super::underlay::Endpoints;
@@ -119,6 +120,8 @@ pub struct Worker<P: Probe = NoProbe> {
     pub(super) tunnels: TunnelTable,
     pub(super) sas: SaTable,
     pub(super) counters: Counters,
+    /// Drops that somebody should know of.
+    pub(super) sightings: Sightings,
     /// Frames on their way into a tunnel, gathered for one batch.
     pub(super) sealing: ArrayVec<Gathered, SEAL_BATCH>,
     /// Tenants' ports whose outlets hold packets.
@@ -190,6 +193,7 @@ impl<P: Probe> Worker<P> {
             tunnels: TunnelTable::default(),
             sas: SaTable::new(setup.seed.rotate_left(32)),
             counters,
+            sightings: Sightings::default(),
             sealing: ArrayVec::new(),
             waiting: Vec::new(),
             answers: VecDeque::new(),
@@ -456,6 +460,9 @@ impl<P: Probe> Worker<P> {
                     thread::yield_now();
                 }
             }
+        }
+        if let Some(seen) = self.sightings.take() {
+            let _ = self.events.send(Event::Seen(self.id, seen));
         }
         let last = Box::new(self.snapshot());
         // The control side waits for this; if it is gone, there is nobody to tell.

@@ -3,5 +3,6 @@ pub mod api;
 pub mod config;
 pub mod edge;
 pub mod hardening;
+pub mod security;
 pub mod show;
 pub mod status;

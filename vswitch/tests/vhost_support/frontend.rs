@@ -44,6 +44,8 @@ const PACKED: u64 = 1 << 34;
 pub struct Frontend {
     pub stream: UnixStream,
     pub memory: File,
+    /// Whether what the switch writes into the rings is to be logged for a migration.
+    pub logs: bool,
     idx: u16,
 }
 
@@ -62,6 +64,7 @@ impl Frontend {
         let guest = Frontend {
             stream,
             memory,
+            logs: false,
             idx: 0,
         };
         guest.send(3, &[], None); // SET_OWNER
@@ -85,7 +88,9 @@ impl Frontend {
             self.send(8, &state(u32::from(RING)), None); // SET_VRING_NUM
             // The packed ring's wrap counter begins as 1.
             self.send(10, &state(u32::from(packed) << 15), None); // SET_VRING_BASE
-            let words = [ring, at, at + USED, at + AVAIL, 0].map(u64::to_le_bytes);
+            let logs = u64::from(self.logs) << 32; // VHOST_VRING_F_LOG
+            let used = GUEST + ring * BETWEEN_RINGS + USED;
+            let words = [ring | logs, at, at + USED, at + AVAIL, used].map(u64::to_le_bytes);
             self.send(9, &words.concat(), None); // SET_VRING_ADDR
             let without = (ring | 0x100).to_le_bytes();
             match bell {

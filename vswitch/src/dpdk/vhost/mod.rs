@@ -158,6 +158,26 @@ pub enum Refusal {
     Drained,
 }
 
+impl Refusal {
+    /// A stable name for logs.
+    pub const fn name(self) -> &'static str {
+        match self {
+            Refusal::WrongUid { .. } => "wrong-uid",
+            Refusal::Unidentified => "unidentified",
+            Refusal::Busy => "busy",
+            Refusal::TooManyQueues { .. } => "too-many-queues",
+            Refusal::NotReading => "not-reading",
+            Refusal::Restarting => "restarting",
+            Refusal::TooOften => "too-often",
+            Refusal::Garbled => "garbled",
+            Refusal::BrokenMemory => "broken-memory",
+            Refusal::NotAnEventfd => "not-an-eventfd",
+            Refusal::LogOffset => "log-offset",
+            Refusal::Drained => "drained",
+        }
+    }
+}
+
 /// Where events go. It is called with librte_vhost's locks held: it must not block, nor take
 /// a lock that anybody holds while waiting for workers or dropping a [`VhostSocket`]. An
 /// unbounded channel does; what can be in it is bounded by this module.

@@ -29,6 +29,8 @@ pub struct Model {
     pub state_dir: PathBuf,
     /// Absolute; the unix socket `vswitchctl` talks to.
     pub api_socket: PathBuf,
+    /// Absolute; where security events are written; `None`: standard error.
+    pub security_log: Option<PathBuf>,
     /// The network between edges.
     pub underlay: Underlay,
     /// DPDK ports for VLAN attachments; [`DeviceId`] is the index.

@@ -27,6 +27,7 @@ use crate::dpdk::quiescence::Domain;
 use crate::dpdk::thread;
 use crate::dpdk::vhost::VhostEvent;
 use crate::manage::config::{Config, Direction};
+use crate::manage::security::{Limiter, SecurityEvent, configuration_changed};
 use crate::manage::status::Status;
 
 /// A worker as the control side knows it.
@@ -108,6 +109,8 @@ pub(super) struct Control {
     floors: Vec<Floor>,
     /// Reservations that failed and are tried again.
     pub unreserved: Vec<Unreserved>,
+    /// What is told in the security log, and when.
+    pub security: Limiter,
     last_id: u64,
 }
 
@@ -144,6 +147,7 @@ impl Control {
             ended: Vec::new(),
             floors: Vec::new(),
             unreserved: Vec::new(),
+            security: Limiter::default(),
             last_id: 0,
         };
         let changes = Arc::clone(&control.plan.changes);
@@ -156,6 +160,8 @@ impl Control {
         }
         control.install_manual_keys()?;
         control.open_sockets()?;
+        let file = control.config.file().display();
+        configuration_changed("start", &format!("the configuration of {file} is in force"));
         Ok(control)
     }
 
@@ -240,8 +246,14 @@ impl Control {
                     spi,
                 });
             }
-            Event::SoftLimit(_, tunnel, spi) => {
+            Event::Seen(worker, seen) => self.seen(worker, *seen),
+            Event::SoftLimit(worker, tunnel, spi) => {
                 let (vn, peer) = self.tunnel_names(tunnel);
+                let message = "the SA passed its soft limit: renew its key";
+                let mut event = SecurityEvent::new("limit-reached", "sa-soft-limit", message);
+                (event.vn, event.peer) = (Some(vn.to_owned()), Some(peer.to_owned()));
+                (event.spi, event.worker) = (Some(spi.get()), Some(worker));
+                event.emit(0);
                 tracing::warn!(%spi, vn, peer, "the SA passed its soft limit: renew its key");
             }
             Event::Learned(worker, vn, mac, destination) => {
@@ -275,6 +287,8 @@ impl Control {
         self.tables
             .maintain(self.started.elapsed().as_secs(), usize::MAX);
         self.retry_reservations();
+        self.security.tick(Instant::now());
+        self.watch_pools();
         for floor in &mut self.floors {
             floor.keep();
         }
@@ -296,6 +310,7 @@ impl Control {
             match channels.events.recv_deadline(deadline) {
                 Ok(Event::Stopped(_, snapshot)) => self.ended.push(*snapshot),
                 Ok(Event::Retired(old)) => drop(old),
+                Ok(Event::Seen(worker, seen)) => self.seen(worker, *seen),
                 Ok(_) => {}
                 Err(_) => {
                     tracing::error!("a worker does not stop");
@@ -303,6 +318,7 @@ impl Control {
                 }
             }
         }
+        self.security.flush();
         for member in &mut self.members {
             let Some(thread) = member.thread.take() else {
                 continue;

@@ -14,6 +14,7 @@ mod paths;
 mod plan;
 mod report;
 mod reservations;
+mod sightings;
 mod state;
 mod tenants;
 

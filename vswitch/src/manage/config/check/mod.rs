@@ -87,6 +87,7 @@ pub(super) fn check(raw: &raw::File, base: &Path, accounts: &Accounts, f: &mut F
         workers,
         state_dir: node::state_dir(raw, cx.f),
         api_socket,
+        security_log: node::security_log(raw, cx.f),
         underlay,
         devices,
         peers,

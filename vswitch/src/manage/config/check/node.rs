@@ -151,3 +151,9 @@ pub(super) fn api_socket(raw: &raw::File, f: &mut Findings) -> PathBuf {
     let path = KeyPath::root().key("api").key("socket");
     socket(f, &path, text.unwrap_or(defaults::API_SOCKET))
 }
+
+pub(super) fn security_log(raw: &raw::File, f: &mut Findings) -> Option<PathBuf> {
+    let text = raw.security_log.as_ref()?.file.as_deref()?;
+    let path = KeyPath::root().key("security-log").key("file");
+    Some(absolute(f, &path, text))
+}
