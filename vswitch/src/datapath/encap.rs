@@ -186,6 +186,9 @@ impl<P: Probe> Worker<P> {
                         SealError::TooLong => Verdict::TooBig,
                         _ => Verdict::SaHardLimit,
                     };
+                    // As the tenant sent it: what tells of the drop must not read headroom.
+                    let _ = packet.trim_front(before);
+                    packet.truncate(frame);
                     self.tunnel_drop(id, verdict, packet);
                     return None;
                 }
