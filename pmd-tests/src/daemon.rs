@@ -4,7 +4,7 @@
 use std::env;
 use std::fs::{self, File};
 use std::path::PathBuf;
-use std::process::{Child, Command, Stdio};
+use std::process::{Child, Command, ExitStatus, Stdio};
 use std::time::{Duration, Instant};
 
 use rustix::process::{Pid, Signal, kill_process};
@@ -123,6 +123,17 @@ impl Daemon {
         wait_for(&format!("{}: {what}", self.name), 20, || {
             Some(self.status()).filter(&so)
         })
+    }
+
+    /// Its process.
+    pub fn pid(&self) -> u32 {
+        self.child.id()
+    }
+
+    /// SIGABRT, as a failed assertion in a library would.
+    pub fn abort(mut self) -> ExitStatus {
+        self.signal(Signal::ABORT);
+        self.child.wait().expect("wait")
     }
 
     /// Its log so far.

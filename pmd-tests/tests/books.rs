@@ -14,7 +14,9 @@ use pmd_tests::setup::{Setup, Vn};
 use pmd_tests::wire::Sa;
 use vswitch::datapath::counters::Counters;
 use vswitch::datapath::handoff::{Handoff, Work};
+use vswitch::datapath::ledger::Ledger;
 use vswitch::datapath::outlet::Note;
+use vswitch::datapath::probe::NoProbe;
 use vswitch::datapath::verdict::Verdict;
 use vswitch::dpdk::eal::{Eal, EalConfig, Memory};
 use vswitch::dpdk::mempool::Mempool;
@@ -314,6 +316,7 @@ fn what_a_full_ring_refuses_is_charged_to_whom_it_was_for() {
             ] {
                 table.reserve(3);
             }
+            let mut counters = Ledger::new(counters, NoProbe);
             let packet = || pool.alloc().expect("a buffer");
             let mut noted = packet();
             Note::tunnel(TunnelId(2), 64).put(&mut noted);

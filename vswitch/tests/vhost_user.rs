@@ -236,6 +236,7 @@ fn a_hostile_frontend_costs_its_own_port_only() {
         "the neighbour waited {waited:?}"
     );
     assert_eq!(silent.read(&mut [0]).unwrap(), 0, "cut off");
+    assert_eq!(bridge.refusal().1, Refusal::Garbled);
 
     // Requests without end, answers never read.
     let mut deaf = connect(&bad);

@@ -12,12 +12,17 @@ use std::process::ExitCode;
 use anyhow::Context;
 use clap::{CommandFactory, Parser, Subcommand};
 use tokio::signal::unix::{SignalKind, signal};
-use tracing_subscriber::EnvFilter;
+use tracing_subscriber::filter::filter_fn;
+use tracing_subscriber::layer::SubscriberExt;
+use tracing_subscriber::util::SubscriberInitExt;
+use tracing_subscriber::{EnvFilter, Layer};
 use vswitch::manage::api::{Api, Source};
 use vswitch::manage::config::{Config, HostFacts};
 use vswitch::manage::doctor::{Host, Level, Needs, start};
 use vswitch::manage::edge::Edge;
+use vswitch::manage::hardening::harden;
 use vswitch::manage::metrics::Listener;
+use vswitch::manage::security::{self, SecurityLog};
 use vswitch::manage::tools::Pages;
 
 /// A DPDK overlay switch whose tunnels are protected by ESP (Network Virtualization Edge).
@@ -63,13 +68,30 @@ fn main() -> ExitCode {
         };
     }
     let filter = EnvFilter::try_from_env("VSWITCH_LOG").unwrap_or_else(|_| EnvFilter::new("info"));
-    let log = tracing_subscriber::fmt()
-        .with_env_filter(filter)
+    let log = tracing_subscriber::fmt::layer()
         .with_ansi(std::io::stderr().is_terminal())
         .with_writer(std::io::stderr);
-    match arguments.log_format {
-        LogFormat::Text => log.with_target(false).init(),
-        LogFormat::Json => log.json().init(),
+    let log = match arguments.log_format {
+        LogFormat::Text => log.with_target(false).boxed(),
+        LogFormat::Json => log.json().boxed(),
+    };
+    // Security events have lines of their own, which no filter of the other log takes away.
+    let ordinary = filter_fn(|metadata| metadata.target() != security::TARGET);
+    let security_log = SecurityLog::default();
+    tracing_subscriber::registry()
+        .with(log.with_filter(filter).with_filter(ordinary))
+        .with(security::layer(security_log.clone()))
+        .init();
+    // Before the first key is read.
+    match harden() {
+        Ok(memory) if arguments.command.is_none() => {
+            tracing::info!(memory = memory.name(), "keys are kept apart");
+        }
+        Ok(_) => {}
+        Err(error) => {
+            eprintln!("{error}");
+            return ExitCode::FAILURE;
+        }
     }
     let config = match Config::load(&arguments.config) {
         Ok(config) => config,
@@ -81,6 +103,10 @@ fn main() -> ExitCode {
     if matches!(arguments.command, Some(Command::Check)) {
         print!("{}", config.check_report_on(&HostFacts::discover()));
         return ExitCode::SUCCESS;
+    }
+    if let Err(error) = security_log.direct_to(config.security_log.as_deref()) {
+        tracing::error!("{error}");
+        return ExitCode::FAILURE;
     }
     match run(config) {
         Ok(()) => ExitCode::SUCCESS,

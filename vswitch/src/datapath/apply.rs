@@ -132,6 +132,7 @@ impl<P: Probe> Worker<P> {
             Command::Housekeeping => {
                 let now = self.clock.seconds(self.now);
                 self.tables.maintain(now, MAINTAINED_SLOTS);
+                self.tell_sightings();
             }
             Command::Observe(observation) => {
                 if let Some(first) = self.counters.probe.observe(observation) {
@@ -318,6 +319,22 @@ impl<P: Probe> Worker<P> {
         };
         if tell && self.learned_reports.take(self.now) {
             self.tell(Event::Learned(self.id, vn, mac, destination));
+        }
+    }
+
+    /// Reports drops that somebody should know of; if there is no room, the next time.
+    fn tell_sightings(&mut self) {
+        let capacity = self.events.capacity().unwrap_or(usize::MAX);
+        if self.events.len() >= capacity / 4 * 3 {
+            return;
+        }
+        let Some(seen) = self.sightings.take() else {
+            return;
+        };
+        if let Err(error) = self.events.try_send(Event::Seen(self.id, seen))
+            && let Event::Seen(_, seen) = error.into_inner()
+        {
+            self.sightings.restore(*seen);
         }
     }
 

@@ -14,6 +14,7 @@ use vswitch_sa::{Fingerprint, Inbound, Outbound, Spi};
 use vswitch_vn::{Change, PeerId, PortId, TunnelId, VnId};
 
 use super::observe::{Observation, Outcome, Rehearsal};
+use super::sightings::Seen;
 use super::snapshot::WorkerSnapshot;
 use crate::dpdk::mapped::MappedCounters;
 use crate::dpdk::mempool::Mempool;
@@ -166,6 +167,8 @@ pub enum Event {
     ReservationLow(WorkerId, TunnelId, Spi),
     /// An SA passed its soft limit.
     SoftLimit(WorkerId, TunnelId, Spi),
+    /// Drops that somebody should know of, since the last such report.
+    Seen(WorkerId, Box<Seen>),
     /// A source seen behind a tunnel or a learning port.
     Learned(WorkerId, VnId, MacAddr, vswitch_vn::Destination),
     /// Something a command replaced, to be freed by the control side.

@@ -18,6 +18,7 @@ use vswitch_vn::{Destination, Protection, SourceVerdict, TunnelId, VnId};
 use super::forward::Origin;
 use super::observe::Step;
 use super::probe::{Probe, Stage};
+use super::sightings::Subject;
 use super::tenant::check_addresses;
 use super::verdict::Verdict;
 use super::worker::Worker;
@@ -319,6 +320,11 @@ impl<P: Probe> Worker<P> {
         if !P::DRY
             && let Some(inbound) = self.sas.inbound_mut(slot)
         {
+            let subject = Subject::Inbound {
+                spi: inbound.sa.spi().get(),
+                tunnel: inbound.tunnel,
+            };
+            self.sightings.note(verdict, subject, &packet);
             match verdict {
                 Verdict::Replayed | Verdict::TooOld => inbound.replayed += 1,
                 Verdict::AuthFailed => inbound.auth_failed += 1,
@@ -328,7 +334,7 @@ impl<P: Probe> Worker<P> {
                 traffic.rx_dropped += 1;
             }
         }
-        self.underlay_drop(port, verdict, packet);
+        self.underlay_end(port, verdict, packet);
     }
 }
 

@@ -15,6 +15,7 @@ use super::handoff::Work;
 use super::observe::Step;
 use super::outlet::{Note, Way};
 use super::probe::{Probe, Stage};
+use super::sightings::Subject;
 use super::verdict::Verdict;
 use super::worker::{Gathered, SEAL_BATCH, Worker};
 use crate::dpdk::mbuf::{Mbuf, NoRoom};
@@ -198,6 +199,9 @@ impl<P: Probe> Worker<P> {
                         SealError::TooLong => Verdict::TooBig,
                         _ => Verdict::SaHardLimit,
                     };
+                    // As the tenant sent it: what tells of the drop must not read headroom.
+                    let _ = packet.trim_front(before);
+                    packet.truncate(frame);
                     self.tunnel_drop(id, verdict, packet);
                     return None;
                 }
@@ -291,6 +295,7 @@ impl<P: Probe> Worker<P> {
     }
 
     fn tunnel_drop(&mut self, tunnel: TunnelId, verdict: Verdict, packet: Mbuf) {
+        self.note(verdict, Subject::Tunnel(tunnel), &packet);
         if let Some(traffic) = self.counters.tunnels.get_mut(tunnel.index()) {
             traffic.tx_dropped += 1;
         }

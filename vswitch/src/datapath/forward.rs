@@ -8,6 +8,7 @@ use super::handoff::Work;
 use super::observe::{Rule, Step};
 use super::outlet::Way;
 use super::probe::Probe;
+use super::sightings::Subject;
 use super::verdict::Verdict;
 use super::worker::Worker;
 use crate::dpdk::mbuf::Mbuf;
@@ -209,8 +210,17 @@ impl<P: Probe> Worker<P> {
         }
     }
 
+    /// Notes a drop that somebody should know of. A dry run's is none.
+    #[inline]
+    pub(super) fn note(&mut self, verdict: Verdict, subject: impl Into<Subject>, packet: &Mbuf) {
+        if !P::DRY {
+            self.sightings.note(verdict, subject, packet);
+        }
+    }
+
     /// Ends a packet and charges the drop to where it came from.
     pub(super) fn end(&mut self, origin: Origin, vn: VnId, verdict: Verdict, packet: Mbuf) {
+        self.note(verdict, origin, &packet);
         let traffic = match origin {
             Origin::Port(port) => self.counters.ports.get_mut(port.index()),
             Origin::Tunnel(tunnel) => self.counters.tunnels.get_mut(tunnel.index()),

@@ -27,6 +27,7 @@ pub mod outlet;
 mod police;
 pub mod probe;
 mod sas;
+pub mod sightings;
 pub mod snapshot;
 mod tenant;
 mod tunnels;

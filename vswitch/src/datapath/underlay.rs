@@ -18,6 +18,7 @@ use super::outlet::{Note, Way};
 use super::police::Urgency;
 use super::probe::{Probe, Stage};
 use super::sas::Located;
+use super::sightings::Subject;
 use super::verdict::Verdict;
 use super::worker::Worker;
 use crate::dpdk::mbuf::{BURST, Burst, Mbuf};
@@ -295,6 +296,12 @@ impl<P: Probe> Worker<P> {
     }
 
     pub(super) fn underlay_drop(&mut self, port: u16, verdict: Verdict, packet: Mbuf) {
+        self.note(verdict, Subject::Underlay(port), &packet);
+        self.underlay_end(port, verdict, packet);
+    }
+
+    /// The same for what has been noted already.
+    pub(super) fn underlay_end(&mut self, port: u16, verdict: Verdict, packet: Mbuf) {
         if let Some(traffic) = self.counters.underlays.get_mut(usize::from(port)) {
             traffic.rx_dropped += 1;
         }

@@ -23,6 +23,7 @@ use super::outlet::Way;
 use super::police::KernelPolice;
 use super::probe::{NoProbe, Probe, Stage};
 use super::sas::SaTable;
+use super::sightings::Sightings;
 use super::snapshot::WorkerSnapshot;
 use super::tunnels::TunnelTable;
 use super::underlay::Endpoints;
@@ -122,6 +123,8 @@ pub struct Worker<P: Probe = NoProbe> {
     pub(super) tunnels: TunnelTable,
     pub(super) sas: SaTable,
     pub(super) counters: Ledger<P>,
+    /// Drops that somebody should know of.
+    pub(super) sightings: Sightings,
     /// Frames on their way into a tunnel, gathered for one batch.
     pub(super) sealing: ArrayVec<Gathered, SEAL_BATCH>,
     /// Tenants' ports whose outlets hold packets.
@@ -211,6 +214,7 @@ impl<P: Probe> Worker<P> {
             tunnels: TunnelTable::default(),
             sas: SaTable::new(setup.seed.rotate_left(32)),
             counters: Ledger::new(counters, probe),
+            sightings: Sightings::default(),
             sealing: ArrayVec::new(),
             waiting: Vec::new(),
             answers: VecDeque::new(),
@@ -289,6 +293,7 @@ impl<P: Probe> Worker<P> {
             polled: self.polled,
             tunnels: self.tunnels,
             sas: self.sas,
+            sightings: self.sightings,
             sealing: self.sealing,
             waiting: self.waiting,
             answers: self.answers,
@@ -555,6 +560,9 @@ impl<P: Probe> Worker<P> {
                     thread::yield_now();
                 }
             }
+        }
+        if let Some(seen) = self.sightings.take() {
+            let _ = self.events.send(Event::Seen(self.id, seen));
         }
         let last = Box::new(self.snapshot());
         // The control side waits for this; if it is gone, there is nobody to tell.

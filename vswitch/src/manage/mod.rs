@@ -5,6 +5,8 @@ pub mod doctor;
 pub mod edge;
 pub mod metrics;
 pub mod observe;
+pub mod hardening;
+pub mod security;
 pub mod show;
 pub mod status;
 pub mod tools;

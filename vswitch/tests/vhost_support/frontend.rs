@@ -3,7 +3,7 @@
 
 use std::fs::File;
 use std::io::{IoSlice, Read};
-use std::os::fd::AsFd;
+use std::os::fd::{AsFd, BorrowedFd};
 use std::os::unix::fs::FileExt;
 use std::os::unix::net::UnixStream;
 use std::path::Path;
@@ -36,14 +36,16 @@ const USED: u64 = 0x8000;
 const BETWEEN_RINGS: u64 = 0x10000;
 
 /// `VIRTIO_F_VERSION_1`, `VHOST_USER_F_PROTOCOL_FEATURES`, `VIRTIO_F_INDIRECT_DESC`.
-const FEATURES: u64 = 1 << 32 | 1 << 30 | 1 << 28;
+pub const FEATURES: u64 = 1 << 32 | 1 << 30 | 1 << 28;
 /// `VIRTIO_F_RING_PACKED`.
 const PACKED: u64 = 1 << 34;
 
 /// A connected guest with one queue pair.
 pub struct Frontend {
-    stream: UnixStream,
-    memory: File,
+    pub stream: UnixStream,
+    pub memory: File,
+    /// Whether what the switch writes into the rings is to be logged for a migration.
+    pub logs: bool,
     idx: u16,
 }
 
@@ -52,50 +54,69 @@ impl Frontend {
     pub fn connect(path: &Path, packed: bool) -> Self {
         let memory = File::from(rustix::fs::memfd_create("guest", MemfdFlags::CLOEXEC).unwrap());
         memory.set_len(MEMORY).unwrap();
+        let features = if packed { FEATURES | PACKED } else { FEATURES };
+        Self::with(path, memory, features)
+    }
+
+    /// The same with memory and features of its own.
+    pub fn with(path: &Path, memory: File, features: u64) -> Self {
         let stream = UnixStream::connect(path).unwrap();
         let guest = Frontend {
             stream,
             memory,
+            logs: false,
             idx: 0,
         };
-        let features = if packed { FEATURES | PACKED } else { FEATURES };
-        guest.send(3, &[], false); // SET_OWNER
-        guest.send(2, &features.to_le_bytes(), false);
+        guest.send(3, &[], None); // SET_OWNER
+        guest.send(2, &features.to_le_bytes(), None);
         let words = [1, GUEST, MEMORY, USER, 0].map(u64::to_le_bytes);
-        guest.send(5, &words.concat(), true); // SET_MEM_TABLE
+        let memory = guest.memory.as_fd();
+        guest.send(5, &words.concat(), Some(memory)); // SET_MEM_TABLE
         guest
     }
 
     /// Describes both rings and starts them: what is to be there at once was written before.
     pub fn start(&self, packed: bool) {
+        self.start_with(packed, None);
+    }
+
+    /// The same; it wants to be notified by `bell`.
+    pub fn start_with(&self, packed: bool, bell: Option<BorrowedFd<'_>>) {
         for ring in 0..2u64 {
             let at = USER + ring * BETWEEN_RINGS;
             let state = |value: u32| [ring as u32, value].map(u32::to_le_bytes).concat();
-            self.send(8, &state(u32::from(RING)), false); // SET_VRING_NUM
+            self.send(8, &state(u32::from(RING)), None); // SET_VRING_NUM
             // The packed ring's wrap counter begins as 1.
-            self.send(10, &state(u32::from(packed) << 15), false); // SET_VRING_BASE
-            let words = [ring, at, at + USED, at + AVAIL, 0].map(u64::to_le_bytes);
-            self.send(9, &words.concat(), false); // SET_VRING_ADDR
-            for file in [13, 12] {
-                // SET_VRING_CALL and _KICK, without a file.
-                self.send(file, &(ring | 0x100).to_le_bytes(), false);
+            self.send(10, &state(u32::from(packed) << 15), None); // SET_VRING_BASE
+            let logs = u64::from(self.logs) << 32; // VHOST_VRING_F_LOG
+            let used = GUEST + ring * BETWEEN_RINGS + USED;
+            let words = [ring | logs, at, at + USED, at + AVAIL, used].map(u64::to_le_bytes);
+            self.send(9, &words.concat(), None); // SET_VRING_ADDR
+            let without = (ring | 0x100).to_le_bytes();
+            match bell {
+                Some(bell) => self.send(13, &ring.to_le_bytes(), Some(bell)), // SET_VRING_CALL
+                None => self.send(13, &without, None),
             }
-            self.send(18, &state(1), false); // SET_VRING_ENABLE
+            self.send(12, &without, None); // SET_VRING_KICK
+            self.send(18, &state(1), None); // SET_VRING_ENABLE
         }
     }
 
-    fn send(&self, request: u32, payload: &[u8], with_memory: bool) {
+    pub fn send(&self, request: u32, payload: &[u8], file: Option<BorrowedFd<'_>>) {
         let header = [request, 1, payload.len() as u32].map(u32::to_le_bytes);
         let message = [&header.concat(), payload].concat();
-        let files = [self.memory.as_fd()];
+        let files: Vec<_> = file.into_iter().collect();
         let mut space = [std::mem::MaybeUninit::uninit(); rustix::cmsg_space!(ScmRights(1))];
         let mut control = SendAncillaryBuffer::new(&mut space);
-        if with_memory {
+        if !files.is_empty() {
             assert!(control.push(SendAncillaryMessage::ScmRights(&files)));
         }
         let parts = [IoSlice::new(&message)];
         let sent = rustix::net::sendmsg(&self.stream, &parts, &mut control, SendFlags::NOSIGNAL);
-        assert_eq!(sent, Ok(message.len()));
+        // One that is cut off meanwhile notices here.
+        if sent != Err(rustix::io::Errno::PIPE) {
+            assert_eq!(sent, Ok(message.len()));
+        }
     }
 
     /// Writes into the guest's memory.

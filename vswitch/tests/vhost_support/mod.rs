@@ -89,6 +89,8 @@ pub struct Bridge {
     /// One for each port.
     pub pools: [Mempool; 2],
     pub ports: [Option<Device>; 2],
+    /// Refusals are noted here, where a test expects some.
+    pub refusals: Option<Vec<(u64, Refusal)>>,
     sink: EventSink,
     events: Receiver<VhostEvent>,
     orders: Sender<Order>,
@@ -117,6 +119,7 @@ impl Bridge {
             counters,
             pools,
             ports: [None, None],
+            refusals: None,
             sink: Arc::new(move |event| events_in.send(event).unwrap()),
             events,
             orders,
@@ -154,6 +157,9 @@ impl Bridge {
                         device.enabled();
                     }
                 }
+                Ok(VhostEvent::PeerRefused { tag, reason, .. }) if self.refusals.is_some() => {
+                    self.refusals.get_or_insert_default().push((tag, reason));
+                }
                 Ok(other) => panic!("while waiting for {what}: {other:?}"),
                 Err(_) => {}
             }
@@ -173,6 +179,17 @@ impl Bridge {
         let from = self.counters.sent[port].load(Relaxed);
         self.run_until("packets flow", |b| {
             b.counters.sent[port].load(Relaxed) >= from + more
+        });
+    }
+
+    /// Waits for a refusal on a port.
+    pub fn refused(&mut self, port: u64, reason: Refusal) {
+        self.refusals.get_or_insert_default();
+        let what = format!("refusal: {reason}");
+        self.run_until(&what, |b| {
+            let seen = b.refusals.get_or_insert_default();
+            let found = seen.iter().position(|r| *r == (port, reason));
+            found.map(|at| seen.remove(at)).is_some()
         });
     }
 

@@ -1,4 +1,4 @@
-//! Expanded AES-GCM keys. They stay at one heap address from creation to drop, so that
+//! Expanded AES-GCM keys. They stay at one place in the vault from creation to drop, so that
 //! moving a table of them leaves no secret behind, and are zeroized when dropped.
 
 use core::fmt;
@@ -7,6 +7,8 @@ use aes_gcm::aes::cipher::{BlockCipherEncrypt, KeyInit};
 use aes_gcm::aes::{Aes128, Aes256, Block};
 use aes_gcm::{Aes128Gcm, Aes256Gcm};
 use thiserror::Error;
+
+use crate::vault::{Secret, VaultError, without_traces};
 
 /// The cipher and its key length.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
@@ -39,6 +41,9 @@ pub enum KeyError {
         /// Bytes given.
         found: usize,
     },
+    /// There is no protected memory for it.
+    #[error(transparent)]
+    Memory(#[from] VaultError),
 }
 
 /// Input of [`Key::fingerprint`]. GCM enciphers the zero block (for its hash key) and
@@ -47,31 +52,34 @@ pub enum KeyError {
 /// otherwise, and publishing its image reveals no hash key, keystream or tag mask.
 const FINGERPRINT_BLOCK: [u8; 16] = *b"vswitch keys\0\0\0\0";
 
-/// Round keys and hash key of one AES-GCM key. Zeroized on drop; never printed.
-pub struct Key(Box<Expanded>);
-
-struct Expanded {
+/// Round keys and hash key of one AES-GCM key, in the [vault](crate::vault): one indirection
+/// from here. Zeroized on drop; never printed.
+pub struct Key {
     cipher: Cipher,
     fingerprint: [u8; 16],
 }
 
 /// The `aes-gcm` crate's own expansion. Its parts zeroize themselves on drop (its feature
-/// `zeroize`).
-#[allow(clippy::large_enum_variant)] // boxed as a whole; one more box would cost a load
+/// `zeroize`), and the vault wipes their slot.
 pub(crate) enum Cipher {
-    Aes128(Aes128Gcm),
-    Aes256(Aes256Gcm),
+    Aes128(Secret<Aes128Gcm>),
+    Aes256(Secret<Aes256Gcm>),
 }
 
 impl Key {
-    /// Bytes that an expanded key takes, on the heap.
-    pub const MEMORY: usize = size_of::<Expanded>();
+    /// Bytes of the vault that an expanded key takes at most.
+    pub const MEMORY: usize = size_of::<Aes256Gcm>();
 
     /// Expands `key`, which must have the algorithm's length.
     ///
     /// # Errors
-    /// When it has another length.
+    /// When it has another length, or there is no memory for it.
     pub fn new(algorithm: Algorithm, key: &[u8]) -> Result<Self, KeyError> {
+        // Nothing of the key stays on the stack, nor on the way into the vault.
+        without_traces(|| Self::expand(algorithm, key))
+    }
+
+    fn expand(algorithm: Algorithm, key: &[u8]) -> Result<Self, KeyError> {
         let wrong = |_| KeyError::Length {
             expected: algorithm.key_len(),
             found: key.len(),
@@ -81,24 +89,24 @@ impl Key {
             Algorithm::Aes128Gcm => {
                 let aes = Aes128::new_from_slice(key).map_err(wrong)?;
                 aes.encrypt_block(&mut block);
-                Cipher::Aes128(aes.into())
+                Cipher::Aes128(Secret::new(|| aes.into())?)
             }
             Algorithm::Aes256Gcm => {
                 let aes = Aes256::new_from_slice(key).map_err(wrong)?;
                 aes.encrypt_block(&mut block);
-                Cipher::Aes256(aes.into())
+                Cipher::Aes256(Secret::new(|| aes.into())?)
             }
         };
-        Ok(Self(Box::new(Expanded {
+        Ok(Self {
             cipher,
             fingerprint: block.into(),
-        })))
+        })
     }
 
     /// The key's algorithm.
     #[must_use]
     pub fn algorithm(&self) -> Algorithm {
-        match self.0.cipher {
+        match self.cipher {
             Cipher::Aes128(_) => Algorithm::Aes128Gcm,
             Cipher::Aes256(_) => Algorithm::Aes256Gcm,
         }
@@ -109,11 +117,11 @@ impl Key {
     /// fingerprints.
     #[must_use]
     pub fn fingerprint(&self) -> [u8; 16] {
-        self.0.fingerprint
+        self.fingerprint
     }
 
     pub(crate) fn cipher(&self) -> &Cipher {
-        &self.0.cipher
+        &self.cipher
     }
 }
 

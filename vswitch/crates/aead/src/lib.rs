@@ -9,15 +9,19 @@
 //!   plaintext after a failed seal is left in the buffer.
 //! * Scratch memory that held plaintext, and every [`Key`], is zeroized before it is freed.
 //!
+//! Keys live in the [`vault`], apart from all other memory.
+//!
 //! The caller owns the one thing this crate cannot check: that no nonce is used twice
 //! under one key.
-#![forbid(unsafe_code)]
+#![deny(unsafe_code)]
 
 mod backend;
 mod job;
 mod key;
 mod portable;
 mod scratch;
+#[allow(unsafe_code)]
+pub mod vault;
 
 pub use backend::{Backend, SelectError, backends, select};
 pub use job::{AAD_INLINE, Aad, Data, Job, MAX_DATA, Outcome, TAG_LEN};

@@ -4,15 +4,14 @@
 use core::fmt;
 
 use thiserror::Error;
-use vswitch_aead::Key;
+use vswitch_aead::vault::{SecretBytes, VaultError};
+use vswitch_aead::{Key, KeyError};
 use zeroize::Zeroizing;
 
 use crate::fingerprint::Fingerprint;
 
 /// Length of the salt in bytes (RFC 4106 section 4, RFC 4543 section 3.2).
 pub const SALT_LEN: usize = 4;
-
-const MAX_KEY: usize = 32;
 
 /// Transform of an association. All have a 16-byte ICV.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
@@ -93,6 +92,46 @@ pub enum KeyMaterialError {
     /// A key of zeros: an unfilled template, not a secret.
     #[error("the key is all zeros")]
     Zero,
+    /// There is no protected memory for it.
+    #[error(transparent)]
+    Memory(#[from] VaultError),
+}
+
+/// Key and salt one after the other from hexadecimal, decoded in place in the vault; `0x`
+/// before and white space around them are allowed. The algorithm is given and never guessed
+/// from the length.
+///
+/// # Errors
+/// When the text is not hexadecimal or not of the algorithm's length.
+pub fn decode_hex(algorithm: Algorithm, text: &str) -> Result<SecretBytes, KeyMaterialError> {
+    let text = text.trim();
+    let prefix = if text.starts_with("0x") { 2 } else { 0 };
+    let digits = text.as_bytes().get(prefix..).unwrap_or_default();
+    if let Some(bad) = digits.iter().position(|d| !d.is_ascii_hexdigit()) {
+        return Err(KeyMaterialError::NotHex {
+            at: prefix + bad + 1,
+        });
+    }
+    let (pairs, odd) = digits.as_chunks::<2>();
+    if !odd.is_empty() {
+        return Err(KeyMaterialError::Odd {
+            digits: digits.len(),
+        });
+    }
+    let expected = algorithm.key_len() + SALT_LEN;
+    if pairs.len() != expected {
+        return Err(KeyMaterialError::Length {
+            algorithm,
+            expected,
+            found: pairs.len(),
+        });
+    }
+    let decoded = SecretBytes::new(expected, |bytes| {
+        for (to, [hi, lo]) in bytes.iter_mut().zip(pairs) {
+            *to = digit(*hi) << 4 | digit(*lo);
+        }
+    });
+    Ok(decoded?)
 }
 
 /// Key and salt of one association. Zeroized on drop, never printed, and not `Clone`: an
@@ -115,7 +154,10 @@ impl KeyMaterial {
             found: key_and_salt.len(),
         };
         let (key, salt) = key_and_salt.split_last_chunk::<SALT_LEN>().ok_or(length)?;
-        let expanded = Key::new(algorithm.aead(), key).map_err(|_| length)?;
+        let expanded = Key::new(algorithm.aead(), key).map_err(|error| match error {
+            KeyError::Length { .. } => length,
+            KeyError::Memory(error) => error.into(),
+        })?;
         if key.iter().fold(0, |any, b| any | b) == 0 {
             return Err(KeyMaterialError::Zero);
         }
@@ -126,38 +168,12 @@ impl KeyMaterial {
         })
     }
 
-    /// Key and salt one after the other in hexadecimal; `0x` before and white space around
-    /// them are allowed. The algorithm is given and never guessed from the length.
+    /// As [`decode_hex`].
     ///
     /// # Errors
-    /// When the text is not hexadecimal or not of the algorithm's length.
+    /// When the text is not hexadecimal or not of the algorithm's length, or the key is zero.
     pub fn from_hex(algorithm: Algorithm, text: &str) -> Result<Self, KeyMaterialError> {
-        let text = text.trim();
-        let prefix = if text.starts_with("0x") { 2 } else { 0 };
-        let digits = text.as_bytes().get(prefix..).unwrap_or_default();
-        if let Some(bad) = digits.iter().position(|d| !d.is_ascii_hexdigit()) {
-            return Err(KeyMaterialError::NotHex {
-                at: prefix + bad + 1,
-            });
-        }
-        let (pairs, odd) = digits.as_chunks::<2>();
-        if !odd.is_empty() {
-            return Err(KeyMaterialError::Odd {
-                digits: digits.len(),
-            });
-        }
-        let mut bytes = Zeroizing::new([0; MAX_KEY + SALT_LEN]);
-        for (to, [hi, lo]) in bytes.iter_mut().zip(pairs) {
-            *to = digit(*hi) << 4 | digit(*lo);
-        }
-        match bytes.get(..pairs.len()) {
-            Some(b) => Self::from_bytes(algorithm, b),
-            None => Err(KeyMaterialError::Length {
-                algorithm,
-                expected: algorithm.key_len() + SALT_LEN,
-                found: pairs.len(),
-            }),
-        }
+        Self::from_bytes(algorithm, decode_hex(algorithm, text)?.expose())
     }
 
     /// The algorithm it is for.

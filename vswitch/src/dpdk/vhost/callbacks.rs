@@ -7,6 +7,8 @@ use std::sync::Arc;
 use dpdk_sys as sys;
 
 use super::device::{Device, Shared};
+use super::guest_memory;
+use super::message::{self, Message};
 use super::peer::Link;
 use super::registry::{Connection, Socket, registry};
 use super::vrings::Vrings;
@@ -31,7 +33,7 @@ pub(super) static OPS: Ops = Ops(sys::rte_vhost_device_ops {
 
 static MESSAGE_OPS: sys::rte_vhost_user_extern_ops = sys::rte_vhost_user_extern_ops {
     pre_msg_handle: Some(before_message),
-    post_msg_handle: None,
+    post_msg_handle: Some(after_message),
 };
 
 const ACCEPT: c_int = 0;
@@ -103,13 +105,17 @@ fn judge(socket: &Socket, link: Option<&Link>, busy: bool) -> Result<(), (Option
         }
     }
     if busy {
-        Err((uid, Refusal::Busy))
-    } else {
-        Ok(())
+        return Err((uid, Refusal::Busy));
     }
+    // As a client it is librte_vhost that sets the pace: one try a second.
+    if socket.config.mode == Mode::Server && !socket.admits() {
+        return Err((uid, Refusal::TooOften));
+    }
+    Ok(())
 }
 
 fn insert(vid: c_int, socket: Arc<Socket>, link: Option<Link>) {
+    guest_memory::forget(vid);
     let vrings = Arc::new(Vrings::new(socket.config.queues));
     let connection = Connection {
         socket,
@@ -121,20 +127,73 @@ fn insert(vid: c_int, socket: Arc<Socket>, link: Option<Link>) {
 }
 
 /// Before every request is acted upon; no queue lock matters, all may be held.
-unsafe extern "C" fn before_message(vid: c_int, _: *mut c_void) -> sys::rte_vhost_msg_result {
+unsafe extern "C" fn before_message(vid: c_int, msg: *mut c_void) -> sys::rte_vhost_msg_result {
+    guest_memory::handling(vid);
     let refused = {
         let registry = registry();
         registry.connections.get(&vid).and_then(|connection| {
             let link = connection.link.as_ref().filter(|link| !link.writable())?;
-            // Answering would block the thread for a second, request after request.
+            // Answering would block the thread for a while, request after request.
             link.cut();
             Some((Arc::clone(&connection.socket), link.uid()))
         })
     };
     if let Some((socket, uid)) = refused {
+        socket.charge_fault();
         socket.refused(uid, Refusal::NotReading);
     }
+    // SAFETY: librte_vhost's message of this call.
+    let mut message = unsafe { Message::new(msg) };
+    match message.request() {
+        message::RESET_OWNER => {
+            guest_memory::clear_memory(vid);
+            guest_memory::clear_log(vid);
+        }
+        message::SET_MEM_TABLE => guest_memory::clear_memory(vid),
+        message::SET_LOG_BASE => {
+            guest_memory::clear_log(vid);
+            // 22.11 maps the file from the offset on and then adds the offset once more: it
+            // would write where the frontend likes. QEMU's offset is zero.
+            if message.log_offset() != 0 {
+                message.spoil();
+                cut(vid, Refusal::LogOffset);
+            }
+        }
+        _ => {}
+    }
     sys::RTE_VHOST_MSG_RESULT_NOT_HANDLED
+}
+
+/// After a request was acted upon with success; the locks are those of before.
+unsafe extern "C" fn after_message(vid: c_int, msg: *mut c_void) -> sys::rte_vhost_msg_result {
+    // SAFETY: librte_vhost's message of this call.
+    let message = unsafe { Message::new(msg) };
+    match message.request() {
+        message::SET_MEM_TABLE => guest_memory::note_memory(vid),
+        message::SET_LOG_BASE => guest_memory::note_log(vid),
+        message::SET_VRING_CALL => {
+            if let Some(vring) = message.vring_with_file()
+                && !message::tame_doorbell(vid, vring)
+            {
+                cut(vid, Refusal::NotAnEventfd);
+            }
+        }
+        _ => {}
+    }
+    sys::RTE_VHOST_MSG_RESULT_NOT_HANDLED
+}
+
+/// From the guard's thread: the memory of a device was truncated.
+pub(super) fn memory_broken(vid: c_int) {
+    cut(vid, Refusal::BrokenMemory);
+    // Were the connection not known, the frontend stays; but its device is used no more.
+    if let Some(device) = registry()
+        .connections
+        .get(&vid)
+        .and_then(|c| c.device.as_ref())
+    {
+        device.publish_gone();
+    }
 }
 
 /// Queue locks may be held: nothing waits here.
@@ -201,7 +260,7 @@ unsafe extern "C" fn new_device(vid: c_int) -> c_int {
         return REFUSE;
     }
     if socket.too_many_devices() {
-        cut(vid, &socket, Refusal::Restarting);
+        cut(vid, Refusal::Restarting);
         return REFUSE;
     }
     let device = Arc::new(Shared::new(vid, vrings, Arc::clone(&socket)));
@@ -251,32 +310,50 @@ fn take_down(socket: &Socket, device: &Shared) {
 
 /// No queue lock is held; librte_vhost has closed its descriptor.
 unsafe extern "C" fn destroy_connection(vid: c_int) {
-    let connection = registry().connections.remove(&vid);
-    if let Some(Connection {
+    let (connection, in_service) = {
+        let mut registry = registry();
+        let connection = registry.connections.remove(&vid);
+        let socket = connection.as_ref().map(|c| &c.socket);
+        let in_service = socket.is_some_and(|s| registry.socket(&s.path).is_some());
+        (connection, in_service)
+    };
+    guest_memory::forget(vid);
+    let Some(Connection {
         socket,
-        device: Some(device),
+        link,
+        device,
         ..
     }) = connection
-    {
+    else {
+        return;
+    };
+    // The other side has not hung up, nor have we cut it off: librte_vhost gave up waiting
+    // for the rest of a message, or refused one.
+    if let Some(link) = link.filter(|link| in_service && link.connected()) {
+        socket.charge_fault();
+        socket.refused(link.uid(), Refusal::Garbled);
+    }
+    if let Some(device) = device {
         take_down(&socket, &device);
     }
 }
 
 fn too_many_queues(vid: c_int, socket: &Socket) {
-    cut(
-        vid,
-        socket,
-        Refusal::TooManyQueues {
-            allowed: socket.config.queues,
-        },
-    );
+    let allowed = socket.config.queues;
+    cut(vid, Refusal::TooManyQueues { allowed });
 }
 
-fn cut(vid: c_int, socket: &Socket, reason: Refusal) {
-    let uid = {
+/// Cuts a connection off and announces why.
+pub(super) fn cut(vid: c_int, reason: Refusal) {
+    let cut = {
         let registry = registry();
-        let link = registry.connections.get(&vid).and_then(|c| c.link.as_ref());
-        link.inspect(|link| link.cut()).and_then(Link::uid)
+        registry.connections.get(&vid).map(|connection| {
+            let link = connection.link.as_ref().inspect(|link| link.cut());
+            (Arc::clone(&connection.socket), link.and_then(Link::uid))
+        })
     };
-    socket.refused(uid, reason);
+    if let Some((socket, uid)) = cut {
+        socket.charge_fault();
+        socket.refused(uid, reason);
+    }
 }

@@ -162,6 +162,13 @@ impl Device {
             .collect()
     }
 
+    /// Cuts the frontend off; [`super::VhostEvent::Down`] and a refusal follow.
+    pub fn cut_off(&self, reason: super::Refusal) {
+        if self.is_live() {
+            super::callbacks::cut(self.0.vid, reason);
+        }
+    }
+
     /// Virtio feature bits as negotiated (`VIRTIO_*`, VIRTIO 1.1 sections 5.1.3 and 6).
     pub fn features(&self) -> u64 {
         self.0.features

@@ -12,8 +12,11 @@
 //! under a mutex that the event thread wants while holding queue locks; so
 //! [`VhostSocket`]'s drop does the waiting before it calls that.
 
+mod admission;
 mod callbacks;
 mod device;
+mod guest_memory;
+mod message;
 mod peer;
 mod place;
 mod registry;
@@ -97,7 +100,7 @@ pub enum VhostEvent {
         /// The device.
         device: DeviceId,
     },
-    /// A connection was cut off. At most one such event a second and port.
+    /// A connection was cut off. At most one such event a second, port and kind of reason.
     PeerRefused {
         /// The port.
         tag: u64,
@@ -110,6 +113,7 @@ pub enum VhostEvent {
 
 /// Why a connection was cut off.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, thiserror::Error)]
+#[non_exhaustive]
 pub enum Refusal {
     /// Not the uid that is configured.
     #[error("the peer's uid is not {expected}")]
@@ -135,6 +139,44 @@ pub enum Refusal {
     /// It restarts its device faster than control takes notice.
     #[error("it restarts too fast")]
     Restarting,
+    /// It connects more often than its socket's rate, which faults lower.
+    #[error("it connects too often")]
+    TooOften,
+    /// It did not send the rest of a message, or one that has no meaning here.
+    #[error("it sent half a message, or an invalid one")]
+    Garbled,
+    /// Memory that it shares with us is gone: its file was truncated.
+    #[error("the memory it shares was truncated")]
+    BrokenMemory,
+    /// What it wants to be notified by is no eventfd, and could make a worker wait.
+    #[error("it wants to be notified by something that is no eventfd")]
+    NotAnEventfd,
+    /// Its log of dirty pages has an offset in its file, which librte_vhost gets wrong.
+    #[error("its log of dirty pages has an offset")]
+    LogOffset,
+    /// All packet buffers of its port are in use and none comes back.
+    #[error("all packet buffers of its port are in use")]
+    Drained,
+}
+
+impl Refusal {
+    /// A stable name for logs.
+    pub const fn name(self) -> &'static str {
+        match self {
+            Refusal::WrongUid { .. } => "wrong-uid",
+            Refusal::Unidentified => "unidentified",
+            Refusal::Busy => "busy",
+            Refusal::TooManyQueues { .. } => "too-many-queues",
+            Refusal::NotReading => "not-reading",
+            Refusal::Restarting => "restarting",
+            Refusal::TooOften => "too-often",
+            Refusal::Garbled => "garbled",
+            Refusal::BrokenMemory => "broken-memory",
+            Refusal::NotAnEventfd => "not-an-eventfd",
+            Refusal::LogOffset => "log-offset",
+            Refusal::Drained => "drained",
+        }
+    }
 }
 
 /// Where events go. It is called with librte_vhost's locks held: it must not block, nor take
@@ -244,6 +286,11 @@ impl VhostSocket {
     ) -> Result<VhostSocket, VhostError> {
         let eal = hold()?;
         let path = checked_path(&config)?;
+        guest_memory::watch().map_err(|source| VhostError::Io {
+            path: config.path.clone(),
+            doing: "guarding against guests that truncate their memory",
+            source,
+        })?;
         let _one = MAKING.lock().unwrap_or_else(PoisonError::into_inner);
         let socket = Arc::new(Socket::new(path, config, domain.clone(), events));
         if !registry::claim(&socket) {

@@ -21,8 +21,9 @@ use std::time::Duration;
 use super::Mode;
 
 /// A peer that stops in the middle of a message (or of reading ours) holds the event thread
-/// of all ports this long, and is then cut off.
-const PATIENCE: Duration = Duration::from_secs(1);
+/// of all ports this long, and is then cut off. Frontends send a message by one system call,
+/// so that its rest is there when its head is.
+const PATIENCE: Duration = Duration::from_millis(50);
 
 /// How long a refused peer is left before the next try, where we are the ones who connect.
 const COOL_DOWN: Duration = Duration::from_secs(5);

@@ -4,11 +4,13 @@
 
 use std::collections::HashMap;
 use std::ffi::{CStr, CString, c_int};
+use std::mem::{self, Discriminant};
 use std::os::fd::RawFd;
 use std::sync::atomic::{AtomicUsize, Ordering};
 use std::sync::{Arc, LazyLock, Mutex, MutexGuard, PoisonError};
 use std::time::{Duration, Instant};
 
+use super::admission::{Admission, CONNECTION, FAULT};
 use super::device::Shared;
 use super::peer::Link;
 use super::vrings::Vrings;
@@ -19,7 +21,7 @@ use crate::dpdk::quiescence::Domain;
 /// frontend that restarts in a loop; this bounds the events that can pile up.
 const MAX_DEVICES: usize = 16;
 
-/// Between two events about refused peers on one socket.
+/// Between two events of one kind about refused peers on one socket.
 const REFUSAL_PAUSE: Duration = Duration::from_secs(1);
 
 pub(super) struct Socket {
@@ -28,7 +30,8 @@ pub(super) struct Socket {
     pub(super) domain: Domain,
     events: EventSink,
     devices: AtomicUsize,
-    last_refusal: Mutex<Option<Instant>>,
+    last_refusals: Mutex<HashMap<Discriminant<Refusal>, Instant>>,
+    admission: Mutex<Admission>,
 }
 
 impl Socket {
@@ -38,15 +41,31 @@ impl Socket {
         domain: Domain,
         events: EventSink,
     ) -> Self {
-        let (devices, last_refusal) = (AtomicUsize::new(0), Mutex::new(None));
         Socket {
             path,
             config,
             domain,
             events,
-            devices,
-            last_refusal,
+            devices: AtomicUsize::new(0),
+            last_refusals: Mutex::default(),
+            admission: Mutex::new(Admission::new(Instant::now())),
         }
+    }
+
+    /// Whether one more connection may be made now.
+    pub(super) fn admits(&self) -> bool {
+        self.admission().take(Instant::now(), CONNECTION)
+    }
+
+    /// A connection that had to be ended by us: it may have held the event thread up.
+    pub(super) fn charge_fault(&self) {
+        self.admission().charge(Instant::now(), FAULT);
+    }
+
+    fn admission(&self) -> MutexGuard<'_, Admission> {
+        self.admission
+            .lock()
+            .unwrap_or_else(PoisonError::into_inner)
     }
 
     pub(super) fn emit(&self, event: VhostEvent) {
@@ -69,13 +88,14 @@ impl Socket {
     pub(super) fn refused(&self, uid: Option<u32>, reason: Refusal) {
         let now = Instant::now();
         let mut last = self
-            .last_refusal
+            .last_refusals
             .lock()
             .unwrap_or_else(PoisonError::into_inner);
-        if last.is_some_and(|then| now.duration_since(then) < REFUSAL_PAUSE) {
+        let last_of_kind = last.get(&mem::discriminant(&reason));
+        if last_of_kind.is_some_and(|then| now.duration_since(*then) < REFUSAL_PAUSE) {
             return;
         }
-        *last = Some(now);
+        last.insert(mem::discriminant(&reason), now);
         drop(last);
         tracing::warn!(path = %self.config.path.display(), ?uid, %reason, "vhost peer refused");
         self.emit(VhostEvent::PeerRefused {

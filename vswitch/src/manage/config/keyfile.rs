@@ -7,7 +7,7 @@ use std::os::unix::fs::MetadataExt;
 use std::path::Path;
 
 use rustix::fs::{Mode, OFlags};
-use vswitch_sa::{KeyMaterial, KeyMaterialError};
+use vswitch_sa::{KeyMaterialError, decode_hex};
 use zeroize::Zeroizing;
 
 use super::model::ManualKey;
@@ -70,17 +70,22 @@ pub(super) fn read(path: &Path, algorithm: Algorithm) -> Result<ManualKey, KeyFi
     if owner != 0 && owner != me {
         return Err(KeyFileError::Owner { file, owner, me });
     }
-    // One byte beyond the limit tells that there is more; the capacity is there from the
-    // start, since a buffer that grows leaves copies behind.
-    let mut text = Zeroizing::new(Vec::with_capacity(MAX_FILE as usize + 64));
-    (&mut handle)
-        .take(MAX_FILE + 1)
-        .read_to_end(&mut text)
-        .map_err(|error| KeyFileError::Unreadable(file.clone(), error))?;
-    if text.len() as u64 > MAX_FILE {
-        return Err(KeyFileError::TooLong(file));
+    // One byte beyond the limit tells that there is more. Read straight into one buffer of
+    // fixed length: one that grows leaves copies behind, and so do helpers that probe the end.
+    let mut text = Zeroizing::new(vec![0; MAX_FILE as usize + 1]);
+    let mut len = 0;
+    while let Some(rest) = text.get_mut(len..).filter(|rest| !rest.is_empty()) {
+        match handle.read(rest) {
+            Ok(0) => break,
+            Ok(n) => len += n,
+            Err(error) if error.kind() == std::io::ErrorKind::Interrupted => {}
+            Err(error) => return Err(KeyFileError::Unreadable(file, error)),
+        }
     }
-    parse(&text, algorithm, path, file)
+    match text.get(..len) {
+        Some(text) if len as u64 <= MAX_FILE => parse(text, algorithm, path, file),
+        _ => Err(KeyFileError::TooLong(file)),
+    }
 }
 
 /// The path as a shell takes it.
@@ -107,11 +112,6 @@ fn parse(
         file: file.clone(),
         error,
     };
-    // Says what is wrong with the text, if anything.
-    KeyMaterial::from_hex(algorithm, text).map_err(contents)?;
-    let digits = text.trim();
-    let digits = digits.strip_prefix("0x").unwrap_or(digits);
-    let mut bytes = Zeroizing::new(vec![0; digits.len() / 2]);
-    hex::decode_to_slice(digits, &mut bytes).map_err(|_| KeyFileError::NotText(file.clone()))?;
+    let bytes = decode_hex(algorithm, text).map_err(contents)?;
     ManualKey::new(algorithm, bytes, path).map_err(contents)
 }

@@ -5,10 +5,9 @@
 use std::fmt;
 use std::net::{IpAddr, SocketAddr};
 use std::path::{Path, PathBuf};
+use std::sync::Arc;
 
-use subtle::ConstantTimeEq;
-use vswitch_sa::{Fingerprint, KeyMaterial, KeyMaterialError};
-use zeroize::Zeroizing;
+use vswitch_sa::{Fingerprint, KeyMaterial, KeyMaterialError, SecretBytes};
 
 use super::types::{
     Algorithm, DeviceId, Direction, Encapsulation, Idle, IpPrefix, Limits, MacAddr, Memory, PeerId,
@@ -32,6 +31,8 @@ pub struct Model {
     pub api_socket: PathBuf,
     /// Where metrics are served over TCP; `None`: only over the API's socket.
     pub metrics_listen: Option<SocketAddr>,
+    /// Absolute; where security events are written; `None`: standard error.
+    pub security_log: Option<PathBuf>,
     /// The network between edges.
     pub underlay: Underlay,
     /// DPDK ports for VLAN attachments; [`DeviceId`] is the index.
@@ -288,11 +289,12 @@ pub struct SecurityAssociation {
     pub replay_window: usize,
 }
 
-/// A key and its salt from a file. Zeroized on drop, compared in constant time, never printed.
+/// A key and its salt from a file, in the vault. Zeroized when the last clone is dropped,
+/// compared in constant time, never printed.
 #[derive(Clone)]
 pub struct ManualKey {
     algorithm: Algorithm,
-    key_and_salt: Zeroizing<Vec<u8>>,
+    key_and_salt: Arc<SecretBytes>,
     fingerprint: Fingerprint,
     file: PathBuf,
 }
@@ -301,13 +303,14 @@ impl ManualKey {
     /// Takes what [`KeyMaterial`] takes.
     pub(super) fn new(
         algorithm: Algorithm,
-        key_and_salt: Zeroizing<Vec<u8>>,
+        key_and_salt: SecretBytes,
         file: &Path,
     ) -> Result<Self, KeyMaterialError> {
-        let fingerprint = KeyMaterial::from_bytes(algorithm, &key_and_salt)?.fingerprint();
+        let material = KeyMaterial::from_bytes(algorithm, key_and_salt.expose())?;
+        let fingerprint = material.fingerprint();
         Ok(Self {
             algorithm,
-            key_and_salt,
+            key_and_salt: Arc::new(key_and_salt),
             fingerprint,
             file: file.to_owned(),
         })
@@ -316,7 +319,14 @@ impl ManualKey {
     /// What an association is made of. An error would mean that what was fit when the file
     /// was checked no longer is.
     pub fn material(&self) -> Result<KeyMaterial, KeyMaterialError> {
-        KeyMaterial::from_bytes(self.algorithm, &self.key_and_salt)
+        KeyMaterial::from_bytes(self.algorithm, self.key_and_salt.expose())
+    }
+
+    /// Key and salt, one after the other, where they lie in the vault. For a key export that
+    /// the configuration allows, on a control thread, and for nothing else: what is copied
+    /// from here is in ordinary memory, and its writer must zeroize it.
+    pub fn expose(&self) -> &[u8] {
+        self.key_and_salt.expose()
     }
 
     /// The name of the AES key; keys that differ in their salt only have the same.
@@ -332,7 +342,7 @@ impl ManualKey {
 
 impl PartialEq for ManualKey {
     fn eq(&self, other: &Self) -> bool {
-        self.algorithm == other.algorithm && self.key_and_salt.ct_eq(&other.key_and_salt).into()
+        self.algorithm == other.algorithm && self.key_and_salt.ct_eq(&other.key_and_salt)
     }
 }
 

@@ -19,6 +19,7 @@ pub(super) struct File {
     pub(super) state_dir: Option<String>,
     pub(super) api: Option<Api>,
     pub(super) metrics: Option<Metrics>,
+    pub(super) security_log: Option<SecurityLog>,
     pub(super) underlay: Option<Underlay>,
     #[serde(default)]
     pub(super) devices: Vec<Device>,
@@ -37,6 +38,13 @@ pub(super) struct File {
 #[serde(rename_all = "kebab-case", deny_unknown_fields)]
 pub(super) struct Nve {
     pub(super) name: String,
+}
+
+/// `security-log`.
+#[derive(Clone, Debug, Default, Deserialize)]
+#[serde(rename_all = "kebab-case", deny_unknown_fields)]
+pub(super) struct SecurityLog {
+    pub(super) file: Option<String>,
 }
 
 /// `eal`: DPDK's environment.

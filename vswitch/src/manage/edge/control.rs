@@ -32,6 +32,7 @@ use crate::dpdk::thread;
 use crate::dpdk::time::TscClock;
 use crate::dpdk::vhost::VhostEvent;
 use crate::manage::config::{Config, Direction};
+use crate::manage::security::{Limiter, SecurityEvent, configuration_changed};
 use crate::manage::status::Status;
 
 /// A worker as the control side knows it.
@@ -122,6 +123,8 @@ pub(super) struct Control {
     pub watches: Watches,
     pub rehearsals: Vec<Rehearsing>,
     pub clock: TscClock,
+    /// What is told in the security log, and when.
+    pub security: Limiter,
     last_id: u64,
 }
 
@@ -164,6 +167,7 @@ impl Control {
             watches,
             rehearsals: Vec::new(),
             clock: parts.clock,
+            security: Limiter::default(),
             last_id: 0,
         };
         let changes = Arc::clone(&control.plan.changes);
@@ -176,6 +180,8 @@ impl Control {
         }
         control.install_manual_keys()?;
         control.open_sockets()?;
+        let file = control.config.file().display();
+        configuration_changed("start", &format!("the configuration of {file} is in force"));
         Ok(control)
     }
 
@@ -265,8 +271,14 @@ impl Control {
                     spi,
                 });
             }
-            Event::SoftLimit(_, tunnel, spi) => {
+            Event::Seen(worker, seen) => self.seen(worker, *seen),
+            Event::SoftLimit(worker, tunnel, spi) => {
                 let (vn, peer) = self.tunnel_names(tunnel);
+                let message = "the SA passed its soft limit: renew its key";
+                let mut event = SecurityEvent::new("limit-reached", "sa-soft-limit", message);
+                (event.vn, event.peer) = (Some(vn.to_owned()), Some(peer.to_owned()));
+                (event.spi, event.worker) = (Some(spi.get()), Some(worker));
+                event.emit(0);
                 tracing::warn!(%spi, vn, peer, "the SA passed its soft limit: renew its key");
             }
             Event::Learned(worker, vn, mac, destination) => {
@@ -301,6 +313,8 @@ impl Control {
         self.tables
             .maintain(self.started.elapsed().as_secs(), usize::MAX);
         self.retry_reservations();
+        self.security.tick(Instant::now());
+        self.watch_pools();
         for floor in &mut self.floors {
             floor.keep();
         }
@@ -323,6 +337,7 @@ impl Control {
             match channels.events.recv_deadline(deadline) {
                 Ok(Event::Stopped(_, snapshot)) => self.ended.push(*snapshot),
                 Ok(Event::Retired(old)) => drop(old),
+                Ok(Event::Seen(worker, seen)) => self.seen(worker, *seen),
                 Ok(_) => {}
                 Err(_) => {
                     tracing::error!("a worker does not stop");
@@ -330,6 +345,7 @@ impl Control {
                 }
             }
         }
+        self.security.flush();
         for member in &mut self.members {
             let Some(thread) = member.thread.take() else {
                 continue;

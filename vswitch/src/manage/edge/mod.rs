@@ -17,6 +17,7 @@ mod plan;
 mod rehearsals;
 mod report;
 mod reservations;
+mod sightings;
 mod state;
 mod tenants;
 mod watches;

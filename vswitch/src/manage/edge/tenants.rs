@@ -12,7 +12,7 @@ use super::{StartError, shares_cores};
 use crate::datapath::command::{Command, TenantInput, WorkerId};
 use crate::dpdk::mempool::Mempool;
 use crate::dpdk::vhost::{
-    Device, DeviceId, EventSink, Mode, VhostConfig, VhostEvent, VhostSocket, VhostTx,
+    Device, DeviceId, EventSink, Mode, Refusal, VhostConfig, VhostEvent, VhostSocket, VhostTx,
 };
 use crate::manage::config::{Attachment, VhostMode};
 
@@ -31,7 +31,13 @@ pub(super) struct Tenant {
     /// Barrier that must be passed before the queues are handed out again, and how many
     /// workers have yet to pass it.
     draining: Option<(u64, usize)>,
+    /// Seconds for which no buffer was free.
+    dry: u32,
 }
+
+/// Seconds without a free buffer after which a port's frontend is cut off: packets stay in the
+/// switch for milliseconds.
+const DRY: u32 = 5;
 
 pub(super) type Tenants = BTreeMap<PortId, Tenant>;
 
@@ -90,6 +96,7 @@ impl Control {
                     workers: Vec::new(),
                     queues: 0,
                     draining: None,
+                    dry: 0,
                 },
             );
         }
@@ -130,8 +137,8 @@ impl Control {
                 }
             }
             VhostEvent::PeerRefused { tag, uid, reason } => {
-                let port = self.port_name(port_id(tag as usize));
-                tracing::warn!(port, uid, %reason, "a frontend was refused");
+                let port = self.port_name(port_id(tag as usize)).to_owned();
+                self.refused(port, uid, reason);
             }
         }
     }
@@ -230,6 +237,26 @@ impl Control {
                     receivers,
                 },
             );
+        }
+    }
+
+    /// Cuts off frontends whose port has had no buffer for a while: nothing is received any
+    /// more, and the operator should know.
+    pub(super) fn watch_pools(&mut self) {
+        for tenant in self.tenants.values_mut() {
+            let Some(device) = tenant
+                .device
+                .as_ref()
+                .filter(|_| tenant.pool.available() == 0)
+            else {
+                tenant.dry = 0;
+                continue;
+            };
+            tenant.dry += 1;
+            if tenant.dry >= DRY {
+                tenant.dry = 0;
+                device.cut_off(Refusal::Drained);
+            }
         }
     }
 

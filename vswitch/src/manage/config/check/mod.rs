@@ -88,6 +88,7 @@ pub(super) fn check(raw: &raw::File, base: &Path, accounts: &Accounts, f: &mut F
         state_dir: node::state_dir(raw, cx.f),
         api_socket,
         metrics_listen: node::metrics_listen(raw, cx.f),
+        security_log: node::security_log(raw, cx.f),
         underlay,
         devices,
         peers,

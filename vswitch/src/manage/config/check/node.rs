@@ -172,3 +172,9 @@ pub(super) fn metrics_listen(raw: &raw::File, f: &mut Findings) -> Option<Socket
     }
     Some(address)
 }
+
+pub(super) fn security_log(raw: &raw::File, f: &mut Findings) -> Option<PathBuf> {
+    let text = raw.security_log.as_ref()?.file.as_deref()?;
+    let path = KeyPath::root().key("security-log").key("file");
+    Some(absolute(f, &path, text))
+}
