@@ -9,6 +9,7 @@ use std::time::Duration;
 use anyhow::Context;
 use clap::{Args, Parser, Subcommand};
 use vswitch::manage::api::{self, Section};
+use vswitch::manage::ctl::keys::Keys;
 use vswitch::manage::show;
 
 /// Shows what a running vswitchd does.
@@ -39,6 +40,8 @@ struct Cli {
 enum Command {
     /// Show a part of the switch's state.
     Show(Show),
+    /// Give away keys for decryption, where the configuration allows it.
+    Keys(Keys),
 }
 
 #[derive(Debug, Args)]
@@ -122,11 +125,14 @@ fn is_broken_pipe(error: &anyhow::Error) -> bool {
 }
 
 fn run(cli: &Cli) -> anyhow::Result<()> {
-    let Command::Show(show) = &cli.command;
     let runtime = tokio::runtime::Builder::new_current_thread()
         .enable_all()
         .build()
         .context("cannot start")?;
+    let show = match &cli.command {
+        Command::Show(show) => show,
+        Command::Keys(keys) => return Ok(runtime.block_on(keys.run(&cli.socket))?),
+    };
     let clear = show.watch.is_some() && io::stdout().is_terminal();
     let mut first = true;
     loop {

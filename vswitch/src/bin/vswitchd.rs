@@ -10,9 +10,9 @@ use anyhow::Context;
 use clap::{Parser, Subcommand};
 use tokio::signal::unix::{SignalKind, signal};
 use tracing_subscriber::EnvFilter;
-use vswitch::manage::api::{Api, StatusRequest, Unavailable};
+use vswitch::manage::api::Api;
 use vswitch::manage::config::{Config, HostFacts};
-use vswitch::manage::edge::{Edge, NoAnswer};
+use vswitch::manage::edge::Edge;
 
 /// A DPDK overlay switch whose tunnels are protected by ESP (Network Virtualization Edge).
 #[derive(Parser)]
@@ -113,18 +113,10 @@ fn run(config: Config) -> anyhow::Result<()> {
                 _ = failed.wait_for(|failed| *failed) => {}
             }
         };
-        let source = move |request: StatusRequest| {
-            handle
-                .status(move |status| request.answer(status))
-                .map_err(|error| match error {
-                    NoAnswer::Gone => Unavailable::Gone,
-                    NoAnswer::Busy => Unavailable::Busy,
-                })
-        };
         let api = Api::bind(&socket).await?;
         tracing::info!(nve = name, "ready");
         notify("READY=1");
-        api.serve(source, stop).await?;
+        api.serve(handle, stop).await?;
         anyhow::Ok(())
     });
     notify("STOPPING=1");

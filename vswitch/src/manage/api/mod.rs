@@ -1,13 +1,15 @@
-//! The switch's API: HTTP/JSON over a unix socket, read-only. `docs/openapi.yaml` is its
+//! The switch's API: HTTP/JSON over a unix socket. `docs/openapi.yaml` is its
 //! description; both ends are here, for `vswitchd` (serve) and `vswitchctl` (ask).
 
 mod client;
+mod keys;
 mod routes;
 mod server;
 mod socket;
 mod source;
 
 pub use client::{ClientError, get};
+pub use keys::{KEYS_ROUTE, KeyFormat, KeysRequest, SecretText, export_keys};
 pub use routes::{ErrorBody, Section, router};
 pub use server::{Api, ApiError, serve};
 pub use source::{Source, StatusRequest, Unavailable};

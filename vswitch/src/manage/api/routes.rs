@@ -10,6 +10,7 @@ use axum::routing::get;
 use axum::{Json, Router};
 use serde::{Deserialize, Serialize};
 
+use super::keys;
 use super::source::{Source, StatusRequest};
 use crate::manage::status::Status;
 
@@ -104,6 +105,7 @@ pub fn router<S: Source>(source: S) -> Router {
         router = router.route(section.route(), get(handler));
     }
     router
+        .merge(keys::routes(source))
         .fallback(unknown_route)
         .method_not_allowed_fallback(unknown_method)
 }
@@ -138,7 +140,9 @@ async fn answer<S: Source>(source: &S, section: Section) -> Response {
 }
 
 async fn unknown_route(uri: Uri) -> Response {
-    let routes = Section::ALL.map(Section::route).join(", ");
+    let mut routes = Section::ALL.map(Section::route).to_vec();
+    routes.push(keys::KEYS_ROUTE);
+    let routes = routes.join(", ");
     error(
         StatusCode::NOT_FOUND,
         format!("no route {}; there are {routes}", uri.path()),
@@ -148,10 +152,10 @@ async fn unknown_route(uri: Uri) -> Response {
 async fn unknown_method(method: Method, uri: Uri) -> Response {
     error(
         StatusCode::METHOD_NOT_ALLOWED,
-        format!("{method} is not possible on {}, only GET is", uri.path()),
+        format!("{method} is not possible on {}", uri.path()),
     )
 }
 
-fn error(status: StatusCode, error: String) -> Response {
+pub(super) fn error(status: StatusCode, error: String) -> Response {
     (status, Json(ErrorBody { error })).into_response()
 }

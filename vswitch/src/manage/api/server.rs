@@ -11,6 +11,7 @@ use tokio::sync::oneshot;
 use super::routes::router;
 use super::socket::{self, Place};
 use super::source::Source;
+use crate::manage::keys::Asker;
 
 /// How long requests under way may take once the API is to stop.
 const GRACE: Duration = Duration::from_secs(2);
@@ -62,7 +63,8 @@ impl Api {
         let Self { listener, place } = self;
         let _place = place;
         let (stopping, stopped) = oneshot::channel();
-        let server = axum::serve(listener, router(source))
+        let service = router(source).into_make_service_with_connect_info::<Asker>();
+        let server = axum::serve(listener, service)
             .with_graceful_shutdown(async move {
                 shutdown.await;
                 // Nobody listens only if the server has ended already.

@@ -3,6 +3,8 @@
 
 use tokio::sync::oneshot;
 
+use super::keys::KeysRequest;
+use crate::manage::edge::{Handle, NoAnswer};
 use crate::manage::status::Status;
 
 /// A question to the control loop. Dropping it unanswered tells the asker that the switch is
@@ -38,6 +40,9 @@ pub enum Unavailable {
     /// The control loop has too many questions waiting.
     #[error("the switch is busy; try again")]
     Busy,
+    /// What answers here only shows its status.
+    #[error("this is not possible here")]
+    Unsupported,
 }
 
 /// Puts questions to the control loop. Any closure that passes a [`StatusRequest`] on is one,
@@ -45,6 +50,12 @@ pub enum Unavailable {
 pub trait Source: Send + Sync + 'static {
     /// Passes `request` on without blocking.
     fn ask(&self, request: StatusRequest) -> Result<(), Unavailable>;
+
+    /// Passes on a request for keys, likewise; a switch that only shows itself has none.
+    fn export_keys(&self, request: KeysRequest) -> Result<(), Unavailable> {
+        drop(request);
+        Err(Unavailable::Unsupported)
+    }
 }
 
 impl<F> Source for F
@@ -53,5 +64,28 @@ where
 {
     fn ask(&self, request: StatusRequest) -> Result<(), Unavailable> {
         self(request)
+    }
+}
+
+impl Source for Handle {
+    fn ask(&self, request: StatusRequest) -> Result<(), Unavailable> {
+        Ok(self.status(move |status| request.answer(status))?)
+    }
+
+    fn export_keys(&self, request: KeysRequest) -> Result<(), Unavailable> {
+        let KeysRequest { who, which, answer } = request;
+        Ok(Handle::export_keys(self, who, which, move |keys| {
+            // An asker who has gone gets nothing; the keys count as given away all the same.
+            let _ = answer.send(keys);
+        })?)
+    }
+}
+
+impl From<NoAnswer> for Unavailable {
+    fn from(reason: NoAnswer) -> Self {
+        match reason {
+            NoAnswer::Gone => Unavailable::Gone,
+            NoAnswer::Busy => Unavailable::Busy,
+        }
     }
 }

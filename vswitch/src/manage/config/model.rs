@@ -42,6 +42,8 @@ pub struct Model {
     pub ports: Vec<Port>,
     /// Manual security associations.
     pub security_associations: Vec<SecurityAssociation>,
+    /// Whether root and the daemon's user may be given keys over the API.
+    pub allow_key_export: bool,
 }
 
 /// DPDK's environment abstraction layer.
@@ -297,7 +299,7 @@ pub struct ManualKey {
 
 impl ManualKey {
     /// Takes what [`KeyMaterial`] takes.
-    pub(super) fn new(
+    pub(in crate::manage) fn new(
         algorithm: Algorithm,
         key_and_salt: Zeroizing<Vec<u8>>,
         file: &Path,
@@ -315,6 +317,16 @@ impl ManualKey {
     /// was checked no longer is.
     pub fn material(&self) -> Result<KeyMaterial, KeyMaterialError> {
         KeyMaterial::from_bytes(self.algorithm, &self.key_and_salt)
+    }
+
+    /// What the key is for.
+    pub fn algorithm(&self) -> Algorithm {
+        self.algorithm
+    }
+
+    /// Lends key and salt, for the one purpose of showing them to somebody who may see them.
+    pub(crate) fn reveal<R>(&self, to: impl FnOnce(&[u8]) -> R) -> R {
+        to(&self.key_and_salt)
     }
 
     /// The name of the AES key; keys that differ in their salt only have the same.

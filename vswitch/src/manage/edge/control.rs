@@ -11,6 +11,7 @@ use tokio::sync::watch;
 use vswitch_vn::{PeerId, Tables, TunnelId};
 
 use super::devices::Devices;
+use super::exports::Exports;
 use super::floors::Floor;
 use super::keys;
 use super::paths::NextHops;
@@ -108,6 +109,8 @@ pub(super) struct Control {
     floors: Vec<Floor>,
     /// Reservations that failed and are tried again.
     pub unreserved: Vec<Unreserved>,
+    /// Keys that were given away.
+    pub exports: Exports,
     last_id: u64,
 }
 
@@ -124,6 +127,7 @@ impl Control {
         let plan = Plan::new(&parts.config);
         let mut tables = Tables::new(parts.seed);
         tables.transact(&plan.changes)?;
+        let exports = Exports::load(&parts.state)?;
         let mut control = Control {
             started: parts.started,
             backend: parts.backend,
@@ -144,6 +148,7 @@ impl Control {
             ended: Vec::new(),
             floors: Vec::new(),
             unreserved: Vec::new(),
+            exports,
             last_id: 0,
         };
         let changes = Arc::clone(&control.plan.changes);
@@ -156,6 +161,7 @@ impl Control {
         }
         control.install_manual_keys()?;
         control.open_sockets()?;
+        control.remind_of_exports();
         Ok(control)
     }
 
@@ -221,6 +227,9 @@ impl Control {
                 },
                 recv(channels.requests) -> request => match request {
                     Ok(Request::Status(answer)) => self.gather(answer),
+                    Ok(Request::ExportKeys(request)) => {
+                        (request.answer)(self.export_keys(request.who, &request.which));
+                    }
                     Ok(Request::Stop) | Err(_) => return self.stop(channels),
                 },
                 recv(moments) -> _ => self.members.iter().for_each(|m| m.post(None)),
@@ -275,6 +284,7 @@ impl Control {
         self.tables
             .maintain(self.started.elapsed().as_secs(), usize::MAX);
         self.retry_reservations();
+        self.remind_of_exports();
         for floor in &mut self.floors {
             floor.keep();
         }

@@ -3,11 +3,12 @@
 //!
 //! `plan` numbers things, `devices` opens ports, `keys` makes SAs of manual keys, `state`
 //! keeps what outlives the process, `control` is the thread, `tenants`, `paths` and
-//! `reservations` are what it reacts to, `floors` what it writes back, `report` what it tells.
+//! `reservations` are what it reacts to, `exports` the keys it gives away, `floors` what it writes back, `report` what it tells.
 
 mod buffers;
 mod control;
 mod devices;
+mod exports;
 mod floors;
 mod keys;
 mod paths;
@@ -32,6 +33,7 @@ pub use paths::HostLink;
 use control::{Control, Member};
 
 use super::config::{Config, Idle, Memory};
+use super::keys::{Asker, ExportError, KeySelection, KeyTable};
 use super::status::Status;
 use crate::datapath::Endpoints;
 use crate::datapath::command::{Command, Event};
@@ -108,8 +110,17 @@ const KERNEL_RATE: u64 = 200_000;
 pub(crate) enum Request {
     /// A report from one snapshot of every worker.
     Status(Box<dyn FnOnce(Status) + Send>),
+    /// Keys, for somebody.
+    ExportKeys(KeyRequest),
     /// The end.
     Stop,
+}
+
+/// Asks for keys; the answer is called on the control thread and must not block.
+pub(crate) struct KeyRequest {
+    pub who: Asker,
+    pub which: KeySelection,
+    pub answer: Box<dyn FnOnce(Result<KeyTable, ExportError>) + Send>,
 }
 
 /// A handle for questions; cloned freely.
@@ -132,8 +143,27 @@ pub enum NoAnswer {
 impl Handle {
     /// Asks for a report; `answer` is called on the control thread and must not block.
     pub fn status(&self, answer: impl FnOnce(Status) + Send + 'static) -> Result<(), NoAnswer> {
+        self.ask(Request::Status(Box::new(answer)))
+    }
+
+    /// Asks for keys on behalf of `who`; `answer` is called on the control thread and must
+    /// not block.
+    pub fn export_keys(
+        &self,
+        who: Asker,
+        which: KeySelection,
+        answer: impl FnOnce(Result<KeyTable, ExportError>) + Send + 'static,
+    ) -> Result<(), NoAnswer> {
+        self.ask(Request::ExportKeys(KeyRequest {
+            who,
+            which,
+            answer: Box::new(answer),
+        }))
+    }
+
+    fn ask(&self, request: Request) -> Result<(), NoAnswer> {
         self.requests
-            .try_send(Request::Status(Box::new(answer)))
+            .try_send(request)
             .map_err(|error| match error {
                 TrySendError::Full(_) => NoAnswer::Busy,
                 TrySendError::Disconnected(_) => NoAnswer::Gone,

@@ -115,6 +115,7 @@ pub(super) fn sas(sas: &[Sa]) -> String {
         ("KEY USED", Right),
         ("PACKETS", Right),
         ("BYTES", Right),
+        ("REKEY", Left),
     ]);
     let mut inbound = Table::new([
         ("INBOUND", Left),
@@ -127,6 +128,7 @@ pub(super) fn sas(sas: &[Sa]) -> String {
         ("AUTH FAILED", Right),
         ("PACKETS", Right),
         ("BYTES", Right),
+        ("REKEY", Left),
     ]);
     let (mut sealing, mut opening) = (0_usize, 0_usize);
     for sa in sas {
@@ -144,6 +146,7 @@ pub(super) fn sas(sas: &[Sa]) -> String {
                 units::share(sa.blocks, sa.hard_limit).into(),
                 sa.packets.into(),
                 units::bytes(sa.bytes).into(),
+                rekey(sa),
             ]);
         } else {
             opening += 1;
@@ -158,6 +161,7 @@ pub(super) fn sas(sas: &[Sa]) -> String {
                 sa.auth_failed.into(),
                 sa.packets.into(),
                 units::bytes(sa.bytes).into(),
+                rekey(sa),
             ]);
         }
     }
@@ -165,5 +169,15 @@ pub(super) fn sas(sas: &[Sa]) -> String {
         (_, 0) => outbound.to_string(),
         (0, _) => inbound.to_string(),
         _ => format!("{outbound}\n{inbound}"),
+    }
+}
+
+/// Whether the key is to be replaced, and why.
+fn rekey(sa: &Sa) -> Cell {
+    match (&sa.exported, sa.rekey_due) {
+        (Some(at), true) => Cell::from(format!("due: exported {at}")),
+        (Some(at), false) => Cell::from(format!("exported {at}")),
+        (None, true) => Cell::from("due"),
+        (None, false) => Cell::from(""),
     }
 }

@@ -79,6 +79,7 @@ fn the_smallest_file_has_the_documented_defaults() {
     assert_eq!(config.state_dir, PathBuf::from("/var/lib/vswitch"));
     assert_eq!(config.api_socket, PathBuf::from("/run/vswitch/api.sock"));
     assert_eq!(config.underlay.esp_port, 4500);
+    assert!(!config.allow_key_export);
     assert!(config.underlay.local.is_empty() && config.ports.is_empty());
 
     let text = "
@@ -343,4 +344,16 @@ VN red (VNI 1002, integrity): 1 edges, 1 mappings, MTU for tenants 1508
   port vm-a2: /run/vswitch/vm-a2.sock; QEMU: -device virtio-net-pci,host_mtu=1508,…
 "
     );
+}
+
+#[test]
+fn leave_to_export_keys_is_asked_for_and_warned_of() {
+    let config = parse("nve: {name: a}\nallow-key-export: true", Path::new("/")).unwrap();
+    assert!(config.allow_key_export);
+    let [warning] = config.warnings() else {
+        panic!("{:?}", config.warnings())
+    };
+    assert_eq!(warning.key, "allow-key-export");
+    let config = parse("nve: {name: a}\nallow-key-export: false", Path::new("/")).unwrap();
+    assert!(!config.allow_key_export && config.warnings().is_empty());
 }
