@@ -172,12 +172,10 @@ pub(super) fn sas(sas: &[Sa]) -> String {
     }
 }
 
-/// Whether the key is to be replaced, and why.
+/// Whether the key is to be replaced, and the day on which it was given away; the tables are
+/// narrow, JSON has the time.
 fn rekey(sa: &Sa) -> Cell {
-    match (&sa.exported, sa.rekey_due) {
-        (Some(at), true) => Cell::from(format!("due: exported {at}")),
-        (Some(at), false) => Cell::from(format!("exported {at}")),
-        (None, true) => Cell::from("due"),
-        (None, false) => Cell::from(""),
-    }
+    let due = sa.rekey_due.then_some("due");
+    let day = sa.exported.as_deref().and_then(|at| at.split('T').next());
+    Cell::list(due.into_iter().chain(day), LIST)
 }
