@@ -13,7 +13,7 @@ use super::outlet::{Outlet, Queue, Way};
 use super::probe::Probe;
 use super::tunnels::source_port;
 use super::verdict::Verdict;
-use super::worker::Worker;
+use super::worker::{Turn, Worker};
 use crate::dpdk::vhost::VhostTx;
 
 /// Slots of the forwarding table that housekeeping looks at in one boundary: some ten
@@ -132,6 +132,22 @@ impl<P: Probe> Worker<P> {
             Command::Housekeeping => {
                 let now = self.clock.seconds(self.now);
                 self.tables.maintain(now, MAINTAINED_SLOTS);
+            }
+            Command::Observe(observation) => {
+                if let Some(first) = self.counters.probe.observe(observation) {
+                    self.turn = match std::mem::take(&mut self.turn) {
+                        Turn::On => Turn::Observe(first),
+                        turn => turn,
+                    };
+                }
+            }
+            Command::Unobserve(id) => {
+                if let Some(old) = self.counters.probe.unobserve(id) {
+                    self.retire(old);
+                }
+                if self.counters.probe.is_over() {
+                    self.turn = Turn::Blind;
+                }
             }
             Command::Snapshot(id) => {
                 let snapshot = Box::new(self.snapshot());
@@ -287,6 +303,9 @@ impl<P: Probe> Worker<P> {
             .vn(vn)
             .map_or(1, |vn| u64::from(vn.config.learning_age));
         let period = (age / 4).max(1);
+        if P::DRY {
+            return;
+        }
         let tell = match self.tables.learn(vn, mac, destination, now) {
             Learn::New | Learn::Moved => true,
             Learn::Refreshed { before } => now / period != before / period,

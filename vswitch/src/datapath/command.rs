@@ -13,6 +13,7 @@ use vswitch_policy::Bindings;
 use vswitch_sa::{Fingerprint, Inbound, Outbound, Spi};
 use vswitch_vn::{Change, PeerId, PortId, TunnelId, VnId};
 
+use super::observe::Observation;
 use super::snapshot::WorkerSnapshot;
 use crate::dpdk::mapped::MappedCounters;
 use crate::dpdk::mempool::Mempool;
@@ -138,6 +139,10 @@ pub enum Command {
     Learned(VnId, MacAddr, vswitch_vn::Destination),
     /// Forget learned entries that are too old (sent about once a second).
     Housekeeping,
+    /// Watch packets, from this boundary on.
+    Observe(Box<Observation>),
+    /// Watch them no more; the observation comes back retired.
+    Unobserve(u8),
     /// Answer with [`Event::Snapshot`] at this boundary.
     Snapshot(u64),
     /// Answer with [`Event::Done`] when everything before has taken effect.

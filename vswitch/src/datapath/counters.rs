@@ -4,8 +4,8 @@ use serde::Serialize;
 use vswitch_vn::PortId;
 
 use super::books::{Books, Verdicts};
-use super::verdict::{Class, Verdict};
-use crate::dpdk::mbuf::Mbuf;
+use super::observe::Place;
+use super::verdict::Class;
 
 /// Packets and bytes in both directions of a port, tunnel or VN.
 ///
@@ -97,6 +97,18 @@ pub enum Account {
     Trunk,
 }
 
+impl Account {
+    /// Where its packets go, if that is one place.
+    pub fn place(self) -> Option<Place> {
+        match self {
+            Account::Port(port) => Some(Place::Port(port)),
+            Account::Underlay(port) => Some(Place::Underlay(port)),
+            Account::Tap(port) => Some(Place::Tap(port)),
+            Account::Trunk => None,
+        }
+    }
+}
+
 /// Everything a worker counts.
 #[derive(Debug, Clone, Default)]
 pub struct Counters {
@@ -127,13 +139,6 @@ pub struct Counters {
 }
 
 impl Counters {
-    /// Ends one packet: counts the verdict and returns the buffer to its pool.
-    #[inline]
-    pub fn end(&mut self, verdict: Verdict, packet: Mbuf) {
-        self.verdicts.add(verdict, 1);
-        drop(packet);
-    }
-
     /// The entry of an account, if it has one.
     pub fn account(&mut self, account: Account) -> Option<&mut Traffic> {
         match account {

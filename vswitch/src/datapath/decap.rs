@@ -16,6 +16,7 @@ use vswitch_sa::{Authenticated, Candidate, Inbound, OpenError};
 use vswitch_vn::{Destination, Protection, SourceVerdict, TunnelId, VnId};
 
 use super::forward::Origin;
+use super::observe::Step;
 use super::probe::{Probe, Stage};
 use super::tenant::check_addresses;
 use super::verdict::Verdict;
@@ -59,24 +60,31 @@ const MAX_SEGMENTS: usize = 40;
 impl<P: Probe> Worker<P> {
     /// Opens ESP packets as one batch and forwards what they carried.
     pub(super) fn open(&mut self, port: u16, sealed: &mut ArrayVec<Sealed, BURST>) {
-        self.probe.enter();
+        self.counters.probe.enter();
         let n = sealed.len();
         let mut batch: ArrayVec<Opening, BURST> = ArrayVec::new();
         for sealed in sealed.drain(..) {
             match self.before_opening(&sealed) {
-                Ok(candidate) => batch.push(Opening {
-                    packet: sealed.packet,
-                    slot: sealed.slot,
-                    start: sealed.start,
-                    end: sealed.end,
-                    candidate: Some(candidate),
-                    authenticated: None,
-                }),
+                Ok(candidate) => {
+                    let sas = &self.sas;
+                    self.counters.step(&sealed.packet, || Step::Fresh {
+                        seq: candidate.esn(),
+                        highest: sas.inbound(sealed.slot).map_or(0, |slot| slot.sa.highest()),
+                    });
+                    batch.push(Opening {
+                        packet: sealed.packet,
+                        slot: sealed.slot,
+                        start: sealed.start,
+                        end: sealed.end,
+                        candidate: Some(candidate),
+                        authenticated: None,
+                    });
+                }
                 Err(verdict) => self.sa_drop(port, sealed.slot, verdict, sealed.packet),
             }
         }
         self.run_open(&mut batch);
-        self.probe.leave(Stage::Open, n);
+        self.counters.probe.leave(Stage::Open, n);
 
         for opening in batch.drain(..) {
             let Opening {
@@ -90,12 +98,18 @@ impl<P: Probe> Worker<P> {
                 self.sa_drop(port, slot, Verdict::AuthFailed, packet);
                 continue;
             };
+            let sas = &self.sas;
+            self.counters.step(&packet, || Step::Authenticated {
+                algorithm: sas
+                    .inbound(slot)
+                    .map_or("", |slot| slot.sa.algorithm().name()),
+            });
             match self.after_opening(slot, start, authenticated, &mut packet) {
                 Ok((tunnel, vn)) => self.inner_input(tunnel, vn, packet),
                 Err(verdict) => self.sa_drop(port, slot, verdict, packet),
             }
         }
-        self.probe.leave(Stage::Decapsulate, n);
+        self.counters.probe.leave(Stage::Decapsulate, n);
     }
 
     /// What can be refused without the key.
@@ -266,6 +280,13 @@ impl<P: Probe> Worker<P> {
         if let Some(traffic) = self.counters.tunnels.get_mut(tunnel.index()) {
             traffic.rx(packet.len());
         }
+        let entry = self.tables.tunnel(tunnel);
+        self.counters.step(&packet, || Step::Decapsulated {
+            tunnel,
+            vn,
+            encapsulation: entry.map(|t| t.encapsulation).unwrap_or_default(),
+            vni: entry.map_or(0, |t| t.vni.get()),
+        });
         if packet.head().len() < HEADERS.min(packet.len()) && packet.linearize().is_err() {
             return self.end(origin, vn, Verdict::NotContiguous, packet);
         }
@@ -286,6 +307,11 @@ impl<P: Probe> Worker<P> {
         if let Err(spoof) = check_addresses(&self.tables, vn, mapping, false, frame) {
             return self.end(origin, vn, remote_verdict(spoof), packet);
         }
+        let (mac, generation) = (frame.src, mapping.map(|mapping| mapping.generation));
+        self.counters.step(&packet, || match generation {
+            Some(generation) => Step::SourceMapped { mac, generation },
+            None => Step::SourceUnmapped { mac },
+        });
         if known == SourceVerdict::Learn {
             self.learn(vn, frame.src, Destination::Tunnel(tunnel));
         }
@@ -297,7 +323,9 @@ impl<P: Probe> Worker<P> {
 
     /// Ends an ESP packet and charges its SA and tunnel.
     fn sa_drop(&mut self, port: u16, slot: usize, verdict: Verdict, packet: Mbuf) {
-        if let Some(inbound) = self.sas.inbound_mut(slot) {
+        if !P::DRY
+            && let Some(inbound) = self.sas.inbound_mut(slot)
+        {
             match verdict {
                 Verdict::Replayed | Verdict::TooOld => inbound.replayed += 1,
                 Verdict::AuthFailed => inbound.auth_failed += 1,

@@ -4,6 +4,7 @@
 use vswitch_vn::PortId;
 
 use super::counters::Account;
+use super::observe::Place;
 use super::outlet::{Outlet, Queue, Way};
 use super::probe::Probe;
 use super::verdict::Verdict;
@@ -15,7 +16,8 @@ impl<P: Probe> Worker<P> {
     /// Takes a burst as if a queue of the tenant's `port` had delivered it, and empties it.
     /// What is to be sent leaves by the next [`Self::pass`].
     pub fn tenant_burst(&mut self, port: PortId, burst: &mut Burst) {
-        self.counters.received += burst.len() as u64;
+        let vn = self.tables.port(port).map(|p| p.vn);
+        self.counters.receive(Place::Port(port), vn, burst);
         self.tenant_input(port, burst);
     }
 

@@ -11,6 +11,7 @@ use vswitch_vn::{Protection, TunnelId};
 
 use super::command::{Event, Path};
 use super::handoff::Work;
+use super::observe::Step;
 use super::outlet::{TunnelNote, Way};
 use super::probe::{Probe, Stage};
 use super::verdict::Verdict;
@@ -60,7 +61,7 @@ impl<P: Probe> Worker<P> {
         if self.sealing.is_empty() {
             return;
         }
-        self.probe.enter();
+        self.counters.probe.enter();
         let mut batch: ArrayVec<Sealing, SEAL_BATCH> = ArrayVec::new();
         let mut gathered: ArrayVec<Gathered, SEAL_BATCH> = ArrayVec::new();
         gathered.extend(self.sealing.drain(..));
@@ -70,21 +71,27 @@ impl<P: Probe> Worker<P> {
                 batch.push(sealing);
             }
         }
-        self.probe.leave(Stage::Encapsulate, n);
+        self.counters.probe.leave(Stage::Encapsulate, n);
 
         let sealed = self.run_cipher(&mut batch);
-        self.probe.leave(Stage::Seal, n);
+        self.counters.probe.leave(Stage::Seal, n);
 
         // Drained, not consumed: an ArrayVec moves with all of its capacity.
         for (sealing, sealed) in batch.drain(..).zip(sealed) {
             if sealed {
+                let sas = &self.sas;
+                self.counters.step(&sealing.packet, || Step::Sealed {
+                    algorithm: sas
+                        .outbound(sealing.slot)
+                        .map_or("", |out| out.sa.algorithm().name()),
+                });
                 self.finish(sealing);
             } else {
                 // Fail closed: nothing leaves in the clear.
                 self.tunnel_drop(sealing.tunnel, Verdict::NoSa, sealing.packet);
             }
         }
-        self.probe.leave(Stage::Encapsulate, 0);
+        self.counters.probe.leave(Stage::Encapsulate, 0);
     }
 
     /// Seals the batch in place; tells which packets are sealed.
@@ -216,6 +223,19 @@ impl<P: Probe> Worker<P> {
             outer,
             frame,
         };
+        let path = &route.path;
+        self.counters.step(&sealing.packet, || Step::Encapsulated {
+            tunnel: id,
+            encapsulation: tunnel.encapsulation,
+            vni: tunnel.vni.get(),
+            sa: self
+                .sas
+                .outbound(slot)
+                .zip(sealing.assigned.as_ref())
+                .map(|(out, assigned)| (out.sa.spi().get(), assigned.seq())),
+            underlay: path.underlay,
+            next_hop: path.dst_mac,
+        });
         if protected {
             return Some(sealing);
         }

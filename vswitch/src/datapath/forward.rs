@@ -5,6 +5,7 @@ use vswitch_net::ethernet::HEADER_LEN;
 use vswitch_vn::{Destination, PortId, TunnelId, UnknownUnicast, VnId};
 
 use super::handoff::Work;
+use super::observe::{Rule, Step};
 use super::outlet::Way;
 use super::probe::Probe;
 use super::verdict::Verdict;
@@ -37,9 +38,20 @@ impl<P: Probe> Worker<P> {
             if is_link_local_group(dst) {
                 return self.end(origin, vn, Verdict::LinkLocalMulticast, packet);
             }
+            self.counters.step(&packet, || Step::Flooded { vn });
             return self.flood(vn, origin, packet);
         }
-        match self.tables.lookup(vn, dst) {
+        let found = self.tables.lookup(vn, dst);
+        if let Some(destination) = found {
+            let tables = &self.tables;
+            self.counters.step(&packet, || Step::Lookup {
+                vn,
+                mac: dst,
+                rule: Rule::of(tables, vn, dst),
+                destination,
+            });
+        }
+        match found {
             Some(destination) if destination == origin.destination() => {
                 self.end(origin, vn, Verdict::SamePort, packet);
             }
@@ -50,7 +62,10 @@ impl<P: Probe> Worker<P> {
                 Origin::Port(port) => self.tunnel_or_too_big(port, tunnel, packet),
             },
             None => match self.tables.vn(vn).map(|vn| vn.config.unknown_unicast) {
-                Some(UnknownUnicast::Flood) => self.flood(vn, origin, packet),
+                Some(UnknownUnicast::Flood) => {
+                    self.counters.step(&packet, || Step::UnknownFlooded { vn });
+                    self.flood(vn, origin, packet);
+                }
                 Some(UnknownUnicast::Drop) => self.end(origin, vn, Verdict::UnknownUnicast, packet),
                 None => self.end(origin, vn, Verdict::NoVn, packet),
             },
@@ -63,7 +78,7 @@ impl<P: Probe> Worker<P> {
     fn flood(&mut self, vn: VnId, origin: Origin, packet: Mbuf) {
         if let Origin::Port(port) = origin
             && let Some(Some(attachment)) = self.attachments.get_mut(port.index())
-            && !attachment.bum.take(self.now)
+            && !self.counters.admit(&mut attachment.bum, self.now)
         {
             return self.end(origin, vn, Verdict::BumRate, packet);
         }
@@ -78,10 +93,10 @@ impl<P: Probe> Worker<P> {
             if let Some(previous) = previous.replace(target)
                 && let Some(original) = &original
             {
-                self.counters.copied += 1;
-                match original.copy(&self.pool) {
-                    Some(copy) => self.flood_to(previous, origin, vn, copy),
-                    None => self.counters.verdicts.add(Verdict::BufferExhausted, 1),
+                let mut copy = original.copy(&self.pool);
+                self.counters.copy(original, copy.as_mut());
+                if let Some(copy) = copy {
+                    self.flood_to(previous, origin, vn, copy);
                 }
             }
         }
@@ -110,6 +125,7 @@ impl<P: Probe> Worker<P> {
     }
 
     fn flood_to(&mut self, target: Destination, origin: Origin, vn: VnId, packet: Mbuf) {
+        self.counters.step(&packet, || Step::Copied { to: target });
         match (target, origin) {
             (Destination::Port(port), _) => self.deliver_or_too_big(port, origin, vn, packet),
             (Destination::Tunnel(tunnel), Origin::Port(port)) => {
@@ -125,6 +141,10 @@ impl<P: Probe> Worker<P> {
     fn tunnel_or_too_big(&mut self, port: PortId, tunnel: TunnelId, packet: Mbuf) {
         let max_frame = self.tunnels.max_frame(tunnel);
         if packet.len() > max_frame {
+            self.counters.step(&packet, || Step::TooLong {
+                len: packet.len(),
+                max: max_frame,
+            });
             self.too_big(port, max_frame, packet);
         } else {
             self.encapsulate(tunnel, packet);
@@ -144,6 +164,10 @@ impl<P: Probe> Worker<P> {
         if packet.len() <= max_frame {
             return self.deliver(port, packet);
         }
+        self.counters.step(&packet, || Step::TooLong {
+            len: packet.len(),
+            max: max_frame,
+        });
         match origin {
             Origin::Port(from) => self.too_big(from, max_frame, packet),
             Origin::Tunnel(_) => self.end(origin, vn, Verdict::TooBig, packet),

@@ -4,9 +4,11 @@
 
 use vswitch_vn::{PortId, TunnelId};
 
-use super::counters::Counters;
+use super::command::WorkerId;
+use super::ledger::Ledger;
+use super::probe::Probe;
 use super::verdict::Verdict;
-use crate::dpdk::mbuf::{Burst, Mbuf, free_burst};
+use crate::dpdk::mbuf::{Burst, Mbuf};
 use crate::dpdk::ring::{Consumer, Producer};
 
 /// What remains to be done with a packet that another worker hands in.
@@ -26,9 +28,12 @@ pub enum Work {
 
 const ARGUMENT_BITS: u32 = 28;
 const ARGUMENT: u32 = (1 << ARGUMENT_BITS) - 1;
+/// Its record goes along (see [`super::observe::Exchange`]).
+const OBSERVED: u32 = 1 << 31;
 
 impl Work {
-    /// As the 32 bits of [`Mbuf::mark`]: kind in the upper 4, argument in the lower 28.
+    /// As the 32 bits of [`Mbuf::mark`]: argument in the lower 28, kind in the 3 above; the
+    /// uppermost says that the packet is observed.
     pub fn to_mark(self) -> u32 {
         let (kind, argument) = match self {
             Work::Open(port) => (1, u32::from(port)),
@@ -44,7 +49,7 @@ impl Work {
     pub fn from_mark(mark: u32) -> Option<Work> {
         let argument = mark & ARGUMENT;
         let port = argument as u16;
-        Some(match mark >> ARGUMENT_BITS {
+        Some(match (mark & !OBSERVED) >> ARGUMENT_BITS {
             1 => Work::Open(port),
             2 => Work::Deliver(PortId(port)),
             3 => Work::Transmit(port),
@@ -52,6 +57,11 @@ impl Work {
             5 => Work::Encapsulate(TunnelId(argument)),
             _ => return None,
         })
+    }
+
+    /// Whether a mark says that the packet is observed.
+    pub fn is_observed(mark: u32) -> bool {
+        mark & OBSERVED != 0
     }
 }
 
@@ -75,34 +85,63 @@ impl Handoff {
     }
 
     /// Gathers a packet for `worker`; full bursts leave at once, the rest by [`Self::flush`].
-    pub fn send(&mut self, worker: u16, work: Work, mut packet: Mbuf, counters: &mut Counters) {
+    pub fn send<P: Probe>(
+        &mut self,
+        worker: WorkerId,
+        work: Work,
+        mut packet: Mbuf,
+        counters: &mut Ledger<P>,
+    ) {
         let Some(Some((producer, burst))) = self.to.get_mut(usize::from(worker)) else {
             counters.end(Verdict::HandoffFull, packet);
             return;
         };
         packet.set_mark(work.to_mark());
+        if P::DRY {
+            return counters.set_aside(worker, packet);
+        }
         burst.push(packet);
         if burst.is_full() {
-            Self::drain(producer, burst, counters);
+            Self::drain(worker, producer, burst, counters);
         }
     }
 
     /// Sends what was gathered; what a full ring refuses is counted and freed.
-    pub fn flush(&mut self, counters: &mut Counters) {
-        for (producer, burst) in self.to.iter_mut().flatten() {
-            if !burst.is_empty() {
-                Self::drain(producer, burst, counters);
+    pub fn flush<P: Probe>(&mut self, counters: &mut Ledger<P>) {
+        for (worker, end) in self.to.iter_mut().enumerate() {
+            if let Some((producer, burst)) = end
+                && !burst.is_empty()
+            {
+                Self::drain(worker as WorkerId, producer, burst, counters);
             }
         }
     }
 
-    fn drain(producer: &mut Producer, burst: &mut Burst, counters: &mut Counters) {
+    fn drain<P: Probe>(
+        to: WorkerId,
+        producer: &mut Producer,
+        burst: &mut Burst,
+        counters: &mut Ledger<P>,
+    ) {
+        if P::OBSERVES {
+            for packet in burst.iter_mut() {
+                if counters.probe.handing_over(packet, to) {
+                    packet.set_mark(packet.mark() | OBSERVED);
+                }
+            }
+        }
+        if cfg!(debug_assertions) {
+            burst.iter_mut().for_each(Mbuf::settle);
+        }
         let sent = producer.send(burst);
         counters.verdicts.add(Verdict::HandedOut, sent as u64);
-        counters
-            .verdicts
-            .add(Verdict::HandoffFull, burst.len() as u64);
-        free_burst(burst);
+        if P::OBSERVES {
+            for packet in burst.iter().filter(|p| Work::is_observed(p.mark())) {
+                let verdict = Verdict::HandoffFull;
+                counters.probe.not_handed_over(packet.key(), to, verdict);
+            }
+        }
+        counters.end_all(Verdict::HandoffFull, burst);
     }
 
     /// Rings that lead here.
@@ -118,7 +157,7 @@ impl Handoff {
     }
 
     /// Sends no more, for ever: the colleagues see it.
-    pub fn close(&mut self, counters: &mut Counters) {
+    pub fn close<P: Probe>(&mut self, counters: &mut Ledger<P>) {
         self.flush(counters);
         self.to.clear();
     }

@@ -20,6 +20,8 @@ mod drive;
 mod encap;
 mod forward;
 pub mod handoff;
+pub mod ledger;
+pub mod observe;
 pub mod outlet;
 mod police;
 pub mod probe;

@@ -6,6 +6,9 @@ use vswitch_vn::TunnelId;
 
 use super::command::WorkerId;
 use super::counters::{Account, Counters};
+use super::ledger::Ledger;
+use super::observe::Step;
+use super::probe::Probe;
 use super::verdict::Verdict;
 use crate::dpdk::mbuf::{BURST, Burst, Mbuf, free_burst};
 use crate::dpdk::queue::TxQueue;
@@ -107,7 +110,14 @@ impl Outlet {
 
     /// Gathers a packet, for which a full burst makes room by leaving.
     #[inline]
-    pub fn push(&mut self, mut packet: Mbuf, reader: &Reader, counters: &mut Counters) {
+    pub fn push<P: Probe>(&mut self, mut packet: Mbuf, reader: &Reader, counters: &mut Ledger<P>) {
+        if let Some(place) = self.account.place() {
+            counters.step(&packet, || Step::Queued(place));
+        }
+        if P::DRY {
+            // As if the queue had taken it.
+            return counters.end(self.sent, packet);
+        }
         if !packet.is_contiguous() && !self.queue.takes_chains() && packet.linearize().is_err() {
             counters.end(Verdict::NotContiguous, packet);
             return;
@@ -119,7 +129,7 @@ impl Outlet {
     }
 
     /// Sends what has gathered.
-    pub fn flush(&mut self, reader: &Reader, counters: &mut Counters) {
+    pub fn flush<P: Probe>(&mut self, reader: &Reader, counters: &mut Ledger<P>) {
         if self.waiting.is_empty() {
             return;
         }
@@ -130,7 +140,9 @@ impl Outlet {
             Account::Underlay(_) => self.waiting.iter().map(TunnelNote::of).collect(),
             _ => ArrayVec::new(),
         };
+        let mut leaving = counters.giving(&mut self.waiting);
         let mut sent = self.queue.send(reader, &mut self.waiting) as u64;
+        counters.gave(&mut leaving, sent as usize, self.sent);
         // A guest refuses what its buffers are too small for, and with it all that is behind:
         // those that may be too long are given up one by one, and not what follows them.
         let mut given_up = 0;
@@ -147,10 +159,14 @@ impl Outlet {
                 given_up_bytes += long.len() as u64;
                 given_up += 1;
                 drop(long);
-                sent += self.queue.send(reader, &mut self.waiting) as u64;
+                counters.gave(&mut leaving, 1, self.refused);
+                let more = self.queue.send(reader, &mut self.waiting);
+                counters.gave(&mut leaving, more, self.sent);
+                sent += more as u64;
             }
         }
         let left: u64 = self.waiting.iter().map(|p| p.len() as u64).sum::<u64>() + given_up_bytes;
+        counters.gave(&mut leaving, BURST, self.refused);
         counters.verdicts.add(self.sent, sent);
         counters.verdicts.add(self.refused, all - sent);
         if let Some(traffic) = counters.account(self.account) {
@@ -165,12 +181,12 @@ impl Outlet {
     }
 
     /// Sends a burst at once behind what has gathered, its packets ending as `sent`.
-    pub fn pass(
+    pub fn pass<P: Probe>(
         &mut self,
         burst: &mut Burst,
         sent: Verdict,
         reader: &Reader,
-        counters: &mut Counters,
+        counters: &mut Ledger<P>,
     ) {
         self.flush(reader, counters);
         let usual = std::mem::replace(&mut self.sent, sent);
@@ -187,11 +203,8 @@ impl Outlet {
     }
 
     /// The queue, to be given back; what still waits is counted as refused.
-    pub fn retire(mut self, counters: &mut Counters) -> Queue {
-        counters
-            .verdicts
-            .add(self.refused, self.waiting.len() as u64);
-        free_burst(&mut self.waiting);
+    pub fn retire<P: Probe>(mut self, counters: &mut Ledger<P>) -> Queue {
+        counters.end_all(self.refused, &mut self.waiting);
         self.queue
     }
 }

@@ -3,7 +3,10 @@
 
 use vswitch_policy::TokenBucket;
 
+use super::probe::Probe;
+
 /// A bucket for each urgency, so that no flood of one kind keeps another from the kernel.
+#[derive(Clone)]
 pub struct KernelPolice {
     neighbour: TokenBucket,
     control: TokenBucket,
@@ -30,6 +33,15 @@ impl KernelPolice {
             neighbour: bucket(),
             control: bucket(),
             rest: bucket(),
+        }
+    }
+
+    /// As [`Self::admit`], but in a dry run nothing is used up.
+    pub fn admits<P: Probe>(&mut self, urgency: Urgency, now: u64) -> bool {
+        if P::DRY {
+            self.clone().admit(urgency, now)
+        } else {
+            self.admit(urgency, now)
         }
     }
 

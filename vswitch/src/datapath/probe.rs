@@ -1,5 +1,12 @@
-//! Stage timing for benchmarks, of no cost in production: [`NoProbe`] compiles to nothing.
+//! What a worker tells of its packets: stage timing for benchmarks, observation for `trace`
+//! and `capture`. Of no cost in production: [`NoProbe`] compiles to nothing.
 
+use vswitch_vn::VnId;
+
+use super::command::WorkerId;
+use super::observe::{Observation, Place, Step};
+use super::verdict::Verdict;
+use crate::dpdk::mbuf::Mbuf;
 use crate::dpdk::time;
 
 /// The stages of the pipeline.
@@ -56,12 +63,74 @@ impl Stage {
     }
 }
 
-/// Told when a stage begins and ends.
+/// Told when a stage begins and ends, and what becomes of each packet.
+///
+/// All but the first two do nothing unless a probe says otherwise. A `key` is
+/// [`Mbuf::key`] of a packet that may be gone already.
 pub trait Probe {
+    /// Whether it looks at packets: what only an observer wants is computed only for one.
+    const OBSERVES: bool = false;
+    /// Whether the run is a dry one: nothing but the probe may change, nothing is sent.
+    const DRY: bool = false;
+
     /// A stage begins.
     fn enter(&mut self);
     /// It ended, having handled `packets`.
     fn leave(&mut self, stage: Stage, packets: usize);
+    /// A packet was taken from a receive queue.
+    #[inline(always)]
+    fn arrived(&mut self, _from: Place, _vn: Option<VnId>, _packet: &Mbuf) {}
+    /// A packet that a colleague's observer marked was taken over.
+    #[inline(always)]
+    fn handed_in(&mut self, _from: WorkerId, _packet: &Mbuf) {}
+    /// A stage decided something about a packet.
+    #[inline(always)]
+    fn step(&mut self, _packet: &Mbuf, _step: Step) {}
+    /// A packet was copied, or could not be.
+    #[inline(always)]
+    fn copied(&mut self, _original: &Mbuf, _copy: Option<&Mbuf>) {}
+    /// The switch made a packet about another.
+    #[inline(always)]
+    fn generated(&mut self, _about: &Mbuf, _made: &Mbuf) {}
+    /// A packet is about to be put on the ring to a colleague. Returns whether it is marked
+    /// as observed.
+    #[inline(always)]
+    fn handing_over(&mut self, _packet: &Mbuf, _to: WorkerId) -> bool {
+        false
+    }
+    /// The ring refused a packet that was marked.
+    #[inline(always)]
+    fn not_handed_over(&mut self, _key: usize, _to: WorkerId, _verdict: Verdict) {}
+    /// A packet is about to be given to a transmit queue, or to be dropped: its bytes can be
+    /// read for the last time.
+    #[inline(always)]
+    fn leaving(&mut self, _packet: &Mbuf) {}
+    /// A packet ended. Of every packet this is told once, unless it was handed over.
+    #[inline(always)]
+    fn ended(&mut self, _key: usize, _verdict: Verdict) {}
+    /// A dry run's packet would go to a colleague, with what its mark says.
+    #[inline(always)]
+    fn set_aside(&mut self, _to: WorkerId, packet: Mbuf) {
+        drop(packet);
+    }
+    /// The burst boundary.
+    #[inline(always)]
+    fn boundary(&mut self) {}
+    /// Begins an observation; hands it back if this probe cannot observe.
+    #[inline(always)]
+    fn observe(&mut self, observation: Box<Observation>) -> Option<Box<Observation>> {
+        Some(observation)
+    }
+    /// Ends an observation and hands it back.
+    #[inline(always)]
+    fn unobserve(&mut self, _id: u8) -> Option<Box<Observation>> {
+        None
+    }
+    /// Whether nobody watches any more.
+    #[inline(always)]
+    fn is_over(&self) -> bool {
+        false
+    }
 }
 
 /// Does nothing.

@@ -13,6 +13,7 @@ use vswitch_policy::{Spoof, check_source, check_stranger};
 use vswitch_vn::{Destination, Mapping, PortId, Tables, VnId};
 
 use super::forward::Origin;
+use super::observe::{Place, Step};
 use super::outlet::Way;
 use super::probe::{Probe, Stage};
 use super::verdict::Verdict;
@@ -33,7 +34,7 @@ struct Admitted {
 impl<P: Probe> Worker<P> {
     /// A burst from a tenant's queue.
     pub(super) fn tenant_input(&mut self, port: PortId, burst: &mut Burst) {
-        self.probe.enter();
+        self.counters.probe.enter();
         let n = burst.len();
         let Some(vn) = self.tables.port(port).map(|p| p.vn) else {
             for packet in burst.drain(..) {
@@ -47,18 +48,21 @@ impl<P: Probe> Worker<P> {
                 traffic.rx(packet.len());
             }
             match self.check(port, &mut packet) {
-                Ok(admitted) => checked.push((packet, admitted.dst)),
+                Ok(admitted) => {
+                    self.note_admitted(port, &admitted, &packet);
+                    checked.push((packet, admitted.dst));
+                }
                 Err(verdict) => self.end(Origin::Port(port), vn, verdict, packet),
             }
         }
-        self.probe.leave(Stage::Check, n);
+        self.counters.probe.leave(Stage::Check, n);
         for (packet, dst) in checked.drain(..) {
             if let Some(traffic) = self.counters.vns.get_mut(vn.index()) {
                 traffic.rx(packet.len());
             }
             self.forward(vn, Origin::Port(port), dst, packet);
         }
-        self.probe.leave(Stage::Forward, n);
+        self.counters.probe.leave(Stage::Forward, n);
     }
 
     /// Parses a tenant's frame and checks that its sources are placed on the port. What it
@@ -91,6 +95,20 @@ impl<P: Probe> Worker<P> {
         })
     }
 
+    #[inline(always)]
+    fn note_admitted(&mut self, port: PortId, admitted: &Admitted, packet: &Mbuf) {
+        let placed = match self.attachments.get(port.index()) {
+            Some(Some(attachment)) if P::OBSERVES => attachment.bindings.is_some(),
+            _ => false,
+        };
+        let mac = admitted.src;
+        let mapped = !admitted.stranger;
+        self.counters.step(packet, || match placed {
+            true => Step::Placed { port, mac },
+            false => Step::AdmittedByVlan { port, mac, mapped },
+        });
+    }
+
     /// A burst from a device that carries VLANs.
     pub(super) fn trunk_input(&mut self, device: u16, burst: &mut Burst) {
         for mut packet in burst.drain(..) {
@@ -111,12 +129,15 @@ impl<P: Probe> Worker<P> {
                 continue;
             };
             let (vn, learning) = (p.vn, p.learning);
+            let vid = vid.unwrap_or_default();
+            self.counters.step(&packet, || Step::Vlan { vid, port, vn });
             if let Some(traffic) = self.counters.ports.get_mut(port.index()) {
                 traffic.rx(packet.len());
             }
             match self.check(port, &mut packet) {
                 Err(verdict) => self.end(Origin::Port(port), vn, verdict, packet),
                 Ok(frame) => {
+                    self.note_admitted(port, &frame, &packet);
                     if frame.stranger && learning {
                         self.learn(vn, frame.src, Destination::Port(port));
                     }
@@ -173,6 +194,8 @@ impl<P: Probe> Worker<P> {
                 if let Some(traffic) = self.counters.ports.get_mut(port.index()) {
                     traffic.tx(bytes);
                 }
+                self.counters
+                    .step(&packet, || Step::Queued(Place::Port(port)));
                 outlet.push(packet, &self.reader, &mut self.counters);
             }
             Way::Down => self.counters.end(Verdict::TenantDown, packet),
@@ -184,7 +207,7 @@ impl<P: Probe> Worker<P> {
     pub(super) fn too_big(&mut self, port: PortId, max_frame: usize, packet: Mbuf) {
         let vn = self.tables.port(port).map_or(VnId(u16::MAX), |p| p.vn);
         let admitted = match self.attachments.get_mut(port.index()) {
-            Some(Some(attachment)) => attachment.icmp.take(self.now),
+            Some(Some(attachment)) => self.counters.admit(&mut attachment.icmp, self.now),
             _ => false,
         };
         // Parsed anew: only what is answered needs it a second time.
@@ -201,7 +224,7 @@ impl<P: Probe> Worker<P> {
                 .and_then(|out| too_big::build(packet.head(), &frame, mtu, out));
             if let Some(len) = written {
                 answer.truncate(len);
-                self.counters.generated += 1;
+                self.counters.generate(&packet, &mut answer);
                 self.deliver(port, answer);
             }
         }

@@ -13,6 +13,7 @@ use vswitch_net::tunnel::Encapsulation;
 
 use super::decap::{Clear, Sealed};
 use super::handoff::Work;
+use super::observe::Step;
 use super::outlet::{TunnelNote, Way};
 use super::police::Urgency;
 use super::probe::{Probe, Stage};
@@ -62,7 +63,7 @@ impl<P: Probe> Worker<P> {
     }
 
     fn take_underlay(&mut self, port: u16, burst: &mut Burst, handed_in: bool) {
-        self.probe.enter();
+        self.counters.probe.enter();
         let n = burst.len();
         let mut sealed: ArrayVec<Sealed, BURST> = ArrayVec::new();
         let mut clear: ArrayVec<(Mbuf, Clear), BURST> = ArrayVec::new();
@@ -90,7 +91,7 @@ impl<P: Probe> Worker<P> {
                     start,
                     end,
                     src,
-                } => match self.sas.locate(spi) {
+                } => match self.locate(spi, start, &packet) {
                     Some(Located::Mine(slot)) => {
                         sealed.push(Sealed {
                             packet,
@@ -115,9 +116,14 @@ impl<P: Probe> Worker<P> {
                         self.underlay_drop(port, verdict, packet);
                     }
                 },
-                Kind::Clear(tunnel) => clear.push((packet, tunnel)),
+                Kind::Clear(tunnel) => {
+                    self.counters
+                        .step(&packet, || Step::Clear(tunnel.encapsulation));
+                    clear.push((packet, tunnel));
+                }
                 Kind::Kernel(urgency) => {
-                    if self.police.admit(urgency, self.now) {
+                    self.counters.step(&packet, || Step::ForKernel);
+                    if self.police.admits::<P>(urgency, self.now) {
                         self.give_to_kernel(port, packet);
                     } else {
                         self.underlay_drop(port, Verdict::KernelRate, packet);
@@ -127,18 +133,44 @@ impl<P: Probe> Worker<P> {
                 Kind::End(verdict) => self.underlay_drop(port, verdict, packet),
             }
         }
-        self.probe.leave(Stage::Classify, n);
+        self.counters.probe.leave(Stage::Classify, n);
         if !sealed.is_empty() {
             self.open(port, &mut sealed);
         }
         if !clear.is_empty() {
-            self.probe.enter();
+            self.counters.probe.enter();
             let n = clear.len();
             for (packet, tunnel) in clear.drain(..) {
                 self.open_clear(port, tunnel, packet);
             }
-            self.probe.leave(Stage::Decapsulate, n);
+            self.counters.probe.leave(Stage::Decapsulate, n);
         }
+    }
+
+    /// Who has the SA of an ESP packet that begins at `start`.
+    #[inline]
+    fn locate(&mut self, spi: u32, start: usize, packet: &Mbuf) -> Option<Located> {
+        let located = self.sas.locate(spi);
+        let (sas, tables) = (&self.sas, &self.tables);
+        self.counters.step(packet, || {
+            let seq = packet.head().get(start + 4..start + 8);
+            let tunnel = match located {
+                Some(Located::Mine(slot)) => sas.inbound(slot).map(|slot| slot.tunnel),
+                _ => None,
+            };
+            Step::Esp {
+                spi,
+                seq: seq
+                    .and_then(|seq| seq.try_into().ok())
+                    .map_or(0, u32::from_be_bytes),
+                owner: located.map(|located| match located {
+                    Located::Mine(_) => self.id,
+                    Located::Colleague(worker) => worker,
+                }),
+                tunnel: tunnel.and_then(|id| Some((id, tables.tunnel(id)?.vn))),
+            }
+        });
+        located
     }
 
     #[inline]

@@ -16,6 +16,8 @@ use super::attachment::Attachment;
 use super::command::{Command, Event, WorkerId};
 use super::counters::Counters;
 use super::handoff::{Handoff, Work};
+use super::ledger::Ledger;
+use super::observe::{Observation, Observer, Place};
 use super::outlet::Way;
 use super::police::KernelPolice;
 use super::probe::{NoProbe, Probe, Stage};
@@ -24,7 +26,7 @@ use super::snapshot::WorkerSnapshot;
 use super::tunnels::TunnelTable;
 use super::underlay::Endpoints;
 use super::verdict::Verdict;
-use crate::dpdk::mbuf::{BURST, Burst, Mbuf, free_burst};
+use crate::dpdk::mbuf::{BURST, Burst, Mbuf};
 use crate::dpdk::mempool::Mempool;
 use crate::dpdk::queue::RxQueue;
 use crate::dpdk::quiescence::Reader;
@@ -118,7 +120,7 @@ pub struct Worker<P: Probe = NoProbe> {
     pub(super) polled: Vec<PortId>,
     pub(super) tunnels: TunnelTable,
     pub(super) sas: SaTable,
-    pub(super) counters: Counters,
+    pub(super) counters: Ledger<P>,
     /// Frames on their way into a tunnel, gathered for one batch.
     pub(super) sealing: ArrayVec<Gathered, SEAL_BATCH>,
     /// Tenants' ports whose outlets hold packets.
@@ -134,8 +136,21 @@ pub struct Worker<P: Probe = NoProbe> {
     /// TSC at the start of the pass.
     pub(super) now: u64,
     pub(super) clock: TscClock,
-    pub(super) probe: P,
-    stopping: bool,
+    pub(super) turn: Turn,
+}
+
+/// What a worker does at the next burst boundary.
+#[derive(Default)]
+pub(super) enum Turn {
+    /// Goes on.
+    #[default]
+    On,
+    /// Ends.
+    Stop,
+    /// Goes on as one that observes.
+    Observe(Box<Observation>),
+    /// Goes on as one that does not.
+    Blind,
 }
 
 /// Packets sealed together at most.
@@ -189,7 +204,7 @@ impl<P: Probe> Worker<P> {
             polled: Vec::new(),
             tunnels: TunnelTable::default(),
             sas: SaTable::new(setup.seed.rotate_left(32)),
-            counters,
+            counters: Ledger::new(counters, probe),
             sealing: ArrayVec::new(),
             waiting: Vec::new(),
             answers: VecDeque::new(),
@@ -203,16 +218,15 @@ impl<P: Probe> Worker<P> {
             ),
             now,
             clock: setup.clock,
-            probe,
-            stopping: false,
+            turn: Turn::On,
         }
     }
 
-    /// Runs until told to stop.
-    pub fn run(mut self) {
+    /// Runs until its turn is another.
+    fn work(&mut self) -> Turn {
         let mut quiet = 0_u32;
         let mut before = time::tsc();
-        while !self.stopping {
+        while matches!(self.turn, Turn::On) {
             let packets = self.pass();
             if packets == 0 && self.idle == Idle::Yield {
                 quiet = quiet.saturating_add(1);
@@ -227,7 +241,44 @@ impl<P: Probe> Worker<P> {
             }
             before = after;
         }
-        self.finish_up();
+        std::mem::take(&mut self.turn)
+    }
+
+    /// The same worker with another probe, and the probe that it had. At a burst boundary.
+    pub(super) fn with_probe<Q: Probe>(self, probe: Q) -> (Worker<Q>, P) {
+        let (counters, old) = self.counters.into_parts();
+        let worker = Worker {
+            counters: Ledger::new(counters, probe),
+            id: self.id,
+            idle: self.idle,
+            pool: self.pool,
+            backend: self.backend,
+            inputs: self.inputs,
+            underlays: self.underlays,
+            taps: self.taps,
+            trunks: self.trunks,
+            handoff: self.handoff,
+            endpoints: self.endpoints,
+            police: self.police,
+            mailbox: self.mailbox,
+            events: self.events,
+            reader: self.reader,
+            tables: self.tables,
+            attachments: self.attachments,
+            polled: self.polled,
+            tunnels: self.tunnels,
+            sas: self.sas,
+            sealing: self.sealing,
+            waiting: self.waiting,
+            answers: self.answers,
+            vlans: self.vlans,
+            trunk_mtus: self.trunk_mtus,
+            learned_reports: self.learned_reports,
+            now: self.now,
+            clock: self.clock,
+            turn: self.turn,
+        };
+        (worker, old)
     }
 
     /// One pass over all inputs, then the burst boundary. Returns the packets taken up.
@@ -259,23 +310,37 @@ impl<P: Probe> Worker<P> {
             let Some(input) = self.inputs.get_mut(i) else {
                 break;
             };
-            self.probe.enter();
+            self.counters.probe.enter();
             let n = input.queue.receive(&mut burst);
             if n == 0 {
                 continue;
             }
             let kind = input.kind;
-            self.probe.leave(Stage::Receive, n);
+            self.counters.probe.leave(Stage::Receive, n);
             total += n;
-            self.counters.received += n as u64;
-            match kind {
-                InputKind::Underlay(port) => self.underlay_input(port, &mut burst),
-                InputKind::Tap(port) => self.kernel_input(port, &mut burst),
-                InputKind::Trunk(device) => self.trunk_input(device, &mut burst),
-            }
+            self.take_up(kind, &mut burst);
             debug_assert!(burst.is_empty());
         }
         total
+    }
+
+    /// A burst of an Ethernet input.
+    #[inline]
+    pub(super) fn take_up(&mut self, kind: InputKind, burst: &mut Burst) {
+        match kind {
+            InputKind::Underlay(port) => {
+                self.counters.receive(Place::Underlay(port), None, burst);
+                self.underlay_input(port, burst);
+            }
+            InputKind::Tap(port) => {
+                self.counters.receive(Place::Tap(port), None, burst);
+                self.kernel_input(port, burst);
+            }
+            InputKind::Trunk(device) => {
+                self.counters.receive(Place::Trunk(device), None, burst);
+                self.trunk_input(device, burst);
+            }
+        }
     }
 
     fn poll_tenants(&mut self) -> usize {
@@ -294,15 +359,14 @@ impl<P: Probe> Worker<P> {
                 else {
                     break;
                 };
-                self.probe.enter();
+                self.counters.probe.enter();
                 let n = input.queue.receive(&self.reader, &input.pool, &mut burst);
                 if n == 0 {
                     continue;
                 }
-                self.probe.leave(Stage::Receive, n);
+                self.counters.probe.leave(Stage::Receive, n);
                 total += n;
-                self.counters.received += n as u64;
-                self.tenant_input(port, &mut burst);
+                self.tenant_burst(port, &mut burst);
                 debug_assert!(burst.is_empty());
             }
         }
@@ -318,14 +382,19 @@ impl<P: Probe> Worker<P> {
                 continue;
             }
             total += n;
-            self.counters.handed_in += n as u64;
+            // There is no ring from a worker to itself.
+            let from = i as WorkerId + WorkerId::from(i >= usize::from(self.id));
+            for packet in &mut burst {
+                let observed = Work::is_observed(packet.mark());
+                self.counters.hand_in(from, observed, packet);
+            }
             self.take_over(&mut burst);
         }
         total
     }
 
     /// Goes on with packets of other workers.
-    fn take_over(&mut self, burst: &mut Burst) {
+    pub(super) fn take_over(&mut self, burst: &mut Burst) {
         let mut to_open = Burst::new();
         let mut arrived = 0;
         for packet in burst.drain(..) {
@@ -350,7 +419,7 @@ impl<P: Probe> Worker<P> {
     /// Seals what gathered and sends what the outlets hold.
     fn flush(&mut self) {
         self.seal();
-        self.probe.enter();
+        self.counters.probe.enter();
         for way in self
             .underlays
             .iter_mut()
@@ -369,12 +438,13 @@ impl<P: Probe> Worker<P> {
             }
         }
         self.handoff.flush(&mut self.counters);
-        self.probe.leave(Stage::Transmit, 0);
+        self.counters.probe.leave(Stage::Transmit, 0);
     }
 
     /// The burst boundary: nothing is held, commands take effect.
     fn boundary(&mut self) {
         self.reader.quiesce();
+        self.counters.probe.boundary();
         while let Some(event) = self.answers.pop_front() {
             if let Err(full) = self.events.try_send(event) {
                 self.answers.push_front(full.into_inner());
@@ -384,15 +454,18 @@ impl<P: Probe> Worker<P> {
         for _ in 0..COMMANDS_PER_BOUNDARY {
             match self.mailbox.try_recv() {
                 Ok(Command::Stop) => {
-                    self.stopping = true;
+                    self.turn = Turn::Stop;
                     return;
                 }
                 Ok(command) => self.apply(command),
                 Err(crossbeam::channel::TryRecvError::Empty) => return,
                 Err(crossbeam::channel::TryRecvError::Disconnected) => {
-                    self.stopping = true;
+                    self.turn = Turn::Stop;
                     return;
                 }
+            }
+            if !matches!(self.turn, Turn::On) {
+                return;
             }
         }
     }
@@ -431,7 +504,7 @@ impl<P: Probe> Worker<P> {
 
     /// The probe, likewise.
     pub fn probe(&mut self) -> &mut P {
-        &mut self.probe
+        &mut self.counters.probe
     }
 
     /// Empties the rings, so that every packet has its verdict, and reports for the last
@@ -444,9 +517,10 @@ impl<P: Probe> Worker<P> {
             loop {
                 let closed = self.handoff.is_closed(i);
                 let n = self.handoff.receive(i, &mut burst);
-                self.counters.handed_in += n as u64;
-                self.counters.verdicts.add(Verdict::Stopping, n as u64);
-                free_burst(&mut burst);
+                for mut packet in burst.drain(..) {
+                    self.counters.hand_in(0, false, &mut packet);
+                    self.counters.end(Verdict::Stopping, packet);
+                }
                 if n == 0 {
                     // One that hangs is not waited for.
                     if closed || time::tsc() > deadline {
@@ -460,6 +534,27 @@ impl<P: Probe> Worker<P> {
         let last = Box::new(self.snapshot());
         // The control side waits for this; if it is gone, there is nobody to tell.
         let _ = self.events.send(Event::Stopped(self.id, last));
+    }
+}
+
+impl Worker<NoProbe> {
+    /// Runs until told to stop. While somebody watches its packets it is another type of
+    /// worker, so that watching costs nothing while nobody does.
+    pub fn run(mut self) {
+        loop {
+            match self.work() {
+                Turn::Observe(first) => {
+                    let observer = Observer::new(self.id, first);
+                    let (mut observing, _) = self.with_probe(observer);
+                    if let Turn::Stop = observing.work() {
+                        return observing.finish_up();
+                    }
+                    (self, _) = observing.with_probe(NoProbe);
+                }
+                Turn::Stop => return self.finish_up(),
+                Turn::On | Turn::Blind => {}
+            }
+        }
     }
 }
 

@@ -231,6 +231,8 @@ impl Mbuf {
         if self.segment_count() + tail.segment_count() > MAX_SEGMENTS {
             return Err(tail);
         }
+        #[cfg(debug_assertions)]
+        tail.report_debt();
         let (segments, bytes) = (tail.raw().nb_segs, tail.raw().pkt_len);
         let mut last = self.last();
         let head = self.raw_mut();
@@ -292,6 +294,39 @@ impl Mbuf {
         self.raw_mut().tx_offload = note;
     }
 
+    /// Which buffer it is: no other packet's as long as this one lives.
+    #[inline]
+    pub fn key(&self) -> usize {
+        self.0.as_ptr() as usize
+    }
+
+    /// From here on this packet must end in a verdict. In a debug build, dropping it before
+    /// [`Self::settle`] panics with a backtrace; in others this is nothing.
+    #[inline]
+    pub fn owe_verdict(&mut self) {
+        #[cfg(debug_assertions)]
+        {
+            self.raw_mut().ol_flags |= OWES_VERDICT;
+        }
+    }
+
+    /// It has its verdict.
+    #[inline]
+    pub fn settle(&mut self) {
+        #[cfg(debug_assertions)]
+        {
+            self.raw_mut().ol_flags &= !OWES_VERDICT;
+        }
+    }
+
+    #[cfg(debug_assertions)]
+    fn report_debt(&self) {
+        if self.raw().ol_flags & OWES_VERDICT != 0 && !std::thread::panicking() {
+            let place = std::backtrace::Backtrace::force_capture();
+            panic!("a packet is dropped without a verdict, here:\n{place}");
+        }
+    }
+
     /// DPDK's offload flags (`RTE_MBUF_F_*`).
     #[inline]
     pub fn offload_flags(&self) -> u64 {
@@ -313,7 +348,11 @@ impl Mbuf {
     /// memory is stays.
     #[inline]
     pub fn clear_offload_flags(&mut self) {
-        self.raw_mut().ol_flags &= sys::VS_MBUF_F_ATTACHED;
+        #[cfg(debug_assertions)]
+        let kept = sys::VS_MBUF_F_ATTACHED | OWES_VERDICT;
+        #[cfg(not(debug_assertions))]
+        let kept = sys::VS_MBUF_F_ATTACHED;
+        self.raw_mut().ol_flags &= kept;
     }
 
     /// Whether the sender left the layer 4 checksum for us to complete
@@ -348,9 +387,16 @@ unsafe fn free_rest(mut seg: NonNull<vs_mbuf>) {
     }
 }
 
+/// The last of the flags that DPDK leaves to applications (`RTE_MBUF_F_LAST_FREE`): allocating
+/// clears it, drivers and librte_vhost overwrite it on receive and ignore it on transmit.
+#[cfg(debug_assertions)]
+const OWES_VERDICT: u64 = 1 << 40;
+
 impl Drop for Mbuf {
     #[inline]
     fn drop(&mut self) {
+        #[cfg(debug_assertions)]
+        self.report_debt();
         // SAFETY: self owns the chain, and it ends here.
         unsafe { sys::vs_pktmbuf_free(self.0.as_ptr()) }
     }
@@ -359,6 +405,8 @@ impl Drop for Mbuf {
 /// Returns a burst's packets to their pools with one call.
 #[inline]
 pub fn free_burst(burst: &mut Burst) {
+    #[cfg(debug_assertions)]
+    burst.iter().for_each(Mbuf::report_debt);
     let n = burst.len();
     // SAFETY: Mbuf is a transparent pointer; the call takes all n of them, and set_len
     // makes the burst forget them without a second free.

@@ -4,5 +4,6 @@ pub mod config;
 pub mod ctl;
 pub mod edge;
 pub mod keys;
+pub mod observe;
 pub mod show;
 pub mod status;

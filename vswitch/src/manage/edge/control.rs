@@ -20,12 +20,14 @@ use super::report::Gathering;
 use super::reservations::{Low, Unreserved};
 use super::state::StateDir;
 use super::tenants::Tenants;
+use super::watches::Watches;
 use super::{Request, StartError, Updates};
 use crate::datapath::command::{Command, Event, InboundSetup, OutboundSetup, Path, WorkerId};
 use crate::datapath::snapshot::WorkerSnapshot;
 use crate::datapath::source_port;
 use crate::dpdk::quiescence::Domain;
 use crate::dpdk::thread;
+use crate::dpdk::time::TscClock;
 use crate::dpdk::vhost::VhostEvent;
 use crate::manage::config::{Config, Direction};
 use crate::manage::status::Status;
@@ -75,6 +77,7 @@ pub(super) struct Parts {
     pub failed: watch::Sender<bool>,
     pub seed: u64,
     pub vhost_events: Sender<VhostEvent>,
+    pub clock: TscClock,
 }
 
 /// What it listens to.
@@ -111,6 +114,8 @@ pub(super) struct Control {
     pub unreserved: Vec<Unreserved>,
     /// Keys that were given away.
     pub exports: Exports,
+    pub watches: Watches,
+    pub clock: TscClock,
     last_id: u64,
 }
 
@@ -128,6 +133,7 @@ impl Control {
         let mut tables = Tables::new(parts.seed);
         tables.transact(&plan.changes)?;
         let exports = Exports::load(&parts.state)?;
+        let watches = Watches::new(parts.members.len());
         let mut control = Control {
             started: parts.started,
             backend: parts.backend,
@@ -149,6 +155,8 @@ impl Control {
             floors: Vec::new(),
             unreserved: Vec::new(),
             exports,
+            watches,
+            clock: parts.clock,
             last_id: 0,
         };
         let changes = Arc::clone(&control.plan.changes);
@@ -230,9 +238,13 @@ impl Control {
                     Ok(Request::ExportKeys(request)) => {
                         (request.answer)(self.export_keys(request.who, &request.which));
                     }
+                    Ok(Request::Watch(ask, answer)) => answer(self.watch(&ask)),
                     Ok(Request::Stop) | Err(_) => return self.stop(channels),
                 },
-                recv(moments) -> _ => self.members.iter().for_each(|m| m.post(None)),
+                recv(moments) -> _ => {
+                    self.members.iter().for_each(|m| m.post(None));
+                    self.end_watches();
+                },
                 recv(seconds) -> _ => self.each_second(),
             }
         }

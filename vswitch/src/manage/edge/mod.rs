@@ -17,6 +17,7 @@ mod report;
 mod reservations;
 mod state;
 mod tenants;
+mod watches;
 
 use std::cell::RefCell;
 use std::collections::BTreeMap;
@@ -34,6 +35,7 @@ use control::{Control, Member};
 
 use super::config::{Config, Idle, Memory};
 use super::keys::{Asker, ExportError, KeySelection, KeyTable};
+use super::observe::{Ask, Watch, WatchError};
 use super::status::Status;
 use crate::datapath::Endpoints;
 use crate::datapath::command::{Command, Event};
@@ -112,6 +114,8 @@ pub(crate) enum Request {
     Status(Box<dyn FnOnce(Status) + Send>),
     /// Keys, for somebody.
     ExportKeys(KeyRequest),
+    /// Packets to be watched.
+    Watch(Box<Ask>, WatchAnswer),
     /// The end.
     Stop,
 }
@@ -122,6 +126,9 @@ pub(crate) struct KeyRequest {
     pub which: KeySelection,
     pub answer: Box<dyn FnOnce(Result<KeyTable, ExportError>) + Send>,
 }
+
+/// Takes what came of [`Request::Watch`].
+pub(crate) type WatchAnswer = Box<dyn FnOnce(Result<Watch, WatchError>) + Send>;
 
 /// A handle for questions; cloned freely.
 #[derive(Clone)]
@@ -143,7 +150,30 @@ pub enum NoAnswer {
 impl Handle {
     /// Asks for a report; `answer` is called on the control thread and must not block.
     pub fn status(&self, answer: impl FnOnce(Status) + Send + 'static) -> Result<(), NoAnswer> {
-        self.ask(Request::Status(Box::new(answer)))
+        self.put(Request::Status(Box::new(answer)))
+    }
+
+    /// Asks for packets to be watched, for as long as the answer's [`Watch`] lives; `answer`
+    /// is called on the control thread and must not block.
+    pub fn watch(
+        &self,
+        ask: Ask,
+        answer: impl FnOnce(Result<Watch, WatchError>) + Send + 'static,
+    ) -> Result<(), NoAnswer> {
+        self.put(Request::Watch(Box::new(ask), Box::new(answer)))
+    }
+
+    /// Asks and waits at most `patience`.
+    pub fn watch_blocking(
+        &self,
+        ask: Ask,
+        patience: Duration,
+    ) -> Result<Result<Watch, WatchError>, NoAnswer> {
+        let (tx, rx) = bounded(1);
+        self.watch(ask, move |watch| {
+            let _ = tx.send(watch);
+        })?;
+        rx.recv_timeout(patience).map_err(|_| NoAnswer::Gone)
     }
 
     /// Asks for keys on behalf of `who`; `answer` is called on the control thread and must
@@ -154,14 +184,14 @@ impl Handle {
         which: KeySelection,
         answer: impl FnOnce(Result<KeyTable, ExportError>) + Send + 'static,
     ) -> Result<(), NoAnswer> {
-        self.ask(Request::ExportKeys(KeyRequest {
+        self.put(Request::ExportKeys(KeyRequest {
             who,
             which,
             answer: Box::new(answer),
         }))
     }
 
-    fn ask(&self, request: Request) -> Result<(), NoAnswer> {
+    fn put(&self, request: Request) -> Result<(), NoAnswer> {
         self.requests
             .try_send(request)
             .map_err(|error| match error {
@@ -285,6 +315,7 @@ impl Edge {
             failed: failed_tx,
             seed: random()?,
             vhost_events: vhost_tx,
+            clock,
         })?;
         let channels = control::Channels {
             events,

@@ -1,0 +1,60 @@
+//! Watching packets, on the control side: the operator's filter with names in it
+//! ([`Filter`]), the names of what records hold as numbers ([`Names`]), and what is read from
+//! ([`Watch`]). `trace` and `capture` are built on these.
+
+mod filter;
+mod names;
+
+use std::sync::Arc;
+use std::sync::atomic::{AtomicU64, Ordering};
+
+use crossbeam::channel::Receiver;
+
+pub use filter::{Filter, FilterError, From, protocol};
+pub use names::Names;
+
+use crate::datapath::observe::Record;
+use crate::dpdk::time::TscClock;
+
+/// What to watch.
+#[derive(Debug, Clone, Default)]
+pub struct Ask {
+    /// Which packets.
+    pub filter: Filter,
+    /// Bytes to keep of each, as it arrived and as it ended; 0 for none.
+    pub snaplen: usize,
+    /// Records that may wait to be read; those beyond are lost and counted.
+    pub depth: usize,
+}
+
+/// An observation under way. Dropping it ends it, in some milliseconds.
+pub struct Watch {
+    /// What matched, of all workers, each worker's in order. To be polled with `try_recv`: a
+    /// reader that sleeps on it would cost the worker a system call.
+    pub records: Receiver<Box<Record>>,
+    /// The names of what the records hold as numbers, as of the beginning.
+    pub names: Arc<Names>,
+    /// Converts the records' ticks.
+    pub clock: TscClock,
+    pub(crate) lost: Arc<AtomicU64>,
+    /// The control thread sees that nobody holds it any more.
+    pub(crate) _alive: Arc<()>,
+}
+
+impl Watch {
+    /// Records lost so far, because they were not read in time.
+    pub fn lost(&self) -> u64 {
+        self.lost.load(Ordering::Relaxed)
+    }
+}
+
+/// Why nothing is watched.
+#[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
+pub enum WatchError {
+    /// The filter names something that is not there.
+    #[error(transparent)]
+    Filter(#[from] FilterError),
+    /// All observations are taken.
+    #[error("{0} traces and captures are under way, more are not possible: end one of them")]
+    TooMany(usize),
+}
