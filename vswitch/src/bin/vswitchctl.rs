@@ -9,6 +9,7 @@ use std::time::Duration;
 use anyhow::Context;
 use clap::{Args, Parser, Subcommand};
 use vswitch::manage::api::{self, Section};
+use vswitch::manage::ctl::capture::Capture;
 use vswitch::manage::ctl::keys::Keys;
 use vswitch::manage::show;
 
@@ -40,6 +41,7 @@ struct Cli {
 enum Command {
     /// Show a part of the switch's state.
     Show(Show),
+    Capture(Capture),
     /// Give away keys for decryption, where the configuration allows it.
     Keys(Keys),
 }
@@ -131,6 +133,7 @@ fn run(cli: &Cli) -> anyhow::Result<()> {
         .context("cannot start")?;
     let show = match &cli.command {
         Command::Show(show) => show,
+        Command::Capture(capture) => return Ok(runtime.block_on(capture.run(&cli.socket))?),
         Command::Keys(keys) => return Ok(runtime.block_on(keys.run(&cli.socket))?),
     };
     let clear = show.watch.is_some() && io::stdout().is_terminal();

@@ -1,6 +1,7 @@
 //! The switch's API: HTTP/JSON over a unix socket. `docs/openapi.yaml` is its
 //! description; both ends are here, for `vswitchd` (serve) and `vswitchctl` (ask).
 
+mod capture;
 mod client;
 mod keys;
 mod routes;
@@ -8,6 +9,7 @@ mod server;
 mod socket;
 mod source;
 
+pub use capture::{CAPTURE_ROUTE, CAPTURES_ROUTE, Capturing, WatchRequest, capture, stop_capture};
 pub use client::{ClientError, get};
 pub use keys::{KEYS_ROUTE, KeyFormat, KeysRequest, SecretText, export_keys};
 pub use routes::{ErrorBody, Section, router};

@@ -10,6 +10,7 @@ use axum::routing::get;
 use axum::{Json, Router};
 use serde::{Deserialize, Serialize};
 
+use super::capture::{self, Captures};
 use super::keys;
 use super::source::{Source, StatusRequest};
 use crate::manage::status::Status;
@@ -94,6 +95,11 @@ pub struct ErrorBody {
 
 /// The API without its socket.
 pub fn router<S: Source>(source: S) -> Router {
+    router_with(source, Arc::default())
+}
+
+/// As [`router`], with the captures that are to end before it does.
+pub(super) fn router_with<S: Source>(source: S, captures: Arc<Captures>) -> Router {
     let source = Arc::new(source);
     let mut router = Router::new();
     for section in Section::ALL {
@@ -105,6 +111,7 @@ pub fn router<S: Source>(source: S) -> Router {
         router = router.route(section.route(), get(handler));
     }
     router
+        .merge(capture::routes(Arc::clone(&source), captures))
         .merge(keys::routes(source))
         .fallback(unknown_route)
         .method_not_allowed_fallback(unknown_method)
@@ -141,7 +148,11 @@ async fn answer<S: Source>(source: &S, section: Section) -> Response {
 
 async fn unknown_route(uri: Uri) -> Response {
     let mut routes = Section::ALL.map(Section::route).to_vec();
-    routes.push(keys::KEYS_ROUTE);
+    routes.extend([
+        capture::CAPTURE_ROUTE,
+        capture::CAPTURES_ROUTE,
+        keys::KEYS_ROUTE,
+    ]);
     let routes = routes.join(", ");
     error(
         StatusCode::NOT_FOUND,

@@ -3,6 +3,7 @@
 
 use tokio::sync::oneshot;
 
+use super::capture::WatchRequest;
 use super::keys::KeysRequest;
 use crate::manage::edge::{Handle, NoAnswer};
 use crate::manage::status::Status;
@@ -51,6 +52,12 @@ pub trait Source: Send + Sync + 'static {
     /// Passes `request` on without blocking.
     fn ask(&self, request: StatusRequest) -> Result<(), Unavailable>;
 
+    /// Passes on a request to watch packets, likewise; a switch that only shows itself has none.
+    fn watch(&self, request: WatchRequest) -> Result<(), Unavailable> {
+        drop(request);
+        Err(Unavailable::Unsupported)
+    }
+
     /// Passes on a request for keys, likewise; a switch that only shows itself has none.
     fn export_keys(&self, request: KeysRequest) -> Result<(), Unavailable> {
         drop(request);
@@ -70,6 +77,14 @@ where
 impl Source for Handle {
     fn ask(&self, request: StatusRequest) -> Result<(), Unavailable> {
         Ok(self.status(move |status| request.answer(status))?)
+    }
+
+    fn watch(&self, request: WatchRequest) -> Result<(), Unavailable> {
+        let WatchRequest { ask, answer } = request;
+        Ok(Handle::watch(self, ask, move |watch| {
+            // Nobody waits for it any more: dropped, it ends.
+            let _ = answer.send(watch);
+        })?)
     }
 
     fn export_keys(&self, request: KeysRequest) -> Result<(), Unavailable> {

@@ -1,5 +1,6 @@
 //! Commands of `vswitchctl` that do more than show: their arguments, and what they do.
 
+pub mod capture;
 pub mod keys;
 mod sink;
 

@@ -28,6 +28,9 @@ pub struct Filter {
     /// Name of a port that it comes from or goes to.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub port: Option<String>,
+    /// Whether it must come from or go to the underlay.
+    #[serde(skip_serializing_if = "std::ops::Not::not")]
+    pub underlay: bool,
     /// From where it came.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub from: Option<From>,
@@ -141,6 +144,7 @@ impl Filter {
         Ok(Match {
             port: port.transpose()?,
             side: Side::Either,
+            underlay: self.underlay,
             came: self.from.map(|from| match from {
                 From::Tenant => Came::Tenant,
                 From::Underlay => Came::Underlay,
