@@ -15,5 +15,6 @@ pub mod isolate;
 pub mod lab;
 pub mod rig;
 pub mod setup;
+pub mod tap;
 pub mod testpmd;
 pub mod wire;

@@ -10,7 +10,7 @@ use vswitch::dpdk::eal::{Eal, EalConfig, Memory};
 use vswitch::dpdk::mbuf::{BURST, Burst, Mbuf};
 use vswitch::dpdk::mempool::Mempool;
 use vswitch::dpdk::ring_port::{Wire, ring_port};
-use vswitch::manage::edge::Edge;
+use vswitch::manage::edge::{Edge, Handle};
 use vswitch::manage::status::{Port, Status};
 
 use crate::changes::{Changes, check_books};
@@ -92,6 +92,11 @@ impl Rig {
             s.tunnels.iter().all(|tunnel| !tunnel.paths.is_empty())
         });
         rig
+    }
+
+    /// Asks the edge things.
+    pub fn handle(&self) -> Handle {
+        self.edge.handle()
     }
 
     /// A report.
