@@ -11,6 +11,7 @@ use clap::{Args, Parser, Subcommand};
 use vswitch::manage::api::{self, Section};
 use vswitch::manage::ctl::capture::Capture;
 use vswitch::manage::ctl::keys::Keys;
+use vswitch::manage::observe::ctl::TraceArgs;
 use vswitch::manage::show;
 
 /// Shows what a running vswitchd does.
@@ -44,6 +45,7 @@ enum Command {
     Capture(Capture),
     /// Give away keys for decryption, where the configuration allows it.
     Keys(Keys),
+    Trace(Box<TraceArgs>),
 }
 
 #[derive(Debug, Args)]
@@ -135,6 +137,9 @@ fn run(cli: &Cli) -> anyhow::Result<()> {
         Command::Show(show) => show,
         Command::Capture(capture) => return Ok(runtime.block_on(capture.run(&cli.socket))?),
         Command::Keys(keys) => return Ok(runtime.block_on(keys.run(&cli.socket))?),
+        Command::Trace(trace) => {
+            return runtime.block_on(trace.run(&cli.socket, cli.json, &mut io::stdout()));
+        }
     };
     let clear = show.watch.is_some() && io::stdout().is_terminal();
     let mut first = true;

@@ -141,6 +141,11 @@ impl<P: Probe> Worker<P> {
                     };
                 }
             }
+            Command::Rehearse(rehearsal) => {
+                if let Turn::On = self.turn {
+                    self.turn = Turn::Rehearse(rehearsal);
+                }
+            }
             Command::Unobserve(id) => {
                 if let Some(old) = self.counters.probe.unobserve(id) {
                     self.retire(old);
@@ -317,7 +322,7 @@ impl<P: Probe> Worker<P> {
     }
 
     /// Answers a command: never lost, and never waited for.
-    fn answer(&mut self, event: Event) {
+    pub(super) fn answer(&mut self, event: Event) {
         self.answers.push_back(event);
     }
 

@@ -13,7 +13,7 @@ use vswitch_policy::Bindings;
 use vswitch_sa::{Fingerprint, Inbound, Outbound, Spi};
 use vswitch_vn::{Change, PeerId, PortId, TunnelId, VnId};
 
-use super::observe::Observation;
+use super::observe::{Observation, Outcome, Rehearsal};
 use super::snapshot::WorkerSnapshot;
 use crate::dpdk::mapped::MappedCounters;
 use crate::dpdk::mempool::Mempool;
@@ -143,6 +143,9 @@ pub enum Command {
     Observe(Box<Observation>),
     /// Watch them no more; the observation comes back retired.
     Unobserve(u8),
+    /// Try what would happen to a packet, with no effect, and answer with
+    /// [`Event::Rehearsed`].
+    Rehearse(Box<Rehearsal>),
     /// Answer with [`Event::Snapshot`] at this boundary.
     Snapshot(u64),
     /// Answer with [`Event::Done`] when everything before has taken effect.
@@ -157,6 +160,8 @@ pub enum Event {
     Snapshot(u64, Box<WorkerSnapshot>),
     /// Everything sent before this barrier has taken effect.
     Done(WorkerId, u64),
+    /// What a dry run came to, by its id.
+    Rehearsed(u64, Box<Outcome>),
     /// A manual key's reserved sequence numbers run low.
     ReservationLow(WorkerId, TunnelId, Spi),
     /// An SA passed its soft limit.

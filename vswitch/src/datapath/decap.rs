@@ -12,7 +12,7 @@ use vswitch_net::ip::protocol;
 use vswitch_net::outer::Outer;
 use vswitch_net::tunnel::{self, Encapsulation, TunnelError};
 use vswitch_policy::Spoof;
-use vswitch_sa::{Authenticated, Candidate, Inbound, OpenError};
+use vswitch_sa::{Authenticated, Candidate, Inbound, OpenError, Opened};
 use vswitch_vn::{Destination, Protection, SourceVerdict, TunnelId, VnId};
 
 use super::forward::Origin;
@@ -173,23 +173,16 @@ impl<P: Probe> Worker<P> {
         packet: &mut Mbuf,
     ) -> Result<(TunnelId, VnId), Verdict> {
         let inbound = self.sas.inbound_mut(slot).ok_or(Verdict::UnknownSpi)?;
-        let opened = if packet.is_contiguous() {
-            let esp = packet.head().get(start..).ok_or(Verdict::EspTruncated)?;
-            inbound.sa.accept(authenticated, esp)
+        let opened = if P::DRY {
+            inbound
+                .sa
+                .rehearse(|sa| accept(sa, authenticated, packet, start))
         } else {
-            let mut segments: ArrayVec<&[u8], MAX_SEGMENTS> = ArrayVec::new();
-            for (i, segment) in packet.segments().enumerate() {
-                let part = segment
-                    .get(if i == 0 { start } else { 0 }..)
-                    .unwrap_or_default();
-                segments
-                    .try_push(part)
-                    .map_err(|_| Verdict::NotContiguous)?;
-            }
-            inbound.sa.accept_segments(authenticated, &segments)
+            let opened = accept(&mut inbound.sa, authenticated, packet, start);
+            inbound.keep_floor();
+            opened
         };
-        inbound.keep_floor();
-        let opened = opened.map_err(open_verdict)?;
+        let opened = opened?;
         if opened.next_header != protocol::UDP {
             return Err(Verdict::EspNextHeader);
         }
@@ -364,6 +357,32 @@ fn open_chain(
     backend.open(&mut jobs);
     let [job] = &jobs;
     candidate.verdict(job).ok()
+}
+
+/// Replay once more, and padding, of a packet whose ESP begins at `start`.
+#[inline]
+fn accept(
+    sa: &mut Inbound,
+    authenticated: Authenticated,
+    packet: &Mbuf,
+    start: usize,
+) -> Result<Opened, Verdict> {
+    let opened = if packet.is_contiguous() {
+        let esp = packet.head().get(start..).ok_or(Verdict::EspTruncated)?;
+        sa.accept(authenticated, esp)
+    } else {
+        let mut segments: ArrayVec<&[u8], MAX_SEGMENTS> = ArrayVec::new();
+        for (i, segment) in packet.segments().enumerate() {
+            let part = segment
+                .get(if i == 0 { start } else { 0 }..)
+                .unwrap_or_default();
+            segments
+                .try_push(part)
+                .map_err(|_| Verdict::NotContiguous)?;
+        }
+        sa.accept_segments(authenticated, &segments)
+    };
+    opened.map_err(open_verdict)
 }
 
 /// Whether the UDP checksum is absent (RFC 768; RFC 6935 for tunnels over IPv6) or right.

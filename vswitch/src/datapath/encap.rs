@@ -170,17 +170,22 @@ impl<P: Probe> Worker<P> {
         let mut spent = None;
         let slot = state.sa.unwrap_or(usize::MAX);
         if protected {
-            let Some(out) = self.sas.outbound_mut(slot) else {
+            // Never the real SA in a dry run: its numbers are for what is sent.
+            let usable = !P::DRY || {
+                let secret = self.counters.probe.throw_away_secret();
+                self.sas.rehearse_outbound(slot, secret).is_some()
+            };
+            let Some(out) = self.sas.outbound_mut(slot).filter(|_| usable) else {
                 self.tunnel_drop(id, Verdict::NoSa, packet);
                 return None;
             };
             match out.sa.assign(payload) {
                 Ok(assigned) => {
-                    if assigned.soft_limit_hit() {
+                    if assigned.soft_limit_hit() && !P::DRY {
                         let event = Event::SoftLimit(self.id, id, out.sa.spi());
                         let _ = self.events.try_send(event);
                     }
-                    if !out.asked && out.sa.reservation_left() < out.low_water {
+                    if !P::DRY && !out.asked && out.sa.reservation_left() < out.low_water {
                         let event = Event::ReservationLow(self.id, id, out.sa.spi());
                         out.asked = self.events.try_send(event).is_ok();
                     }

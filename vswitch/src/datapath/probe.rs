@@ -113,6 +113,11 @@ pub trait Probe {
     fn set_aside(&mut self, _to: WorkerId, packet: Mbuf) {
         drop(packet);
     }
+    /// Random bytes for the throw-away keys of a dry run.
+    #[inline(always)]
+    fn throw_away_secret(&self) -> &[u8] {
+        &[]
+    }
     /// The burst boundary.
     #[inline(always)]
     fn boundary(&mut self) {}

@@ -4,8 +4,9 @@ use std::collections::HashMap;
 use std::hash::{BuildHasher, Hasher};
 use std::sync::Arc;
 
-use vswitch_sa::{Inbound, Outbound, Spi};
+use vswitch_sa::{Inbound, KeyMaterial, Outbound, SALT_LEN, Spi};
 use vswitch_vn::TunnelId;
+use zeroize::Zeroizing;
 
 use super::command::{InboundSetup, OutboundSetup, WorkerId};
 use super::snapshot::SaSnapshot;
@@ -98,6 +99,8 @@ pub struct SaTable {
     outbound: Vec<Option<Box<OutboundSlot>>>,
     inbound: Vec<Option<Box<InboundSlot>>>,
     by_spi: HashMap<u32, Located, SpiHash>,
+    /// The real outbound SAs while a dry run uses others in their places.
+    set_aside: Vec<(usize, Box<Outbound>)>,
 }
 
 impl SaTable {
@@ -107,6 +110,7 @@ impl SaTable {
             outbound: Vec::new(),
             inbound: Vec::new(),
             by_spi: HashMap::with_hasher(SpiHash(seed)),
+            set_aside: Vec::new(),
         }
     }
 
@@ -126,6 +130,37 @@ impl SaTable {
     #[inline]
     pub fn outbound_mut(&mut self, slot: usize) -> Option<&mut OutboundSlot> {
         self.outbound.get_mut(slot)?.as_deref_mut()
+    }
+
+    /// Puts an SA with a throw-away key in the place of the one in a slot, until
+    /// [`Self::end_rehearsal`]. `None`: that is not possible, and the real one must not be
+    /// used.
+    pub fn rehearse_outbound(&mut self, slot: usize, secret: &[u8]) -> Option<()> {
+        if self.set_aside.iter().any(|(aside, _)| *aside == slot) {
+            return Some(());
+        }
+        let out = self.outbound.get_mut(slot)?.as_deref_mut()?;
+        let algorithm = out.sa.algorithm();
+        let len = algorithm.key_len() + SALT_LEN;
+        let mut bytes = Zeroizing::new(secret.get(..len)?.to_vec());
+        // Each SA of the dry run its own salt: copies of one frame share a number, no nonce.
+        for (byte, of_slot) in bytes.iter_mut().rev().zip((slot as u32).to_le_bytes()) {
+            *byte ^= of_slot;
+        }
+        let material = KeyMaterial::from_bytes(algorithm, &bytes).ok()?;
+        let stand_in = Box::new(out.sa.rehearsal(material).ok()?);
+        let real = std::mem::replace(&mut out.sa, stand_in);
+        self.set_aside.push((slot, real));
+        Some(())
+    }
+
+    /// Puts the real outbound SAs back.
+    pub fn end_rehearsal(&mut self) {
+        for (slot, real) in self.set_aside.drain(..) {
+            if let Some(Some(out)) = self.outbound.get_mut(slot) {
+                out.sa = real;
+            }
+        }
     }
 
     /// The inbound SA in a slot.

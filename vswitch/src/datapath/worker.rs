@@ -17,7 +17,7 @@ use super::command::{Command, Event, WorkerId};
 use super::counters::Counters;
 use super::handoff::{Handoff, Work};
 use super::ledger::Ledger;
-use super::observe::{Observation, Observer, Place};
+use super::observe::{Observation, Observer, Place, Rehearsal};
 use super::outlet::Way;
 use super::police::KernelPolice;
 use super::probe::{NoProbe, Probe, Stage};
@@ -147,6 +147,8 @@ pub(super) enum Turn {
     On,
     /// Ends.
     Stop,
+    /// Makes a dry run and goes on.
+    Rehearse(Box<Rehearsal>),
     /// Goes on as one that observes.
     Observe(Box<Observation>),
     /// Goes on as one that does not.
@@ -242,6 +244,21 @@ impl<P: Probe> Worker<P> {
             before = after;
         }
         std::mem::take(&mut self.turn)
+    }
+
+    /// As [`Self::work`], with the dry runs in between.
+    fn serve(mut self) -> (Self, Turn) {
+        loop {
+            match self.work() {
+                Turn::Rehearse(rehearsal) => {
+                    let id = rehearsal.id;
+                    let (mut worker, outcome) = self.dry_run(*rehearsal);
+                    worker.answer(Event::Rehearsed(id, Box::new(outcome)));
+                    self = worker;
+                }
+                turn => return (self, turn),
+            }
+        }
     }
 
     /// The same worker with another probe, and the probe that it had. At a burst boundary.
@@ -542,18 +559,19 @@ impl Worker<NoProbe> {
     /// worker, so that watching costs nothing while nobody does.
     pub fn run(mut self) {
         loop {
-            match self.work() {
+            let (worker, turn) = self.serve();
+            self = match turn {
                 Turn::Observe(first) => {
-                    let observer = Observer::new(self.id, first);
-                    let (mut observing, _) = self.with_probe(observer);
-                    if let Turn::Stop = observing.work() {
+                    let observer = Observer::new(worker.id, first);
+                    let (observing, turn) = worker.with_probe(observer).0.serve();
+                    if let Turn::Stop = turn {
                         return observing.finish_up();
                     }
-                    (self, _) = observing.with_probe(NoProbe);
+                    observing.with_probe(NoProbe).0
                 }
-                Turn::Stop => return self.finish_up(),
-                Turn::On | Turn::Blind => {}
-            }
+                Turn::Stop => return worker.finish_up(),
+                Turn::On | Turn::Blind | Turn::Rehearse(_) => worker,
+            };
         }
     }
 }

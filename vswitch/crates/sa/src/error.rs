@@ -29,6 +29,9 @@ pub enum ConfigError {
         /// Hard limit in AES blocks.
         hard: u64,
     },
+    /// Key material for another algorithm than the association's.
+    #[error("the key is for another algorithm")]
+    Algorithm,
     /// What was enciphered under the key before leaves nothing of its lifetime.
     #[error(
         "up to {used} AES blocks are used of the key's hard limit of {hard}: give the association \

@@ -303,6 +303,14 @@ impl Inbound {
         })
     }
 
+    /// Does something and undoes what it did to replay window and counters: for a dry run.
+    pub fn rehearse<R>(&mut self, what: impl FnOnce(&mut Self) -> R) -> R {
+        let (window, counters) = (self.window.clone(), self.counters);
+        let result = what(self);
+        (self.window, self.counters) = (window, counters);
+        result
+    }
+
     /// Takes every number up to `floor` for received; see [`ReplayWindow::restore_floor`].
     pub fn restore_floor(&mut self, floor: u64) {
         self.window.restore_floor(floor);

@@ -280,6 +280,32 @@ impl Outbound {
         Ok(self.job(assigned.seq, Data::Segments(segments), tag))
     }
 
+    /// An association that stands where this one stands, with another key: for a dry run, so
+    /// that no nonce is used under the real key for a packet that is never sent.
+    ///
+    /// # Errors
+    /// When `material` is for another algorithm.
+    pub fn rehearsal(&self, material: KeyMaterial) -> Result<Self, ConfigError> {
+        if material.algorithm() != self.algorithm {
+            return Err(ConfigError::Algorithm);
+        }
+        let (algorithm, key, salt) = material.into_parts();
+        Ok(Self {
+            spi: self.spi,
+            algorithm,
+            key,
+            salt,
+            esn: self.esn,
+            next: self.next,
+            reserved_until: self.reserved_until,
+            blocks: self.blocks,
+            limits: self.limits,
+            soft_reported: self.soft_reported,
+            closed: self.closed,
+            counters: self.counters,
+        })
+    }
+
     fn check(&self, assigned: &Assigned, len: usize) -> Result<(), SealError> {
         if assigned.spi != self.spi {
             return Err(SealError::WrongAssociation);

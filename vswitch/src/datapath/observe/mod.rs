@@ -25,6 +25,7 @@ mod headers;
 mod observer;
 mod record;
 pub mod recorder;
+mod rehearse;
 mod step;
 
 pub use exchange::Exchange;
@@ -32,4 +33,5 @@ pub use filter::{Came, Match, Side, Wanted};
 pub use headers::Headers;
 pub use observer::{MAX_OBSERVATIONS, Observation, Observer};
 pub use record::{Bytes, MAX_STEPS, Mark, Place, Record};
+pub use rehearse::{Aside, DryRun, Outcome, Rehearsal, SECRET_LEN, Start};
 pub use step::{Rule, Step};

@@ -42,6 +42,17 @@ impl Recorder {
         }
     }
 
+    /// For a few packets.
+    pub fn small(worker: WorkerId) -> Self {
+        Recorder {
+            worker,
+            live: HashMap::default(),
+            spare: Vec::new(),
+            begun: 0,
+            snaplen: 0,
+        }
+    }
+
     /// A record of a packet that has just arrived; not yet kept. `None`: too many.
     pub fn begin(&mut self, from: Place, vn: Option<VnId>, packet: &Mbuf) -> Option<Box<Record>> {
         if self.live.len() >= LIVE {

@@ -22,19 +22,21 @@ use futures_util::stream;
 use http_body_util::{BodyExt, StreamBody};
 use hyper::Method;
 use hyper::body::{Bytes, Frame, Incoming};
-use tokio::sync::{mpsc, oneshot};
+use tokio::sync::mpsc;
 
 use super::client::{self, ClientError};
 use super::routes::error;
 use super::source::{Source, Unavailable};
 use crate::manage::capture::{self, Capture, Reader, Summary};
 use crate::manage::keys::Asker;
-use crate::manage::observe::{Ask, Watch, WatchError};
+use crate::manage::observe::WatchError;
 
 /// Path of the route that captures.
 pub const CAPTURE_ROUTE: &str = "/v1/capture";
 /// Path of the route that ends a capture.
 pub const CAPTURES_ROUTE: &str = "/v1/captures/{id}";
+/// How it begins.
+pub(super) const CAPTURES: &str = "/v1/captures/";
 
 /// Header with the capture's number.
 const ID: HeaderName = HeaderName::from_static("capture-id");
@@ -44,14 +46,6 @@ const LOST: HeaderName = HeaderName::from_static("capture-lost");
 
 /// Pieces of a file on their way to a reader at most.
 const PIECES: usize = 4;
-
-/// A request to watch packets.
-pub struct WatchRequest {
-    /// What to watch.
-    pub ask: Ask,
-    /// Where the answer goes.
-    pub answer: oneshot::Sender<Result<Watch, WatchError>>,
-}
 
 /// The captures under way: how each is told to end.
 #[derive(Debug, Default)]
@@ -127,10 +121,10 @@ async fn begin<S: Source>(
         Ok(ask) => ask,
         Err(wrong) => return error(StatusCode::BAD_REQUEST, wrong.to_string()),
     };
-    let (answer, reply) = oneshot::channel();
-    if let Err(unavailable) = source.watch(WatchRequest { ask, answer }) {
-        return error(StatusCode::SERVICE_UNAVAILABLE, unavailable.to_string());
-    }
+    let reply = match source.watch(ask) {
+        Ok(reply) => reply,
+        Err(unavailable) => return error(StatusCode::SERVICE_UNAVAILABLE, unavailable.to_string()),
+    };
     let watch = match reply.await {
         Ok(Ok(watch)) => watch,
         Ok(Err(wrong @ WatchError::Filter(_))) => {
@@ -296,7 +290,7 @@ pub async fn capture(socket: &Path, fields: &[(&str, String)]) -> Result<Capturi
 /// # Errors
 /// As for [`super::get`]; also when it has ended already.
 pub async fn stop_capture(socket: &Path, id: &str) -> Result<(), ClientError> {
-    let path = CAPTURES_ROUTE.replace("{id}", id);
+    let path = format!("{CAPTURES}{id}");
     client::open(socket, Method::DELETE, &path).await?;
     Ok(())
 }

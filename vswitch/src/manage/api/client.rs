@@ -163,7 +163,7 @@ pub(super) async fn open(
     Err(ClientError::Status { status, message })
 }
 
-fn refusal(socket: &Path, error: io::Error) -> ClientError {
+pub(super) fn refusal(socket: &Path, error: io::Error) -> ClientError {
     let path = socket.to_owned();
     match error.kind() {
         io::ErrorKind::NotFound => ClientError::Absent(path),

@@ -12,26 +12,15 @@ use http_body_util::BodyExt;
 use hyper::body::Bytes;
 use serde::Deserialize;
 use tokio::net::UnixListener;
-use tokio::sync::oneshot;
 use zeroize::Zeroize;
 
 use super::client::{self, ClientError};
 use super::routes::error;
 use super::source::{Source, Unavailable};
-use crate::manage::keys::{Asker, ExportError, KeySelection, KeyTable};
+use crate::manage::keys::{Asker, ExportError, KeySelection};
 
 /// Path of the route.
 pub const KEYS_ROUTE: &str = "/v1/keys/export";
-
-/// What a key request asks the control loop.
-pub struct KeysRequest {
-    /// Who asks.
-    pub who: Asker,
-    /// For which keys.
-    pub which: KeySelection,
-    /// Where the answer goes.
-    pub answer: oneshot::Sender<Result<KeyTable, ExportError>>,
-}
 
 /// How the keys are written.
 #[derive(Debug, Clone, Copy, Default, PartialEq, Eq, Deserialize, clap::ValueEnum)]
@@ -94,13 +83,12 @@ pub(super) fn routes<S: Source>(source: Arc<S>) -> Router {
 }
 
 async fn export<S: Source>(source: &S, who: Asker, wanted: Wanted) -> Response {
-    let (answer, reply) = oneshot::channel();
     let KeyFormat::Wireshark = wanted.format;
     let (vn, peer) = (wanted.vn, wanted.peer);
-    let which = KeySelection { vn, peer };
-    if let Err(unavailable) = source.export_keys(KeysRequest { who, which, answer }) {
-        return error(StatusCode::SERVICE_UNAVAILABLE, unavailable.to_string());
-    }
+    let reply = match source.export_keys(who, KeySelection { vn, peer }) {
+        Ok(reply) => reply,
+        Err(unavailable) => return error(StatusCode::SERVICE_UNAVAILABLE, unavailable.to_string()),
+    };
     // Waited for however long it takes: the keys are marked as given away by now.
     match reply.await {
         Ok(Ok(table)) => {

@@ -4,17 +4,21 @@
 mod capture;
 mod client;
 mod keys;
+mod lines;
 mod routes;
 mod server;
 mod socket;
 mod source;
+mod trace;
 
-pub use capture::{CAPTURE_ROUTE, CAPTURES_ROUTE, Capturing, WatchRequest, capture, stop_capture};
+pub use capture::{CAPTURE_ROUTE, CAPTURES_ROUTE, Capturing, capture, stop_capture};
 pub use client::{ClientError, get};
-pub use keys::{KEYS_ROUTE, KeyFormat, KeysRequest, SecretText, export_keys};
+pub use keys::{KEYS_ROUTE, KeyFormat, SecretText, export_keys};
+pub use lines::{AnswerLines, post_lines};
 pub use routes::{ErrorBody, Section, router};
 pub use server::{Api, ApiError, serve};
 pub use source::{Source, StatusRequest, Unavailable};
+pub use trace::{INJECT, TRACE};
 
 /// Where the API is, unless the configuration says otherwise.
 pub const DEFAULT_SOCKET: &str = "/run/vswitch/api.sock";

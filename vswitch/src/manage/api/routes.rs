@@ -16,7 +16,7 @@ use super::source::{Source, StatusRequest};
 use crate::manage::status::Status;
 
 /// How long the control loop has for an answer.
-const PATIENCE: Duration = Duration::from_secs(2);
+pub(super) const PATIENCE: Duration = Duration::from_secs(2);
 
 /// A part of the status that has a route of its own.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
@@ -112,7 +112,8 @@ pub(super) fn router_with<S: Source>(source: S, captures: Arc<Captures>) -> Rout
     }
     router
         .merge(capture::routes(Arc::clone(&source), captures))
-        .merge(keys::routes(source))
+        .merge(keys::routes(Arc::clone(&source)))
+        .merge(super::trace::routes(&source))
         .fallback(unknown_route)
         .method_not_allowed_fallback(unknown_method)
 }
@@ -153,6 +154,7 @@ async fn unknown_route(uri: Uri) -> Response {
         capture::CAPTURES_ROUTE,
         keys::KEYS_ROUTE,
     ]);
+    routes.extend([super::TRACE, super::INJECT]);
     let routes = routes.join(", ");
     error(
         StatusCode::NOT_FOUND,
@@ -161,9 +163,17 @@ async fn unknown_route(uri: Uri) -> Response {
 }
 
 async fn unknown_method(method: Method, uri: Uri) -> Response {
+    let possible = match uri.path() {
+        super::TRACE | super::INJECT | keys::KEYS_ROUTE => "POST",
+        path if path.starts_with(capture::CAPTURES) => "DELETE",
+        _ => "GET",
+    };
     error(
         StatusCode::METHOD_NOT_ALLOWED,
-        format!("{method} is not possible on {}", uri.path()),
+        format!(
+            "{method} is not possible on {}, only {possible} is",
+            uri.path()
+        ),
     )
 }
 

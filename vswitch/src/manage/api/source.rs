@@ -1,11 +1,11 @@
 //! How the API asks the control loop. That loop is a plain thread, so a question is a value
 //! that it is sent and answers when it gets to it.
 
-use tokio::sync::oneshot;
+use tokio::sync::oneshot::{self, Receiver};
 
-use super::capture::WatchRequest;
-use super::keys::KeysRequest;
 use crate::manage::edge::{Handle, NoAnswer};
+use crate::manage::keys::{Asker, ExportError, KeySelection, KeyTable};
+use crate::manage::observe::{Ask, Inject, InjectError, Rehearsed, Watch, WatchError};
 use crate::manage::status::Status;
 
 /// A question to the control loop. Dropping it unanswered tells the asker that the switch is
@@ -41,10 +41,16 @@ pub enum Unavailable {
     /// The control loop has too many questions waiting.
     #[error("the switch is busy; try again")]
     Busy,
-    /// What answers here only shows its status.
-    #[error("this is not possible here")]
-    Unsupported,
+    /// Likewise, and no security associations.
+    #[error("there are no keys here")]
+    NoKeys,
+    /// There is a control loop, but no datapath behind it.
+    #[error("there are no packets here")]
+    NoPackets,
 }
+
+/// Where the answer to a request for keys arrives.
+pub type KeysReply = Receiver<Result<KeyTable, ExportError>>;
 
 /// Puts questions to the control loop. Any closure that passes a [`StatusRequest`] on is one,
 /// such as one around the sender of a bounded channel.
@@ -52,16 +58,69 @@ pub trait Source: Send + Sync + 'static {
     /// Passes `request` on without blocking.
     fn ask(&self, request: StatusRequest) -> Result<(), Unavailable>;
 
-    /// Passes on a request to watch packets, likewise; a switch that only shows itself has none.
-    fn watch(&self, request: WatchRequest) -> Result<(), Unavailable> {
-        drop(request);
-        Err(Unavailable::Unsupported)
+    /// Begins to watch packets, without blocking.
+    fn watch(&self, ask: Ask) -> Result<Receiver<Result<Watch, WatchError>>, Unavailable> {
+        drop(ask);
+        Err(Unavailable::NoPackets)
     }
 
-    /// Passes on a request for keys, likewise; a switch that only shows itself has none.
-    fn export_keys(&self, request: KeysRequest) -> Result<(), Unavailable> {
-        drop(request);
-        Err(Unavailable::Unsupported)
+    /// Asks for keys, without blocking.
+    fn export_keys(&self, who: Asker, which: KeySelection) -> Result<KeysReply, Unavailable> {
+        drop((who, which));
+        Err(Unavailable::NoKeys)
+    }
+
+    /// Begins a dry run, without blocking.
+    fn rehearse(
+        &self,
+        inject: Inject,
+    ) -> Result<Receiver<Result<Rehearsed, InjectError>>, Unavailable> {
+        drop(inject);
+        Err(Unavailable::NoPackets)
+    }
+}
+
+impl Source for Handle {
+    fn ask(&self, request: StatusRequest) -> Result<(), Unavailable> {
+        Ok(self.status(move |status| request.answer(status))?)
+    }
+
+    fn watch(&self, ask: Ask) -> Result<Receiver<Result<Watch, WatchError>>, Unavailable> {
+        let (tx, rx) = oneshot::channel();
+        Handle::watch(self, ask, move |watch| {
+            // An asker who has stopped waiting wants no watch: dropping it ends it.
+            let _ = tx.send(watch);
+        })?;
+        Ok(rx)
+    }
+
+    fn export_keys(&self, who: Asker, which: KeySelection) -> Result<KeysReply, Unavailable> {
+        let (tx, rx) = oneshot::channel();
+        Handle::export_keys(self, who, which, move |keys| {
+            // An asker who has gone gets nothing; the keys count as given away all the same.
+            let _ = tx.send(keys);
+        })?;
+        Ok(rx)
+    }
+
+    fn rehearse(
+        &self,
+        inject: Inject,
+    ) -> Result<Receiver<Result<Rehearsed, InjectError>>, Unavailable> {
+        let (tx, rx) = oneshot::channel();
+        Handle::rehearse(self, inject, move |outcome| {
+            let _ = tx.send(outcome);
+        })?;
+        Ok(rx)
+    }
+}
+
+impl From<NoAnswer> for Unavailable {
+    fn from(error: NoAnswer) -> Self {
+        match error {
+            NoAnswer::Gone => Unavailable::Gone,
+            NoAnswer::Busy => Unavailable::Busy,
+        }
     }
 }
 
@@ -71,36 +130,5 @@ where
 {
     fn ask(&self, request: StatusRequest) -> Result<(), Unavailable> {
         self(request)
-    }
-}
-
-impl Source for Handle {
-    fn ask(&self, request: StatusRequest) -> Result<(), Unavailable> {
-        Ok(self.status(move |status| request.answer(status))?)
-    }
-
-    fn watch(&self, request: WatchRequest) -> Result<(), Unavailable> {
-        let WatchRequest { ask, answer } = request;
-        Ok(Handle::watch(self, ask, move |watch| {
-            // Nobody waits for it any more: dropped, it ends.
-            let _ = answer.send(watch);
-        })?)
-    }
-
-    fn export_keys(&self, request: KeysRequest) -> Result<(), Unavailable> {
-        let KeysRequest { who, which, answer } = request;
-        Ok(Handle::export_keys(self, who, which, move |keys| {
-            // An asker who has gone gets nothing; the keys count as given away all the same.
-            let _ = answer.send(keys);
-        })?)
-    }
-}
-
-impl From<NoAnswer> for Unavailable {
-    fn from(reason: NoAnswer) -> Self {
-        match reason {
-            NoAnswer::Gone => Unavailable::Gone,
-            NoAnswer::Busy => Unavailable::Busy,
-        }
     }
 }

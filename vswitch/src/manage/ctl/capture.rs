@@ -14,6 +14,8 @@ use super::{CtlError, keys};
 use crate::manage::api::{self, Capturing, KeyFormat};
 use crate::manage::capture::{BUFFER, MAX_BUFFER, SNAPLEN};
 use crate::manage::keys::KeySelection;
+use crate::manage::observe::From;
+use crate::manage::observe::ctl::{came, ethertype};
 
 /// Write packets to a pcapng file, or to standard output for Wireshark.
 ///
@@ -57,6 +59,14 @@ pub struct Capture {
     /// Only packets from or to this port of TCP or UDP.
     #[arg(long, value_name = "PORT")]
     l4_port: Option<u16>,
+
+    /// Only packets of this EtherType, such as 0x86dd.
+    #[arg(long, value_name = "TYPE", value_parser = ethertype)]
+    ethertype: Option<u16>,
+
+    /// Only packets that came from: tenant, underlay or kernel.
+    #[arg(long, value_name = "WHERE", value_parser = came)]
+    from: Option<From>,
 
     /// Only packets that were dropped, for this reason if one is given (see `show drops`).
     #[arg(long, value_name = "REASON", num_args = 0..=1, default_missing_value = "any")]
@@ -177,6 +187,8 @@ impl Capture {
             ("ip", self.ip.map(|ip| ip.to_string())),
             ("proto", self.proto.clone()),
             ("l4_port", self.l4_port.map(|port| port.to_string())),
+            ("ethertype", self.ethertype.map(|kind| kind.to_string())),
+            ("from", self.from.map(|from| from.name().to_owned())),
             ("drop", self.drop.clone()),
             ("count", self.count.map(|count| count.to_string())),
             (

@@ -16,6 +16,7 @@ use super::floors::Floor;
 use super::keys;
 use super::paths::NextHops;
 use super::plan::{Plan, port_setup};
+use super::rehearsals::Rehearsing;
 use super::report::Gathering;
 use super::reservations::{Low, Unreserved};
 use super::state::StateDir;
@@ -115,6 +116,7 @@ pub(super) struct Control {
     /// Keys that were given away.
     pub exports: Exports,
     pub watches: Watches,
+    pub rehearsals: Vec<Rehearsing>,
     pub clock: TscClock,
     last_id: u64,
 }
@@ -156,6 +158,7 @@ impl Control {
             unreserved: Vec::new(),
             exports,
             watches,
+            rehearsals: Vec::new(),
             clock: parts.clock,
             last_id: 0,
         };
@@ -239,6 +242,7 @@ impl Control {
                         (request.answer)(self.export_keys(request.who, &request.which));
                     }
                     Ok(Request::Watch(ask, answer)) => answer(self.watch(&ask)),
+                    Ok(Request::Rehearse(inject, answer)) => self.rehearse(inject, answer),
                     Ok(Request::Stop) | Err(_) => return self.stop(channels),
                 },
                 recv(moments) -> _ => {
@@ -274,6 +278,7 @@ impl Control {
                     }
                 }
             }
+            Event::Rehearsed(id, outcome) => self.rehearsed(id, *outcome),
             // Freed here, away from the packets.
             Event::Retired(old) => drop(old),
             Event::Stopped(worker, snapshot) => {
@@ -301,6 +306,7 @@ impl Control {
             floor.keep();
         }
         self.expire_reports(REPORT_PATIENCE);
+        self.expire_rehearsals(REPORT_PATIENCE);
     }
 
     /// Sockets first, so that nothing new comes in; then the workers; then the last report.

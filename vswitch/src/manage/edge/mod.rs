@@ -13,6 +13,7 @@ mod floors;
 mod keys;
 mod paths;
 mod plan;
+mod rehearsals;
 mod report;
 mod reservations;
 mod state;
@@ -35,7 +36,7 @@ use control::{Control, Member};
 
 use super::config::{Config, Idle, Memory};
 use super::keys::{Asker, ExportError, KeySelection, KeyTable};
-use super::observe::{Ask, Watch, WatchError};
+use super::observe::{Ask, Inject, InjectError, Rehearsed, Watch, WatchError};
 use super::status::Status;
 use crate::datapath::Endpoints;
 use crate::datapath::command::{Command, Event};
@@ -116,6 +117,8 @@ pub(crate) enum Request {
     ExportKeys(KeyRequest),
     /// Packets to be watched.
     Watch(Box<Ask>, WatchAnswer),
+    /// A dry run.
+    Rehearse(Inject, InjectAnswer),
     /// The end.
     Stop,
 }
@@ -126,6 +129,9 @@ pub(crate) struct KeyRequest {
     pub which: KeySelection,
     pub answer: Box<dyn FnOnce(Result<KeyTable, ExportError>) + Send>,
 }
+
+/// Takes what came of [`Request::Rehearse`].
+pub(crate) type InjectAnswer = Box<dyn FnOnce(Result<Rehearsed, InjectError>) + Send>;
 
 /// Takes what came of [`Request::Watch`].
 pub(crate) type WatchAnswer = Box<dyn FnOnce(Result<Watch, WatchError>) + Send>;
@@ -189,6 +195,28 @@ impl Handle {
             which,
             answer: Box::new(answer),
         }))
+    }
+
+    /// Asks what would happen to a packet; `answer` as for [`Self::status`].
+    pub fn rehearse(
+        &self,
+        inject: Inject,
+        answer: impl FnOnce(Result<Rehearsed, InjectError>) + Send + 'static,
+    ) -> Result<(), NoAnswer> {
+        self.put(Request::Rehearse(inject, Box::new(answer)))
+    }
+
+    /// Asks and waits at most `patience`.
+    pub fn rehearse_blocking(
+        &self,
+        inject: Inject,
+        patience: Duration,
+    ) -> Result<Result<Rehearsed, InjectError>, NoAnswer> {
+        let (tx, rx) = bounded(1);
+        self.rehearse(inject, move |outcome| {
+            let _ = tx.send(outcome);
+        })?;
+        rx.recv_timeout(patience).map_err(|_| NoAnswer::Gone)
     }
 
     fn put(&self, request: Request) -> Result<(), NoAnswer> {

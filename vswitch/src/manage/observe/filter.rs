@@ -21,6 +21,17 @@ pub enum From {
     Kernel,
 }
 
+impl From {
+    /// As the API has it.
+    pub const fn name(self) -> &'static str {
+        match self {
+            From::Tenant => "tenant",
+            From::Underlay => "underlay",
+            From::Kernel => "kernel",
+        }
+    }
+}
+
 /// Conditions on packets, all of which must hold; see [`Match`] for what they mean.
 #[derive(Debug, Clone, Default, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(deny_unknown_fields, default)]
@@ -87,6 +98,14 @@ pub enum FilterError {
     Drop(String),
 }
 
+impl FilterError {
+    /// Names the ports that exist.
+    pub(crate) fn no_port(name: String, names: &Names) -> Self {
+        let there = list(names.ports.iter().chain(&names.underlays));
+        FilterError::Port { name, there }
+    }
+}
+
 /// What `arp` means as an EtherType.
 const ARP: u16 = 0x0806;
 
@@ -109,10 +128,9 @@ impl Filter {
     /// When it names what is not there.
     pub fn resolve(&self, names: &Names) -> Result<Match, FilterError> {
         let port = self.port.as_ref().map(|name| {
-            names.find_port(name).ok_or_else(|| FilterError::Port {
-                name: name.clone(),
-                there: list(names.ports.iter().chain(&names.underlays)),
-            })
+            names
+                .find_port(name)
+                .ok_or_else(|| FilterError::no_port(name.clone(), names))
         });
         let vn = self.vn.as_ref().map(|name| {
             names.find_vn(name).ok_or_else(|| FilterError::Vn {

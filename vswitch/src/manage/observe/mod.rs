@@ -2,8 +2,13 @@
 //! ([`Filter`]), the names of what records hold as numbers ([`Names`]), and what is read from
 //! ([`Watch`]). `trace` and `capture` are built on these.
 
+pub mod ctl;
 mod filter;
+pub mod frame;
 mod names;
+mod sentence;
+pub mod text;
+mod trace;
 
 use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
@@ -12,6 +17,7 @@ use crossbeam::channel::Receiver;
 
 pub use filter::{Filter, FilterError, From, protocol};
 pub use names::Names;
+pub use trace::{FrameView, Trace, TraceEnd, TraceLine, TraceRequest, TraceStep};
 
 use crate::datapath::observe::Record;
 use crate::dpdk::time::TscClock;
@@ -42,10 +48,60 @@ pub struct Watch {
 }
 
 impl Watch {
+    /// Of records that come from elsewhere than a switch's workers.
+    pub fn new(records: Receiver<Box<Record>>, names: Arc<Names>, clock: TscClock) -> Self {
+        Watch {
+            records,
+            names,
+            clock,
+            lost: Arc::default(),
+            _alive: Arc::default(),
+        }
+    }
+
     /// Records lost so far, because they were not read in time.
     pub fn lost(&self) -> u64 {
         self.lost.load(Ordering::Relaxed)
     }
+}
+
+/// A packet for a dry run.
+#[derive(Debug, Clone, PartialEq, Eq, serde::Serialize, serde::Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct Inject {
+    /// Name of the port it arrives at: a tenant's, a VLAN's (the frame without its tag) or of
+    /// the underlay.
+    pub port: String,
+    /// The frame from Ethernet header to payload, without FCS; in JSON as hexadecimal digits.
+    #[serde(with = "hex")]
+    pub frame: Vec<u8>,
+}
+
+/// What would happen to it.
+pub struct Rehearsed {
+    /// The packet, its copies and what the switch would answer, in the order of their ends.
+    pub records: Vec<Box<Record>>,
+    /// The names of what the records hold as numbers.
+    pub names: Arc<Names>,
+    /// Converts the records' ticks.
+    pub clock: TscClock,
+}
+
+/// Why there is no dry run.
+#[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
+pub enum InjectError {
+    /// No such port.
+    #[error(transparent)]
+    Port(#[from] FilterError),
+    /// More bytes than a packet can have.
+    #[error("{0} bytes are more than a packet can have, 65535")]
+    TooLong(usize),
+    /// No buffers.
+    #[error("the worker has no buffer free for it: see `vswitchctl show drops`")]
+    NoBuffer,
+    /// Random numbers.
+    #[error("the kernel gives no random numbers: {0}")]
+    Random(String),
 }
 
 /// Why nothing is watched.
