@@ -338,10 +338,10 @@ fn an_exported_key_is_remembered_until_it_is_replaced() {
             let log = daemon.log();
             let event = log
                 .lines()
-                .find(|line| line.contains("key-export"))
+                .find(|line| line.contains("KEYS WERE EXPORTED"))
                 .unwrap_or_else(|| panic!("{log}"));
             let spi = format!("blue host-a->b 0x{:08x}", key.spi);
-            for part in ["KEYS WERE EXPORTED", "uid", "pid", &spi] {
+            for part in ["key-export", "uid=0", "pid", &spi] {
                 assert!(event.contains(part), "{part}: {event}");
             }
             assert!(!log.contains(&hex::encode(&key.key_and_salt)[..16]));
