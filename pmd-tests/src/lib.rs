@@ -29,6 +29,7 @@ pub mod rig;
 pub mod scapy;
 pub mod setup;
 pub mod tally;
+pub mod tap;
 pub mod tenant;
 pub mod testpmd;
 pub mod wire;

@@ -102,6 +102,11 @@ impl Rig {
         rig
     }
 
+    /// Asks the edge things.
+    pub fn handle(&self) -> Handle {
+        self.edge.handle()
+    }
+
     /// A report.
     pub fn status(&self) -> Status {
         let status = self
@@ -320,11 +325,6 @@ impl Rig {
     /// Takes what came out, and looks at nothing of it.
     pub fn discard(&mut self) -> usize {
         drain(&mut self.underlay).len() + drain(&mut self.trunk).len()
-    }
-
-    /// For questions from other threads.
-    pub fn handle(&self) -> Handle {
-        self.edge.handle()
     }
 
     /// Waits until everything sent has its verdict, and takes what came out. All buffers are

@@ -156,6 +156,8 @@ pub struct Setup {
     pub peers: Vec<Peer>,
     /// Networks.
     pub vns: Vec<Vn>,
+    /// Whether keys may be exported; `None`: not said.
+    pub allow_key_export: Option<bool>,
 }
 
 impl Setup {
@@ -174,6 +176,7 @@ impl Setup {
             local: [192, 0, 2, 1].into(),
             peers: vec![Setup::peer("b", 2)],
             vns: vec![Vn::blue()],
+            allow_key_export: None,
         }
     }
 
@@ -248,7 +251,8 @@ impl Setup {
         Config::parse(&text, dir).unwrap_or_else(|error| panic!("{error}\n{text}"))
     }
 
-    fn yaml(&self, dir: &Path) -> String {
+    /// Its text; likewise.
+    pub fn yaml(&self, dir: &Path) -> String {
         let mut y = String::new();
         let d = dir.display();
         let cores = vec!["0"; self.workers.into()].join(", ");
@@ -260,6 +264,9 @@ impl Setup {
         line("mempool: {mbufs: 4096, data-room: 2048}".into());
         line(format!("state-dir: {d}/state"));
         line(format!("api: {{socket: {d}/api.sock}}"));
+        if let Some(allowed) = self.allow_key_export {
+            line(format!("allow-key-export: {allowed}"));
+        }
         line("underlay:".into());
         line("  ports:".into());
         line("    - name: up0".into());

@@ -10,6 +10,8 @@ use anyhow::Context;
 use clap::{Args, CommandFactory, Parser, Subcommand};
 use tokio::runtime::Runtime;
 use vswitch::manage::api::{self, Section};
+use vswitch::manage::ctl::capture::Capture;
+use vswitch::manage::ctl::keys::Keys;
 use vswitch::manage::observe::ctl::TraceArgs;
 use vswitch::manage::tools::Tool;
 use vswitch::manage::{show, top};
@@ -44,6 +46,9 @@ enum Command {
     Show(Show),
     /// Rates, load, drops and latencies, live.
     Top(top::Options),
+    Capture(Capture),
+    /// Give away keys for decryption, where the configuration allows it.
+    Keys(Keys),
     Trace(Box<TraceArgs>),
     #[command(flatten)]
     Tool(Tool),
@@ -126,6 +131,12 @@ fn main() -> ExitCode {
         Command::Top(options) => top::run(&cli.socket, options, cli.json)
             .map(|()| ExitCode::SUCCESS)
             .map_err(Into::into),
+        Command::Capture(capture) => runtime()
+            .and_then(|runtime| Ok(runtime.block_on(capture.run(&cli.socket))?))
+            .map(|()| ExitCode::SUCCESS),
+        Command::Keys(keys) => runtime()
+            .and_then(|runtime| Ok(runtime.block_on(keys.run(&cli.socket))?))
+            .map(|()| ExitCode::SUCCESS),
         Command::Trace(trace) => runtime()
             .and_then(|runtime| {
                 runtime.block_on(trace.run(&cli.socket, cli.json, &mut io::stdout()))

@@ -1,11 +1,14 @@
 //! The operator's side of the edge: what it is told to be and what it shows of itself.
 pub mod api;
+pub mod capture;
 pub mod config;
+pub mod ctl;
 pub mod doctor;
 pub mod edge;
+pub mod hardening;
+pub mod keys;
 pub mod metrics;
 pub mod observe;
-pub mod hardening;
 pub mod security;
 pub mod show;
 pub mod status;

@@ -233,6 +233,10 @@ pub struct Sa {
     pub replayed: u64,
     /// Packets that failed authentication.
     pub auth_failed: u64,
+    /// When its key was first given away (RFC 3339, UTC); absent as long as it was not.
+    pub exported: Option<String>,
+    /// Whether its key should be replaced, which it should if it was given away.
+    pub rekey_due: bool,
 }
 
 /// A worker: its books balance.

@@ -51,6 +51,8 @@ pub struct Match {
     pub port: Option<Place>,
     /// Which of these.
     pub side: Side,
+    /// Whether it must have come from an underlay port, or leave by one.
+    pub underlay: bool,
     /// From where it came.
     pub came: Option<Came>,
     /// Its virtual network.
@@ -105,6 +107,10 @@ impl Match {
     }
 
     fn passed(&self, record: &Record) -> bool {
+        let outside = |place| matches!(place, Place::Underlay(_));
+        if self.underlay && !outside(record.from) && !record.to.is_some_and(outside) {
+            return false;
+        }
         let Some(port) = self.port else { return true };
         let arrived = record.from == port;
         let leaves = record.to == Some(port);

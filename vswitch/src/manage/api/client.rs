@@ -7,11 +7,12 @@ use std::path::{Path, PathBuf};
 use std::time::Duration;
 
 use http_body_util::{BodyExt, Empty};
-use hyper::body::Bytes;
+use hyper::body::{Bytes, Incoming};
 use hyper::client::conn::http1;
-use hyper::{Request, StatusCode, header};
+use hyper::{Method, Request, Response, StatusCode, header};
 use hyper_util::rt::TokioIo;
 use tokio::net::UnixStream;
+use tokio::task::JoinHandle;
 
 use super::routes::{ErrorBody, Section};
 
@@ -56,6 +57,9 @@ pub enum ClientError {
     /// The connection broke, or the other end does not speak HTTP.
     #[error("the connection to vswitchd broke: {0}")]
     Http(#[from] hyper::Error),
+    /// The question cannot be written as an HTTP request.
+    #[error("this cannot be asked: {0}")]
+    Request(String),
     /// The switch answered with an error.
     #[error("vswitchd answered {status}: {message}")]
     Status {
@@ -84,33 +88,75 @@ pub async fn get(socket: &Path, section: Section) -> Result<Bytes, ClientError> 
 }
 
 async fn exchange(socket: &Path, section: Section) -> Result<Bytes, ClientError> {
+    let answer = open(socket, Method::GET, section.route()).await?;
+    Ok(answer.response.into_body().collect().await?.to_bytes())
+}
+
+/// A path with a query, its values escaped.
+pub(super) struct Query(String);
+
+impl Query {
+    pub(super) fn new(path: &str) -> Self {
+        Query(path.to_owned())
+    }
+
+    pub(super) fn add(&mut self, name: &str, value: &str) {
+        self.0.push(if self.0.contains('?') { '&' } else { '?' });
+        self.0.push_str(name);
+        self.0.push('=');
+        for byte in value.bytes() {
+            match byte {
+                b'a'..=b'z' | b'A'..=b'Z' | b'0'..=b'9' | b'-' | b'.' | b'_' | b'~' => {
+                    self.0.push(char::from(byte));
+                }
+                // RFC 3986, 2.1.
+                other => self.0.push_str(&format!("%{other:02X}")),
+            }
+        }
+    }
+
+    pub(super) fn finish(self) -> String {
+        self.0
+    }
+}
+
+/// An answer whose body has yet to come.
+pub(super) struct Answer {
+    pub(super) response: Response<Incoming>,
+    /// Moves the bytes.
+    pub(super) connection: JoinHandle<()>,
+}
+
+/// Sends a request and waits for the head of its answer; anything but 200 is an error.
+pub(super) async fn open(
+    socket: &Path,
+    method: Method,
+    path_and_query: &str,
+) -> Result<Answer, ClientError> {
     let stream = UnixStream::connect(socket)
         .await
         .map_err(|error| refusal(socket, error))?;
     let (mut sender, connection) = http1::handshake(TokioIo::new(stream)).await?;
-    let mut request = Request::new(Empty::<Bytes>::new());
-    *request.uri_mut() = hyper::Uri::from_static(section.route());
-    request
-        .headers_mut()
-        .insert(header::HOST, header::HeaderValue::from_static("localhost"));
-    let question = async move {
-        let response = sender.send_request(request).await?;
-        let status = response.status();
-        let body = response.into_body().collect().await?.to_bytes();
-        Ok::<_, ClientError>((status, body))
-    };
-    // The connection moves the bytes: it runs beside the question, until that has its answer.
-    let mut question = std::pin::pin!(question);
-    let (status, body) = tokio::select! {
-        answer = &mut question => answer?,
-        ended = connection => {
-            ended?;
-            question.await?
-        }
-    };
+    // Its errors come out of the body as well.
+    let connection = tokio::spawn(async move {
+        let _ = connection.await;
+    });
+    let request = Request::builder()
+        .method(method)
+        .uri(path_and_query)
+        .header(header::HOST, "localhost")
+        .header(header::TE, "trailers")
+        .body(Empty::<Bytes>::new())
+        .map_err(|error| ClientError::Request(error.to_string()))?;
+    let response = sender.send_request(request).await?;
+    let status = response.status();
     if status == StatusCode::OK {
-        return Ok(body);
+        return Ok(Answer {
+            response,
+            connection,
+        });
     }
+    let body = response.into_body().collect().await?.to_bytes();
     let message = serde_json::from_slice::<ErrorBody>(&body)
         .map(|body| body.error)
         .unwrap_or_else(|_| String::from_utf8_lossy(&body).into_owned());
@@ -154,6 +200,14 @@ fn name_in(groups: &str, gid: u32) -> Option<String> {
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn a_value_cannot_become_another_parameter() {
+        let mut query = Query::new("/v1/x");
+        query.add("vn", "blue");
+        query.add("peer", "a&b=c d/ü");
+        assert_eq!(query.finish(), "/v1/x?vn=blue&peer=a%26b%3Dc%20d%2F%C3%BC");
+    }
 
     #[test]
     fn the_group_has_its_name() {

@@ -1,7 +1,9 @@
-//! The switch's API: HTTP/JSON over a unix socket, read-only. `docs/openapi.yaml` is its
+//! The switch's API: HTTP/JSON over a unix socket. `docs/openapi.yaml` is its
 //! description; both ends are here, for `vswitchd` (serve) and `vswitchctl` (ask).
 
+mod capture;
 mod client;
+mod keys;
 mod lines;
 mod routes;
 mod server;
@@ -9,7 +11,9 @@ mod socket;
 mod source;
 mod trace;
 
+pub use capture::{CAPTURE_ROUTE, CAPTURES_ROUTE, Capturing, capture, stop_capture};
 pub use client::{ClientError, get};
+pub use keys::{KEYS_ROUTE, KeyFormat, SecretText, export_keys};
 pub use lines::{AnswerLines, post_lines};
 pub use routes::{ErrorBody, Section, router};
 pub use server::{Api, ApiError, serve};

@@ -10,6 +10,8 @@ use axum::routing::get;
 use axum::{Json, Router};
 use serde::{Deserialize, Serialize};
 
+use super::capture::{self, Captures};
+use super::keys;
 use super::source::{Source, StatusRequest};
 use crate::manage::status::Status;
 
@@ -108,6 +110,11 @@ pub struct ErrorBody {
 
 /// The API without its socket.
 pub fn router<S: Source>(source: S) -> Router {
+    router_with(source, Arc::default())
+}
+
+/// As [`router`], with the captures that are to end before it does.
+pub(super) fn router_with<S: Source>(source: S, captures: Arc<Captures>) -> Router {
     let source = Arc::new(source);
     let mut router = Router::new();
     for section in Section::ALL {
@@ -119,6 +126,8 @@ pub fn router<S: Source>(source: S) -> Router {
         router = router.route(section.route(), get(handler));
     }
     router
+        .merge(capture::routes(Arc::clone(&source), captures))
+        .merge(keys::routes(Arc::clone(&source)))
         .merge(super::trace::routes(&source))
         .merge(crate::manage::metrics::router(source))
         .fallback(unknown_route)
@@ -157,6 +166,11 @@ async fn answer<S: Source>(source: &S, section: Section) -> Response {
 async fn unknown_route(uri: Uri) -> Response {
     let mut routes = Section::ALL.map(Section::route).to_vec();
     routes.extend(["/metrics", super::TRACE, super::INJECT]);
+    routes.extend([
+        capture::CAPTURE_ROUTE,
+        capture::CAPTURES_ROUTE,
+        keys::KEYS_ROUTE,
+    ]);
     let routes = routes.join(", ");
     error(
         StatusCode::NOT_FOUND,
@@ -166,7 +180,8 @@ async fn unknown_route(uri: Uri) -> Response {
 
 async fn unknown_method(method: Method, uri: Uri) -> Response {
     let possible = match uri.path() {
-        super::TRACE | super::INJECT => "POST",
+        super::TRACE | super::INJECT | keys::KEYS_ROUTE => "POST",
+        path if path.starts_with(capture::CAPTURES) => "DELETE",
         _ => "GET",
     };
     error(

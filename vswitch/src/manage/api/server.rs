@@ -3,14 +3,17 @@
 use std::future::{self, Future, IntoFuture};
 use std::io;
 use std::path::{Path, PathBuf};
+use std::sync::Arc;
 use std::time::Duration;
 
 use tokio::net::UnixListener;
 use tokio::sync::oneshot;
 
-use super::routes::router;
+use super::capture::Captures;
+use super::routes::router_with;
 use super::socket::{self, Place};
 use super::source::Source;
+use crate::manage::keys::Asker;
 
 /// How long requests under way may take once the API is to stop.
 const GRACE: Duration = Duration::from_secs(2);
@@ -62,9 +65,13 @@ impl Api {
         let Self { listener, place } = self;
         let _place = place;
         let (stopping, stopped) = oneshot::channel();
-        let server = axum::serve(listener, router(source))
+        let captures = Arc::<Captures>::default();
+        let service = router_with(source, Arc::clone(&captures))
+            .into_make_service_with_connect_info::<Asker>();
+        let server = axum::serve(listener, service)
             .with_graceful_shutdown(async move {
                 shutdown.await;
+                captures.end_all();
                 // Nobody listens only if the server has ended already.
                 let _ = stopping.send(());
             })

@@ -4,6 +4,7 @@
 use tokio::sync::oneshot::{self, Receiver};
 
 use crate::manage::edge::{Handle, NoAnswer};
+use crate::manage::keys::{Asker, ExportError, KeySelection, KeyTable};
 use crate::manage::observe::{Ask, Inject, InjectError, Rehearsed, Watch, WatchError};
 use crate::manage::status::Status;
 
@@ -40,10 +41,16 @@ pub enum Unavailable {
     /// The control loop has too many questions waiting.
     #[error("the switch is busy; try again")]
     Busy,
+    /// Likewise, and no security associations.
+    #[error("there are no keys here")]
+    NoKeys,
     /// There is a control loop, but no datapath behind it.
     #[error("there are no packets here")]
     NoPackets,
 }
+
+/// Where the answer to a request for keys arrives.
+pub type KeysReply = Receiver<Result<KeyTable, ExportError>>;
 
 /// Puts questions to the control loop. Any closure that passes a [`StatusRequest`] on is one,
 /// such as one around the sender of a bounded channel.
@@ -55,6 +62,12 @@ pub trait Source: Send + Sync + 'static {
     fn watch(&self, ask: Ask) -> Result<Receiver<Result<Watch, WatchError>>, Unavailable> {
         drop(ask);
         Err(Unavailable::NoPackets)
+    }
+
+    /// Asks for keys, without blocking.
+    fn export_keys(&self, who: Asker, which: KeySelection) -> Result<KeysReply, Unavailable> {
+        drop((who, which));
+        Err(Unavailable::NoKeys)
     }
 
     /// Begins a dry run, without blocking.
@@ -77,6 +90,15 @@ impl Source for Handle {
         Handle::watch(self, ask, move |watch| {
             // An asker who has stopped waiting wants no watch: dropping it ends it.
             let _ = tx.send(watch);
+        })?;
+        Ok(rx)
+    }
+
+    fn export_keys(&self, who: Asker, which: KeySelection) -> Result<KeysReply, Unavailable> {
+        let (tx, rx) = oneshot::channel();
+        Handle::export_keys(self, who, which, move |keys| {
+            // An asker who has gone gets nothing; the keys count as given away all the same.
+            let _ = tx.send(keys);
         })?;
         Ok(rx)
     }

@@ -34,5 +34,6 @@ pub(super) const ESN: bool = true;
 pub(super) const SOFT_LIMIT: u64 = 1 << 47;
 /// AES blocks under one key; also the most that may be asked for.
 pub(super) const HARD_LIMIT: u64 = 1 << 48;
+pub(super) const ALLOW_KEY_EXPORT: bool = false;
 /// Packets.
 pub(super) const REPLAY_WINDOW: u64 = 1024;

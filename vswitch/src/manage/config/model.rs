@@ -45,6 +45,8 @@ pub struct Model {
     pub ports: Vec<Port>,
     /// Manual security associations.
     pub security_associations: Vec<SecurityAssociation>,
+    /// Whether root and the daemon's user may be given keys over the API.
+    pub allow_key_export: bool,
 }
 
 /// DPDK's environment abstraction layer.
@@ -301,7 +303,7 @@ pub struct ManualKey {
 
 impl ManualKey {
     /// Takes what [`KeyMaterial`] takes.
-    pub(super) fn new(
+    pub(in crate::manage) fn new(
         algorithm: Algorithm,
         key_and_salt: SecretBytes,
         file: &Path,
@@ -327,6 +329,16 @@ impl ManualKey {
     /// from here is in ordinary memory, and its writer must zeroize it.
     pub fn expose(&self) -> &[u8] {
         self.key_and_salt.expose()
+    }
+
+    /// What the key is for.
+    pub fn algorithm(&self) -> Algorithm {
+        self.algorithm
+    }
+
+    /// Lends key and salt, for the one purpose of showing them to somebody who may see them.
+    pub(crate) fn reveal<R>(&self, to: impl FnOnce(&[u8]) -> R) -> R {
+        to(self.key_and_salt.expose())
     }
 
     /// The name of the AES key; keys that differ in their salt only have the same.

@@ -31,6 +31,7 @@ pub(super) struct File {
     pub(super) ports: Vec<Port>,
     #[serde(default)]
     pub(super) security_associations: Vec<SecurityAssociation>,
+    pub(super) allow_key_export: Option<bool>,
 }
 
 /// `nve`: who this edge is.

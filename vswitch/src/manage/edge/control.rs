@@ -11,6 +11,7 @@ use tokio::sync::watch;
 use vswitch_vn::{PeerId, Tables, TunnelId};
 
 use super::devices::Devices;
+use super::exports::Exports;
 use super::floors::Floor;
 use super::keys;
 use super::meters::Windows;
@@ -120,6 +121,8 @@ pub(super) struct Control {
     floors: Vec<Floor>,
     /// Reservations that failed and are tried again.
     pub unreserved: Vec<Unreserved>,
+    /// Keys that were given away.
+    pub exports: Exports,
     pub watches: Watches,
     pub rehearsals: Vec<Rehearsing>,
     pub clock: TscClock,
@@ -141,6 +144,7 @@ impl Control {
         let plan = Plan::new(&parts.config);
         let mut tables = Tables::new(parts.seed);
         tables.transact(&plan.changes)?;
+        let exports = Exports::load(&parts.state)?;
         let watches = Watches::new(parts.members.len());
         let mut control = Control {
             started: parts.started,
@@ -164,6 +168,7 @@ impl Control {
             ended: Vec::new(),
             floors: Vec::new(),
             unreserved: Vec::new(),
+            exports,
             watches,
             rehearsals: Vec::new(),
             clock: parts.clock,
@@ -182,6 +187,7 @@ impl Control {
         control.open_sockets()?;
         let file = control.config.file().display();
         configuration_changed("start", &format!("the configuration of {file} is in force"));
+        control.remind_of_exports();
         Ok(control)
     }
 
@@ -247,6 +253,9 @@ impl Control {
                 },
                 recv(channels.requests) -> request => match request {
                     Ok(Request::Status(answer)) => self.gather(answer),
+                    Ok(Request::ExportKeys(request)) => {
+                        (request.answer)(self.export_keys(request.who, &request.which));
+                    }
                     Ok(Request::Watch(ask, answer)) => answer(self.watch(&ask)),
                     Ok(Request::Rehearse(inject, answer)) => self.rehearse(inject, answer),
                     Ok(Request::Stop) | Err(_) => return self.stop(channels),
@@ -315,6 +324,7 @@ impl Control {
         self.retry_reservations();
         self.security.tick(Instant::now());
         self.watch_pools();
+        self.remind_of_exports();
         for floor in &mut self.floors {
             floor.keep();
         }

@@ -3,12 +3,13 @@
 //!
 //! `plan` numbers things, `devices` opens ports, `keys` makes SAs of manual keys, `state`
 //! keeps what outlives the process, `control` is the thread, `tenants`, `paths` and
-//! `reservations` are what it reacts to, `floors` what it writes back, `report` and `meters` what
-//! it tells.
+//! `reservations` are what it reacts to, `exports` the keys it gives away, `floors` what it writes
+//! back, `report` and `meters` what it tells.
 
 mod buffers;
 mod control;
 mod devices;
+mod exports;
 mod floors;
 mod keys;
 mod meters;
@@ -37,6 +38,7 @@ pub use paths::HostLink;
 use control::{Control, Member};
 
 use super::config::{Config, Idle, Memory};
+use super::keys::{Asker, ExportError, KeySelection, KeyTable};
 use super::observe::{Ask, Inject, InjectError, Rehearsed, Watch, WatchError};
 use super::status::Status;
 use crate::datapath::Endpoints;
@@ -114,12 +116,21 @@ const KERNEL_RATE: u64 = 200_000;
 pub(crate) enum Request {
     /// A report from one snapshot of every worker.
     Status(Box<dyn FnOnce(Status) + Send>),
+    /// Keys, for somebody.
+    ExportKeys(KeyRequest),
     /// Packets to be watched.
     Watch(Box<Ask>, WatchAnswer),
     /// A dry run.
     Rehearse(Inject, InjectAnswer),
     /// The end.
     Stop,
+}
+
+/// Asks for keys; the answer is called on the control thread and must not block.
+pub(crate) struct KeyRequest {
+    pub who: Asker,
+    pub which: KeySelection,
+    pub answer: Box<dyn FnOnce(Result<KeyTable, ExportError>) + Send>,
 }
 
 /// Takes what came of [`Request::Rehearse`].
@@ -172,6 +183,21 @@ impl Handle {
             let _ = tx.send(watch);
         })?;
         rx.recv_timeout(patience).map_err(|_| NoAnswer::Gone)
+    }
+
+    /// Asks for keys on behalf of `who`; `answer` is called on the control thread and must
+    /// not block.
+    pub fn export_keys(
+        &self,
+        who: Asker,
+        which: KeySelection,
+        answer: impl FnOnce(Result<KeyTable, ExportError>) + Send + 'static,
+    ) -> Result<(), NoAnswer> {
+        self.put(Request::ExportKeys(KeyRequest {
+            who,
+            which,
+            answer: Box::new(answer),
+        }))
     }
 
     /// Asks what would happen to a packet; `answer` as for [`Self::status`].

@@ -286,11 +286,13 @@ impl Control {
     }
 
     fn sas(&self, snapshots: &[WorkerSnapshot]) -> Vec<Sa> {
+        let given_away = self.exported();
         let mut sas: Vec<Sa> = snapshots
             .iter()
             .flat_map(|s| &s.sas)
             .map(|sa| {
                 let (vn, peer) = self.tunnel_names(sa.tunnel);
+                let exported = given_away.get(&(sa.tunnel, sa.outbound, sa.spi));
                 Sa {
                     direction: if sa.outbound { "outbound" } else { "inbound" }.to_owned(),
                     spi: sa.spi,
@@ -306,6 +308,8 @@ impl Control {
                     bytes: sa.bytes,
                     replayed: sa.replayed,
                     auth_failed: sa.auth_failed,
+                    exported: exported.map(|at| humantime::format_rfc3339_seconds(*at).to_string()),
+                    rekey_due: exported.is_some(),
                 }
             })
             .collect();

@@ -87,6 +87,11 @@ impl StateDir {
         })
     }
 
+    /// Where it is.
+    pub(super) fn path(&self) -> &Path {
+        &self.path
+    }
+
     /// Makes a key this process's own: two daemons with different state directories would
     /// each reserve the same numbers.
     fn claim(&mut self, key: Fingerprint) -> Result<(), KeyError> {
@@ -179,7 +184,7 @@ impl StateDir {
 
     /// Write beside, sync, rename, sync the directory: after a crash either the old record
     /// or the new one is there, whole.
-    fn write_durably(&self, file: &Path, text: &str) -> Result<(), KeyError> {
+    pub(super) fn write_durably(&self, file: &Path, text: &str) -> Result<(), KeyError> {
         let io = |doing| {
             move |source| KeyError::Io {
                 path: file.to_owned(),
@@ -194,11 +199,11 @@ impl StateDir {
             .truncate(true)
             .mode(0o600)
             .open(&beside)
-            .map_err(io("write the reservation"))?;
+            .map_err(io("write the record"))?;
         out.write_all(text.as_bytes())
-            .map_err(io("write the reservation"))?;
-        out.sync_all().map_err(io("sync the reservation"))?;
-        fs::rename(&beside, file).map_err(io("replace the reservation"))?;
+            .map_err(io("write the record"))?;
+        out.sync_all().map_err(io("sync the record"))?;
+        fs::rename(&beside, file).map_err(io("replace the record"))?;
         File::open(&self.path)
             .and_then(|dir| dir.sync_all())
             .map_err(io("sync the state directory"))

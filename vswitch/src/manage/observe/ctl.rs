@@ -107,7 +107,7 @@ pub struct TraceArgs {
     size: u32,
 }
 
-fn came(text: &str) -> Result<From, String> {
+pub(crate) fn came(text: &str) -> Result<From, String> {
     match text {
         "tenant" => Ok(From::Tenant),
         "underlay" => Ok(From::Underlay),
@@ -116,7 +116,7 @@ fn came(text: &str) -> Result<From, String> {
     }
 }
 
-fn ethertype(text: &str) -> Result<u16, String> {
+pub(crate) fn ethertype(text: &str) -> Result<u16, String> {
     let number = match text.strip_prefix("0x") {
         Some(hex) => u16::from_str_radix(hex, 16),
         None => text.parse(),
@@ -135,6 +135,7 @@ impl TraceArgs {
         }
         let request = TraceRequest {
             filter: Filter {
+                underlay: false,
                 port: self.port.clone(),
                 from: self.from,
                 vn: self.vn.clone(),

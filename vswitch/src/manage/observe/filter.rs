@@ -21,6 +21,17 @@ pub enum From {
     Kernel,
 }
 
+impl From {
+    /// As the API has it.
+    pub const fn name(self) -> &'static str {
+        match self {
+            From::Tenant => "tenant",
+            From::Underlay => "underlay",
+            From::Kernel => "kernel",
+        }
+    }
+}
+
 /// Conditions on packets, all of which must hold; see [`Match`] for what they mean.
 #[derive(Debug, Clone, Default, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(deny_unknown_fields, default)]
@@ -28,6 +39,9 @@ pub struct Filter {
     /// Name of a port that it comes from or goes to.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub port: Option<String>,
+    /// Whether it must come from or go to the underlay.
+    #[serde(skip_serializing_if = "std::ops::Not::not")]
+    pub underlay: bool,
     /// From where it came.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub from: Option<From>,
@@ -148,6 +162,7 @@ impl Filter {
         Ok(Match {
             port: port.transpose()?,
             side: Side::Either,
+            underlay: self.underlay,
             came: self.from.map(|from| match from {
                 From::Tenant => Came::Tenant,
                 From::Underlay => Came::Underlay,

@@ -145,6 +145,7 @@ pub(super) fn sas(sas: &[Sa]) -> String {
         ("KEY USED", Right),
         ("PACKETS", Right),
         ("BYTES", Right),
+        ("REKEY", Left),
     ]);
     let mut inbound = Table::new([
         ("INBOUND", Left),
@@ -157,6 +158,7 @@ pub(super) fn sas(sas: &[Sa]) -> String {
         ("AUTH FAILED", Right),
         ("PACKETS", Right),
         ("BYTES", Right),
+        ("REKEY", Left),
     ]);
     let (mut sealing, mut opening) = (0_usize, 0_usize);
     for sa in sas {
@@ -174,6 +176,7 @@ pub(super) fn sas(sas: &[Sa]) -> String {
                 units::share(sa.blocks, sa.hard_limit).into(),
                 sa.packets.into(),
                 units::bytes(sa.bytes).into(),
+                rekey(sa),
             ]);
         } else {
             opening += 1;
@@ -188,6 +191,7 @@ pub(super) fn sas(sas: &[Sa]) -> String {
                 sa.auth_failed.into(),
                 sa.packets.into(),
                 units::bytes(sa.bytes).into(),
+                rekey(sa),
             ]);
         }
     }
@@ -196,4 +200,12 @@ pub(super) fn sas(sas: &[Sa]) -> String {
         (0, _) => inbound.to_string(),
         _ => format!("{outbound}\n{inbound}"),
     }
+}
+
+/// Whether the key is to be replaced, and the day on which it was given away; the tables are
+/// narrow, JSON has the time.
+fn rekey(sa: &Sa) -> Cell {
+    let due = sa.rekey_due.then_some("due");
+    let day = sa.exported.as_deref().and_then(|at| at.split('T').next());
+    Cell::list(due.into_iter().chain(day), LIST)
 }

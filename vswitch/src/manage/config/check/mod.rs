@@ -95,6 +95,7 @@ pub(super) fn check(raw: &raw::File, base: &Path, accounts: &Accounts, f: &mut F
         vns,
         ports,
         security_associations,
+        allow_key_export: node::allow_key_export(raw, cx.f),
     }
 }
 

@@ -1,4 +1,5 @@
-//! `nve`, `eal`, `workers`, `mempool`, `state-dir`, `api`, `metrics`: the edge itself.
+//! `nve`, `eal`, `workers`, `mempool`, `state-dir`, `api`, `metrics`, `security-log`,
+//! `allow-key-export`: the edge itself.
 
 use std::net::SocketAddr;
 use std::path::PathBuf;
@@ -145,6 +146,18 @@ pub(super) fn mempool(
 pub(super) fn state_dir(raw: &raw::File, f: &mut Findings) -> PathBuf {
     let text = raw.state_dir.as_deref().unwrap_or(defaults::STATE_DIR);
     absolute(f, &KeyPath::root().key("state-dir"), text)
+}
+
+pub(super) fn allow_key_export(raw: &raw::File, f: &mut Findings) -> bool {
+    let allowed = raw.allow_key_export.unwrap_or(defaults::ALLOW_KEY_EXPORT);
+    if allowed {
+        f.warn(
+            &KeyPath::root().key("allow-key-export"),
+            "root and the daemon's user may take this edge's keys with `vswitchctl keys export`: \
+             set it to false when the laboratory work is done",
+        );
+    }
+    allowed
 }
 
 pub(super) fn api_socket(raw: &raw::File, f: &mut Findings) -> PathBuf {

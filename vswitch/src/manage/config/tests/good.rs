@@ -80,6 +80,7 @@ fn the_smallest_file_has_the_documented_defaults() {
     assert_eq!(config.api_socket, PathBuf::from("/run/vswitch/api.sock"));
     assert_eq!(config.metrics_listen, None);
     assert_eq!(config.underlay.esp_port, 4500);
+    assert!(!config.allow_key_export);
     assert!(config.underlay.local.is_empty() && config.ports.is_empty());
 
     let text = "
@@ -364,4 +365,16 @@ fn metrics_for_everybody_are_warned_of() {
             .any(|w| w.to_string().contains("whoever reaches this address"));
         assert_eq!(said, warned, "{listen}");
     }
+}
+
+#[test]
+fn leave_to_export_keys_is_asked_for_and_warned_of() {
+    let config = parse("nve: {name: a}\nallow-key-export: true", Path::new("/")).unwrap();
+    assert!(config.allow_key_export);
+    let [warning] = config.warnings() else {
+        panic!("{:?}", config.warnings())
+    };
+    assert_eq!(warning.key, "allow-key-export");
+    let config = parse("nve: {name: a}\nallow-key-export: false", Path::new("/")).unwrap();
+    assert!(!config.allow_key_export && config.warnings().is_empty());
 }
