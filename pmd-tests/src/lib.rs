@@ -4,7 +4,8 @@
 //! RFCs and not with the code under test; `setup` writes configurations and `rig` runs an
 //! edge in this process between rings, with `changes` saying what it counted; `lab`,
 //! `hosts`, `daemon`, `testpmd` and `guest` run the daemon over real drivers with real
-//! tenants.
+//! tenants; `peering`, `peer`, `ovs`, `scapy`, `pcap` and `records` set it against programs
+//! of other people's.
 
 pub mod changes;
 pub mod daemon;
