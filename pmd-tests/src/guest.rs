@@ -70,7 +70,9 @@ impl Guest {
 
     fn exec(&self, seconds: u64, line: &str) -> Command {
         let mut command = script("exec");
-        command.args([&self.name, "--timeout", &seconds.to_string(), "--", line]);
+        // Emulated guests boot slowly where the machine is busy.
+        command.args([&self.name, "--boot-timeout", "120"]);
+        command.args(["--timeout", &seconds.to_string(), "--", line]);
         command
     }
 

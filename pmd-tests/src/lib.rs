@@ -6,7 +6,8 @@
 //! it must have; `tenant` plays virtual machines, `discovery` what they say of themselves,
 //! `hostile` what they should not; `hand` drives a worker, for `fuzz` and with `noise`; `lab`,
 //! `hosts`, `daemon`, `testpmd` and `guest` run the daemon over real drivers with real
-//! tenants.
+//! tenants; `peering`, `peer`, `ovs`, `scapy`, `pcap` and `records` set it against programs
+//! of other people's.
 
 pub mod changes;
 pub mod daemon;

@@ -26,6 +26,9 @@ pub struct Network {
     pub protection: Option<(Algorithm, bool)>,
 }
 
+/// What a network adds to a section of the file.
+type Lines = fn(&Network) -> Vec<String>;
+
 /// Host `a`.
 #[derive(Debug, Clone)]
 pub struct Peering {
@@ -175,7 +178,7 @@ impl Peering {
                 of[0].peer_name()
             ));
         }
-        let sections: [(&str, fn(&Network) -> Vec<String>); 3] = [
+        let sections: [(&str, Lines); 3] = [
             ("vns:", |n| vec![n.vn_yaml()]),
             ("ports:", |n| vec![n.port_yaml()]),
             ("security-associations:", Network::sas_yaml),
