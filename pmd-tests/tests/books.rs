@@ -208,6 +208,15 @@ fn from_peers(rig: &Rig) -> Vec<Vec<u8>> {
     packets
 }
 
+/// Lets the one who asks end, also if the test fails.
+struct Ending<'a>(&'a AtomicBool);
+
+impl Drop for Ending<'_> {
+    fn drop(&mut self) {
+        self.0.store(true, Ordering::Relaxed);
+    }
+}
+
 #[test]
 fn the_books_balance_whenever_they_are_asked_for() {
     isolated("the_books_balance_whenever_they_are_asked_for", || {
@@ -238,6 +247,7 @@ fn the_books_balance_whenever_they_are_asked_for() {
                 }
                 reports
             });
+            let ending = Ending(&stop);
             let began = Instant::now();
             let (mut round, mut sent) = (0, 0);
             loop {
@@ -257,7 +267,7 @@ fn the_books_balance_whenever_they_are_asked_for() {
                 }
                 assert!(!asker.is_finished(), "the reports were not right");
             }
-            stop.store(true, Ordering::Relaxed);
+            drop(ending);
             asker.join().expect("all reports were right")
         });
         rig.settle();
