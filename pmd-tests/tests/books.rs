@@ -151,7 +151,7 @@ fn from_vlans() -> Vec<Vec<u8>> {
         ]);
     }
     frames.extend([
-        tagged(101, &pattern(mac(2), mac(7), 0, 100)),
+        tagged(101, &pattern(mac(3), mac(2), 0, 100)),
         tagged(101, &pattern(mac(9), mac(1), 0, 100)),
         tagged(101, &pattern(mac(1), mac(1), 0, 100)),
         tagged(101, &pattern(group, mac(1), 0, 100)),

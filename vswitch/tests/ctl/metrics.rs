@@ -309,16 +309,16 @@ fn memory(e: &mut Expected<'_>) {
 fn numbers(text: &str) -> BTreeMap<String, f64> {
     let mut numbers = BTreeMap::new();
     for (name, value) in series(text) {
-        let name = match name.split_once("le=\"") {
+        let name = match name.split_once("{le=\"") {
             Some((head, rest)) if !rest.starts_with("+Inf") => {
                 let (bound, rest) = rest.split_once('"').expect("a bound ends");
                 let bound: f64 = bound.parse().expect(bound);
-                format!("{head}le=\"{bound:e}\"{rest}")
+                format!("{head}{{le=\"{bound:e}\"{rest}")
             }
             _ => name,
         };
         let value: f64 = value.parse().expect(&name);
-        numbers.insert(name, value);
+        numbers.insert(name.trim_end_matches("{}").to_owned(), value);
     }
     numbers
 }
