@@ -304,9 +304,14 @@ impl Rig {
         taken
     }
 
-    /// Takes what came out, and looks at nothing of it.
-    pub fn discard(&mut self) -> usize {
-        drain(&mut self.underlay).len() + drain(&mut self.trunk).len()
+    /// Takes what came out of the underlay port, and looks at nothing of it.
+    pub fn discard_underlay(&mut self) -> usize {
+        drain(&mut self.underlay).len()
+    }
+
+    /// The same of the trunk.
+    pub fn discard_trunk(&mut self) -> usize {
+        drain(&mut self.trunk).len()
     }
 
     /// For questions from other threads.

@@ -254,9 +254,13 @@ fn the_books_balance_whenever_they_are_asked_for() {
                 rig.offer_trunk(&mine);
                 sent += rig.offer_underlay(&theirs[sent % theirs.len()..]);
                 round += 1;
-                // What came out lies there for a while: the queues get full.
+                // One of the two ports is emptied, the other gets full; then the reverse.
+                if round / 128 % 2 == 0 {
+                    rig.discard_trunk();
+                } else {
+                    rig.discard_underlay();
+                }
                 if round % 64 == 0 {
-                    rig.discard();
                     let seen = rig.status();
                     let missing = KINDS.iter().find(|kind| count(&seen, kind) == 0);
                     match missing {
