@@ -223,13 +223,13 @@ fn latencies(e: &mut Expected<'_>, latency: &Value) {
         // Label values are compared as numbers: 0.001, 1e-7.
         e.put(
             "latency_seconds_bucket",
-            &of(("le", format!("{le:e}"))),
+            &[("le", format!("{le:e}")), direction.clone()],
             &bucket["samples"],
         );
     }
     e.put(
         "latency_seconds_bucket",
-        &of(("le", "+Inf".to_owned())),
+        &[("le", "+Inf".to_owned()), direction.clone()],
         &total["samples"],
     );
     if total["samples"] != 0 {
@@ -309,16 +309,16 @@ fn memory(e: &mut Expected<'_>) {
 fn numbers(text: &str) -> BTreeMap<String, f64> {
     let mut numbers = BTreeMap::new();
     for (name, value) in series(text) {
-        let name = match name.split_once("le=\"") {
-            Some((head, bound)) if !bound.starts_with("+Inf") => {
-                let bound = bound.trim_end_matches("\"}");
+        let name = match name.split_once("{le=\"") {
+            Some((head, rest)) if !rest.starts_with("+Inf") => {
+                let (bound, rest) = rest.split_once('"').expect("a bound ends");
                 let bound: f64 = bound.parse().expect(bound);
-                format!("{head}le=\"{bound:e}\"}}")
+                format!("{head}{{le=\"{bound:e}\"{rest}")
             }
             _ => name,
         };
         let value: f64 = value.parse().expect(&name);
-        numbers.insert(name, value);
+        numbers.insert(name.trim_end_matches("{}").to_owned(), value);
     }
     numbers
 }

@@ -27,7 +27,7 @@ const KEYS: &str = " q quit  p packets  b bits  d drops  n name  up/down scroll"
 const HEADER: Style = Style::new().add_modifier(Modifier::REVERSED);
 const ALARM: Style = Style::new().fg(Color::Red).add_modifier(Modifier::BOLD);
 /// From this width on, drops and latencies stand side by side.
-const WIDE: u16 = 104;
+const WIDE: u16 = 120;
 
 /// Draws it. What has no room is cut off: workers and traffic stay longest.
 pub fn draw(view: &View, canvas: &mut Canvas<'_>) {
@@ -84,7 +84,9 @@ fn tables(view: &View, frame: &Frame, canvas: &mut Canvas<'_>, area: Rect) {
     canvas.render_widget(workers_table(frame), first);
     canvas.render_widget(traffic_table(view, frame), second);
     let [a, b] = if wide {
-        Layout::horizontal([Constraint::Length(44), Constraint::Fill(1)]).areas(third)
+        Layout::horizontal([Constraint::Length(44), Constraint::Fill(1)])
+            .spacing(2)
+            .areas(third)
     } else {
         Layout::vertical([
             Constraint::Length(drops.min(below / 2)),
