@@ -31,14 +31,24 @@ impl Plot<'_> {
     /// Draws into `file`.
     pub fn draw(&self, file: &Path, series: &[Series]) -> anyhow::Result<()> {
         let all = || series.iter().flat_map(|s| &s.points);
-        let least = all().map(|p| p.0).min_by(f64::total_cmp).context("nothing to draw")?;
-        let most = all().map(|p| p.0).max_by(f64::total_cmp).context("nothing to draw")?;
+        let least = all()
+            .map(|p| p.0)
+            .min_by(f64::total_cmp)
+            .context("nothing to draw")?;
+        let most = all()
+            .map(|p| p.0)
+            .max_by(f64::total_cmp)
+            .context("nothing to draw")?;
         let top = all().map(|p| p.1).max_by(f64::total_cmp).unwrap_or(1.0) * 1.1;
         let failed = |error: &dyn std::fmt::Display| anyhow!("{}: {error}", file.display());
         let root = SVGBackend::new(file, (860, 520)).into_drawing_area();
         root.fill(&WHITE).map_err(|e| failed(&e))?;
-        let root = root.titled(self.title, ("sans-serif", 20)).map_err(|e| failed(&e))?;
-        let root = root.titled(self.machine, ("sans-serif", 10)).map_err(|e| failed(&e))?;
+        let root = root
+            .titled(self.title, ("sans-serif", 20))
+            .map_err(|e| failed(&e))?;
+        let root = root
+            .titled(self.machine, ("sans-serif", 10))
+            .map_err(|e| failed(&e))?;
         let mut chart = ChartBuilder::on(&root)
             .margin(12)
             .x_label_area_size(44)
@@ -91,7 +101,9 @@ mod tests {
         plot.draw(&dir, &series).expect("drawn");
         let text = std::fs::read_to_string(&dir).expect("a file");
         std::fs::remove_file(&dir).expect("gone");
-        for part in ["<svg", "Lookups", "some CPU", "entries", "lookup", "polyline"] {
+        for part in [
+            "<svg", "Lookups", "some CPU", "entries", "lookup", "polyline",
+        ] {
             assert!(text.contains(part), "{part}: {text}");
         }
         assert!(plot.draw(&dir, &[]).is_err());

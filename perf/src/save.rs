@@ -48,7 +48,10 @@ pub fn save(
             x: picture.x,
             y: picture.y,
         };
-        plot.draw(&at(format!("{bench}-{}.svg", picture.name)), &picture.series)?;
+        plot.draw(
+            &at(format!("{bench}-{}.svg", picture.name)),
+            &picture.series,
+        )?;
     }
     Ok(())
 }

@@ -75,7 +75,9 @@ impl Side {
 
     /// Of the SA by which this side sends in a network.
     fn spi(self, vn: u16) -> anyhow::Result<Spi> {
-        Ok(Spi::new(0x1000 + 2 * u32::from(vn) + u32::from(self.number()))?)
+        Ok(Spi::new(
+            0x1000 + 2 * u32::from(vn) + u32::from(self.number()),
+        )?)
     }
 
     /// Its key. Known to everyone, which is no harm: these packets never leave the process.

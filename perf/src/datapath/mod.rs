@@ -162,7 +162,14 @@ pub fn run(options: &Options) -> anyhow::Result<()> {
     let mut text = Vec::new();
     tables::write(&mut text, &records, &machine, effort.rounds)?;
     if let Some(dir) = &options.save {
-        save(dir, NAME, &records, &machine, &text, &[tables::picture(&records)])?;
+        save(
+            dir,
+            NAME,
+            &records,
+            &machine,
+            &text,
+            &[tables::picture(&records)],
+        )?;
     }
     let mut out = io::stdout().lock();
     if options.json {

@@ -43,7 +43,12 @@ pub fn tenant_socket(dir: &Path, host: u8) -> PathBuf {
     dir.join(format!("tenant-{}.sock", name(host)))
 }
 
-fn configuration(dir: &Path, host: u8, core: usize, protection: (&str, &str)) -> anyhow::Result<String> {
+fn configuration(
+    dir: &Path,
+    host: u8,
+    core: usize,
+    protection: (&str, &str),
+) -> anyhow::Result<String> {
     let d = dir.display();
     let (us, other, peer) = (name(host), name(3 - host), 3 - host);
     let role = if host == 1 { "server" } else { "client" };
@@ -113,7 +118,12 @@ fn program() -> anyhow::Result<PathBuf> {
 
 impl Edge {
     /// Starts host 1 or 2 with its worker on `core`, and waits until it answers.
-    pub fn start(dir: &Path, host: u8, core: usize, protection: (&str, &str)) -> anyhow::Result<Edge> {
+    pub fn start(
+        dir: &Path,
+        host: u8,
+        core: usize,
+        protection: (&str, &str),
+    ) -> anyhow::Result<Edge> {
         let name = name(host);
         let file = dir.join(format!("{name}.yaml"));
         fs::write(&file, configuration(dir, host, core, protection)?)?;
@@ -138,7 +148,11 @@ impl Edge {
             if let Some(status) = edge.child.try_wait()? {
                 bail!("{name} ended, {status}:\n{}", edge.said());
             }
-            ensure!(began.elapsed() < Duration::from_secs(60), "{name} does not answer:\n{}", edge.said());
+            ensure!(
+                began.elapsed() < Duration::from_secs(60),
+                "{name} does not answer:\n{}",
+                edge.said()
+            );
             std::thread::sleep(Duration::from_millis(50));
         }
         Ok(edge)
@@ -146,7 +160,9 @@ impl Edge {
 
     /// What it shows of itself.
     pub fn status(&self) -> anyhow::Result<Status> {
-        let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build()?;
+        let runtime = tokio::runtime::Builder::new_current_thread()
+            .enable_all()
+            .build()?;
         let body = runtime.block_on(get(&self.socket, Section::Status))?;
         Ok(serde_json::from_slice(&body)?)
     }
@@ -162,10 +178,19 @@ impl Edge {
         let began = Instant::now();
         loop {
             if let Some(status) = self.child.try_wait()? {
-                ensure!(status.success(), "{} ended, {status}:\n{}", self.name, self.said());
+                ensure!(
+                    status.success(),
+                    "{} ended, {status}:\n{}",
+                    self.name,
+                    self.said()
+                );
                 return Ok(());
             }
-            ensure!(began.elapsed() < Duration::from_secs(20), "{} does not end", self.name);
+            ensure!(
+                began.elapsed() < Duration::from_secs(20),
+                "{} does not end",
+                self.name
+            );
             std::thread::sleep(Duration::from_millis(20));
         }
     }

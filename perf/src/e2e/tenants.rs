@@ -20,8 +20,6 @@ pub struct Counted {
     pub rx: u64,
     /// Sent.
     pub tx: u64,
-    /// Generated and not taken by its queue.
-    pub tx_dropped: u64,
 }
 
 /// Both of them. Dropping it kills testpmd.
@@ -33,7 +31,8 @@ pub struct Tenants {
 }
 
 impl Tenants {
-    /// Starts them on `core`; each sends `flows` flows to the other once told to.
+    /// Starts them on `core`. Once told to start, each sends some bursts to the other and
+    /// from then on sends back what it receives, with the addresses exchanged.
     pub fn start(dir: &Path, core: usize) -> anyhow::Result<Tenants> {
         let mut command = Command::new("stdbuf");
         command.args(["-oL", "dpdk-testpmd", "--no-huge", "-m", "256", "--no-pci"]);
@@ -50,8 +49,13 @@ impl Tenants {
         for host in [1, 2] {
             command.arg(format!("--eth-peer={},{}", host - 1, tenant_mac(3 - host)));
         }
-        command.args(["-i", "--forward-mode=flowgen", "--total-num-mbufs=16384", "--no-mlockall"]);
-        command.args(["--flowgen-flows=256", "--stats-period=0", "--port-topology=loop"]);
+        command.args([
+            "-i",
+            "--forward-mode=macswap",
+            "--total-num-mbufs=16384",
+            "--no-mlockall",
+        ]);
+        command.args(["--stats-period=0", "--port-topology=loop"]);
         let mut child = command
             .stdin(Stdio::piped())
             .stdout(Stdio::piped())
@@ -68,26 +72,37 @@ impl Tenants {
             std::thread::spawn(move || {
                 let mut bytes = [0; 4096];
                 while let Ok(n @ 1..) = stream.read(&mut bytes) {
-                    let text = String::from_utf8_lossy(bytes.get(..n).unwrap_or_default()).into_owned();
-                    output.lock().unwrap_or_else(PoisonError::into_inner).push_str(&text);
+                    let text =
+                        String::from_utf8_lossy(bytes.get(..n).unwrap_or_default()).into_owned();
+                    output
+                        .lock()
+                        .unwrap_or_else(PoisonError::into_inner)
+                        .push_str(&text);
                 }
             });
         }
         let input = child.stdin.take().context("a pipe")?;
-        let mut tenants = Tenants {
+        Ok(Tenants {
             child,
             input,
             output,
             seen: 0,
-        };
-        tenants.prompt()?;
-        Ok(tenants)
+        })
+    }
+
+    /// Waits for its prompt, which it has once the switches have connected to its sockets.
+    pub fn ready(&mut self) -> anyhow::Result<()> {
+        self.prompt().map(drop)
     }
 
     fn prompt(&mut self) -> anyhow::Result<String> {
         let began = Instant::now();
         loop {
-            let all = self.output.lock().unwrap_or_else(PoisonError::into_inner).clone();
+            let all = self
+                .output
+                .lock()
+                .unwrap_or_else(PoisonError::into_inner)
+                .clone();
             let text = all.get(self.seen..).unwrap_or_default();
             if let Some(at) = text.find(PROMPT) {
                 self.seen += at + PROMPT.len();
@@ -96,7 +111,10 @@ impl Tenants {
             if let Some(status) = self.child.try_wait()? {
                 bail!("testpmd ended, {status}:\n{text}");
             }
-            ensure!(began.elapsed() < Duration::from_secs(60), "testpmd has no prompt:\n{text}");
+            ensure!(
+                began.elapsed() < Duration::from_secs(60),
+                "testpmd has no prompt:\n{text}"
+            );
             std::thread::sleep(Duration::from_millis(5));
         }
     }
@@ -111,14 +129,15 @@ impl Tenants {
     pub fn counted(&mut self, host: u8) -> anyhow::Result<Counted> {
         let text = self.command(&format!("show port stats {}", host - 1))?;
         let figure = |name: &str| -> anyhow::Result<u64> {
-            let (_, rest) = text.split_once(name).with_context(|| format!("no {name} in:\n{text}"))?;
+            let (_, rest) = text
+                .split_once(name)
+                .with_context(|| format!("no {name} in:\n{text}"))?;
             let digits = rest.split_whitespace().next().context("no figure")?;
             Ok(digits.parse()?)
         };
         Ok(Counted {
             rx: figure("RX-packets:")?,
             tx: figure("TX-packets:")?,
-            tx_dropped: 0,
         })
     }
 
@@ -129,7 +148,9 @@ impl Tenants {
         let mut parts = text.split("TX-dropped:").skip(1);
         for of in &mut refused {
             let digits = parts.next().and_then(|rest| rest.split_whitespace().next());
-            *of = digits.context("testpmd did not say what it dropped")?.parse()?;
+            *of = digits
+                .context("testpmd did not say what it dropped")?
+                .parse()?;
         }
         Ok(refused)
     }
@@ -139,7 +160,10 @@ impl Tenants {
         writeln!(self.input, "quit")?;
         let began = Instant::now();
         while self.child.try_wait()?.is_none() {
-            ensure!(began.elapsed() < Duration::from_secs(20), "testpmd does not end");
+            ensure!(
+                began.elapsed() < Duration::from_secs(20),
+                "testpmd does not end"
+            );
             std::thread::sleep(Duration::from_millis(20));
         }
         Ok(())

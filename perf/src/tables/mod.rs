@@ -11,15 +11,13 @@ use std::time::Instant;
 
 use anyhow::{Context, ensure};
 use clap::Args;
-use vswitch::dpdk::eal::{Eal, EalConfig, LogLevel, Memory};
 use vswitch::dpdk::thread::allowed_cores;
-use vswitch::dpdk::time::TscClock;
 use vswitch_net::{Encapsulation, MacAddr, Vni};
 use vswitch_vn::{
     Change, Destination, Key, Learn, Mapping, Peer, PeerId, Tables, TunnelId, VnConfig, VnId,
 };
 
-use crate::machine::Machine;
+use crate::machine::{Machine, describe};
 use crate::plot::Series;
 use crate::report::{Record, Table, write_json};
 use crate::save::{self, Picture};
@@ -30,7 +28,14 @@ pub const NAME: &str = "tables";
 /// Numbers of entries.
 pub const SIZES: [usize; 4] = [1_000, 10_000, 100_000, 1_000_000];
 /// What is done to the tables.
-pub const CASES: [&str; 6] = ["lookup", "lookup-burst", "miss-burst", "update", "update-1000", "learn"];
+pub const CASES: [&str; 6] = [
+    "lookup",
+    "lookup-burst",
+    "miss-burst",
+    "update",
+    "update-1000",
+    "learn",
+];
 
 const VN: VnId = VnId(0);
 const PEER: PeerId = PeerId(0);
@@ -58,21 +63,13 @@ pub struct Options {
 /// Runs the benchmark and prints what it found. `allocated` says how many bytes the process
 /// has allocated now.
 pub fn run(options: &Options, allocated: fn() -> usize) -> anyhow::Result<()> {
-    let core = *allowed_cores().last().context("no CPU to measure on")?;
+    let cores = allowed_cores();
+    let core = *cores.last().context("no CPU to measure on")?;
     ensure!(
         core_affinity::set_for_current(core_affinity::CoreId { id: core }),
         "core {core} cannot be used"
     );
-    // Only to describe the machine as the other benchmarks do.
-    let eal = Eal::init(&EalConfig {
-        memory: Memory::NoHuge,
-        memory_mb: 64,
-        log_level: LogLevel::Error,
-        ..EalConfig::default()
-    })?;
-    let (cores, clock) = (allowed_cores().len(), TscClock::new()?);
-    let aead = vswitch_aead::select(None)?.name();
-    let machine = Machine::here(core, cores, clock.hz(), eal.hugepages(), aead);
+    let machine = describe(core, cores.len())?;
     let (sizes, rounds) = match options.quick {
         true => (&SIZES[..2], 3),
         false => (&SIZES[..], usize::from(options.rounds)),
@@ -84,7 +81,14 @@ pub fn run(options: &Options, allocated: fn() -> usize) -> anyhow::Result<()> {
     let mut text = Vec::new();
     write(&mut text, &records, &machine, sizes, rounds)?;
     if let Some(dir) = &options.save {
-        save::save(dir, NAME, &records, &machine, &text, &pictures(&records, sizes))?;
+        save::save(
+            dir,
+            NAME,
+            &records,
+            &machine,
+            &text,
+            &pictures(&records, sizes),
+        )?;
     }
     let mut out = io::stdout().lock();
     match options.json {
@@ -152,7 +156,9 @@ fn empty() -> anyhow::Result<Tables> {
 fn shuffled(limit: usize, count: usize) -> Vec<usize> {
     let mut state = 0x1234_5678_9abc_def1_u64;
     let mut next = || {
-        state = state.wrapping_mul(6_364_136_223_846_793_005).wrapping_add(1);
+        state = state
+            .wrapping_mul(6_364_136_223_846_793_005)
+            .wrapping_add(1);
         (state >> 33) as usize % limit
     };
     (0..count).map(|_| next()).collect()
@@ -179,12 +185,21 @@ fn measure(
     let mut learned = empty()?;
     for n in 0..entries {
         let fresh = learned.learn(VN, mac(n), Destination::Tunnel(TUNNEL), 1);
-        ensure!(!matches!(fresh, Learn::RefusedAddress), "not learned: {fresh:?}");
+        ensure!(
+            !matches!(fresh, Learn::RefusedAddress),
+            "not learned: {fresh:?}"
+        );
         learned.maintain(1, BURST);
     }
     let learned_bytes = allocated().saturating_sub(before);
     for (case, bytes) in [("mapping", bytes), ("learned", learned_bytes)] {
-        records.push(record(case, entries, "bytes/entry", "measured", bytes as f64 / entries as f64));
+        records.push(record(
+            case,
+            entries,
+            "bytes/entry",
+            "measured",
+            bytes as f64 / entries as f64,
+        ));
     }
 
     let hits = shuffled(entries, 1 << 15);
@@ -204,7 +219,10 @@ fn measure(
             }
         };
         let start = Instant::now();
-        let found = hit.iter().filter(|key| tables.lookup(key.vn(), key.mac()).is_some()).count();
+        let found = hit
+            .iter()
+            .filter(|key| tables.lookup(key.vn(), key.mac()).is_some())
+            .count();
         note("lookup", hit.len(), start);
         ensure!(found == hit.len(), "{found} of {} found", hit.len());
         for (case, keys, expected) in [("lookup-burst", &hit, true), ("miss-burst", &miss, false)] {
@@ -214,7 +232,10 @@ fn measure(
                 black_box(&out);
             }
             note(case, keys.len(), start);
-            ensure!(out.iter().all(|d| d.is_some() == expected), "{case}: {out:?}");
+            ensure!(
+                out.iter().all(|d| d.is_some() == expected),
+                "{case}: {out:?}"
+            );
         }
         // An address moves away and back: two changes, in one transaction each or many in one.
         let some: Vec<usize> = hits.iter().take(500).copied().collect();
@@ -227,7 +248,10 @@ fn measure(
         let mut distinct = some;
         distinct.sort_unstable();
         distinct.dedup();
-        let changes: Vec<Change> = distinct.iter().flat_map(|n| [remove(*n), add(*n)]).collect();
+        let changes: Vec<Change> = distinct
+            .iter()
+            .flat_map(|n| [remove(*n), add(*n)])
+            .collect();
         let start = Instant::now();
         tables.transact(&changes)?;
         note("update-1000", changes.len(), start);
@@ -240,15 +264,30 @@ fn measure(
     }
     for case in CASES {
         let ns = times.get(case).context("a case that was not measured")?;
-        let (middle, least) = (median(ns).context("no rounds")?, min(ns).context("no rounds")?);
+        let (middle, least) = (
+            median(ns).context("no rounds")?,
+            min(ns).context("no rounds")?,
+        );
         records.push(record(case, entries, "ns/operation", "median", middle));
         records.push(record(case, entries, "ns/operation", "min", least));
-        records.push(record(case, entries, "operations/s", "median", 1e9 / middle));
+        records.push(record(
+            case,
+            entries,
+            "operations/s",
+            "median",
+            1e9 / middle,
+        ));
     }
     Ok(())
 }
 
-fn record(case: &str, entries: usize, unit: &'static str, stat: &'static str, value: f64) -> Record {
+fn record(
+    case: &str,
+    entries: usize,
+    unit: &'static str,
+    stat: &'static str,
+    value: f64,
+) -> Record {
     Record {
         bench: NAME,
         case: format!("{case}/{entries}"),
@@ -287,7 +326,10 @@ fn write(
         }
         table
     };
-    writeln!(out, "Nanoseconds per operation, median of {rounds} rounds\n")?;
+    writeln!(
+        out,
+        "Nanoseconds per operation, median of {rounds} rounds\n"
+    )?;
     table(&CASES, "ns/operation", 1).write(out)?;
     writeln!(out, "\nOperations per second\n")?;
     table(&CASES, "operations/s", 0).write(out)?;
@@ -313,7 +355,10 @@ fn pictures(records: &[Record], sizes: &[usize]) -> Vec<Picture> {
             title: "Lookups in the forwarding tables",
             x: "entries",
             y: "ns per lookup",
-            series: series(&["lookup", "lookup-burst", "miss-burst", "learn"], "ns/operation"),
+            series: series(
+                &["lookup", "lookup-burst", "miss-burst", "learn"],
+                "ns/operation",
+            ),
         },
         Picture {
             name: "updates",
