@@ -4,7 +4,8 @@ use std::fmt;
 use std::fs;
 
 use serde::Serialize;
-use vswitch::dpdk::eal;
+use vswitch::dpdk::eal::{self, Eal, EalConfig, LogLevel, Memory};
+use vswitch::dpdk::time::TscClock;
 
 /// A machine and the build on it.
 #[derive(Debug, Clone, Serialize)]
@@ -59,6 +60,20 @@ impl Machine {
             },
         }
     }
+}
+
+/// Starts DPDK just so far that the machine can be described as by benchmarks that use it;
+/// `cpus` may be used, `core` is the measured one. Once in a process.
+pub fn describe(core: usize, cpus: usize) -> anyhow::Result<Machine> {
+    let eal = Eal::init(&EalConfig {
+        memory: Memory::NoHuge,
+        memory_mb: 64,
+        log_level: LogLevel::Error,
+        ..EalConfig::default()
+    })?;
+    let hz = TscClock::new()?.hz();
+    let aead = vswitch_aead::select(None)?.name();
+    Ok(Machine::here(core, cpus, hz, eal.hugepages(), aead))
 }
 
 impl fmt::Display for Machine {

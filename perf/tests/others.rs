@@ -43,3 +43,24 @@ fn tables_are_measured_and_kept() {
         assert!(kept(&format!("tables-{picture}.svg")).contains("polyline"));
     }
 }
+
+#[test]
+fn tenants_reach_one_another_through_two_switches() {
+    // The switches are beside the benchmark: `cargo build --workspace --bins` made them.
+    let output = Command::new(env!("CARGO_BIN_EXE_vswitch-perf"))
+        .args(["e2e", "--quick", "--json"])
+        .output()
+        .expect("the benchmark");
+    let errors = String::from_utf8_lossy(&output.stderr);
+    assert!(output.status.success(), "{}: {errors}", output.status);
+    let text = String::from_utf8(output.stdout).expect("text");
+    let mut cases = BTreeSet::new();
+    for line in text.lines() {
+        let line: Value = serde_json::from_str(line).expect("JSON");
+        if line["unit"] == "packets/s" && line["stat"] == "received" {
+            assert!(line["value"].as_f64().expect("a value") > 0.0, "{line}");
+            cases.insert((line["case"].to_string(), line["bytes"].as_u64()));
+        }
+    }
+    assert_eq!(cases.len(), 2 * 3, "{cases:?}");
+}

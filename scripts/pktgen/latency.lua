@@ -13,9 +13,10 @@ for _, size in ipairs(common.sizes) do
 		local latency = pktgen.pktStats(common.to)[tonumber(common.to)].latency
 		pktgen.latency("all", "disable")
 		local sent, received, loss, speed = common.figures(found)
+		-- Pktgen 23.03 forms the mean only while its screen is on.
+		local mean = latency.avg_us > 0 and string.format("%.1f", latency.avg_us) or "-"
 		common.line(math.max(size, 96), rate, sent, received, loss, speed,
-			string.format("%.1f", latency.min_us), string.format("%.1f", latency.avg_us),
-			string.format("%.1f", latency.max_us))
+			string.format("%.1f", latency.min_us), mean, string.format("%.1f", latency.max_us))
 	end
 end
 common.finish()

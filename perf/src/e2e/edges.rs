@@ -9,6 +9,7 @@ use std::time::{Duration, Instant};
 use anyhow::{Context, bail, ensure};
 use rustix::process::{Pid, Signal, kill_process};
 use vswitch::manage::api::{Section, get};
+use vswitch::manage::doctor::start::prefix_lock;
 use vswitch::manage::status::Status;
 
 /// Protection of the network, by name: that of the VN, and the SAs' algorithm.
@@ -23,6 +24,8 @@ pub struct Edge {
     child: Child,
     socket: PathBuf,
     log: PathBuf,
+    /// Its lock, which it leaves; nobody else has a prefix with this process's number.
+    lock: PathBuf,
 }
 
 /// Host 1 is `a`, 2 is `b`.
@@ -53,7 +56,7 @@ fn configuration(
     let (us, other, peer) = (name(host), name(3 - host), 3 - host);
     let role = if host == 1 { "server" } else { "client" };
     let (algorithm, of_vn) = protection;
-    let prefix = format!("perf-{}-{us}", std::process::id());
+    let prefix = file_prefix(us);
     let mut yaml = format!(
         "nve: {{name: {us}}}\n\
          eal: {{memory: no-huge, memory-mb: 256, file-prefix: {prefix}}}\n\
@@ -96,6 +99,10 @@ fn configuration(
         }
     }
     Ok(yaml)
+}
+
+fn file_prefix(name: &str) -> String {
+    format!("perf-{}-{name}", std::process::id())
 }
 
 /// `vswitchd` beside this program, or where `VSWITCH_BIN` says.
@@ -142,6 +149,7 @@ impl Edge {
             child,
             socket: dir.join(format!("{name}.api")),
             log,
+            lock: prefix_lock(&file_prefix(name)).into(),
         };
         let began = Instant::now();
         while edge.status().is_err() {
@@ -202,5 +210,6 @@ impl Drop for Edge {
             let _killed = self.child.kill();
             let _reaped = self.child.wait();
         }
+        let _gone = fs::remove_file(&self.lock);
     }
 }

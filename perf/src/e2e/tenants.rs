@@ -20,8 +20,6 @@ pub struct Counted {
     pub rx: u64,
     /// Sent.
     pub tx: u64,
-    /// Generated and not taken by its queue.
-    pub tx_dropped: u64,
 }
 
 /// Both of them. Dropping it kills testpmd.
@@ -33,7 +31,8 @@ pub struct Tenants {
 }
 
 impl Tenants {
-    /// Starts them on `core`; each sends `flows` flows to the other once told to.
+    /// Starts them on `core`. Once told to start, each sends some bursts to the other and
+    /// from then on sends back what it receives, with the addresses exchanged.
     pub fn start(dir: &Path, core: usize) -> anyhow::Result<Tenants> {
         let mut command = Command::new("stdbuf");
         command.args(["-oL", "dpdk-testpmd", "--no-huge", "-m", "256", "--no-pci"]);
@@ -52,15 +51,11 @@ impl Tenants {
         }
         command.args([
             "-i",
-            "--forward-mode=flowgen",
+            "--forward-mode=macswap",
             "--total-num-mbufs=16384",
             "--no-mlockall",
         ]);
-        command.args([
-            "--flowgen-flows=256",
-            "--stats-period=0",
-            "--port-topology=loop",
-        ]);
+        command.args(["--stats-period=0", "--port-topology=loop"]);
         let mut child = command
             .stdin(Stdio::piped())
             .stdout(Stdio::piped())
@@ -87,14 +82,17 @@ impl Tenants {
             });
         }
         let input = child.stdin.take().context("a pipe")?;
-        let mut tenants = Tenants {
+        Ok(Tenants {
             child,
             input,
             output,
             seen: 0,
-        };
-        tenants.prompt()?;
-        Ok(tenants)
+        })
+    }
+
+    /// Waits for its prompt, which it has once the switches have connected to its sockets.
+    pub fn ready(&mut self) -> anyhow::Result<()> {
+        self.prompt().map(drop)
     }
 
     fn prompt(&mut self) -> anyhow::Result<String> {
@@ -140,7 +138,6 @@ impl Tenants {
         Ok(Counted {
             rx: figure("RX-packets:")?,
             tx: figure("TX-packets:")?,
-            tx_dropped: 0,
         })
     }
 

@@ -11,15 +11,13 @@ use std::time::Instant;
 
 use anyhow::{Context, ensure};
 use clap::Args;
-use vswitch::dpdk::eal::{Eal, EalConfig, LogLevel, Memory};
 use vswitch::dpdk::thread::allowed_cores;
-use vswitch::dpdk::time::TscClock;
 use vswitch_net::{Encapsulation, MacAddr, Vni};
 use vswitch_vn::{
     Change, Destination, Key, Learn, Mapping, Peer, PeerId, Tables, TunnelId, VnConfig, VnId,
 };
 
-use crate::machine::Machine;
+use crate::machine::{Machine, describe};
 use crate::plot::Series;
 use crate::report::{Record, Table, write_json};
 use crate::save::{self, Picture};
@@ -65,21 +63,13 @@ pub struct Options {
 /// Runs the benchmark and prints what it found. `allocated` says how many bytes the process
 /// has allocated now.
 pub fn run(options: &Options, allocated: fn() -> usize) -> anyhow::Result<()> {
-    let core = *allowed_cores().last().context("no CPU to measure on")?;
+    let cores = allowed_cores();
+    let core = *cores.last().context("no CPU to measure on")?;
     ensure!(
         core_affinity::set_for_current(core_affinity::CoreId { id: core }),
         "core {core} cannot be used"
     );
-    // Only to describe the machine as the other benchmarks do.
-    let eal = Eal::init(&EalConfig {
-        memory: Memory::NoHuge,
-        memory_mb: 64,
-        log_level: LogLevel::Error,
-        ..EalConfig::default()
-    })?;
-    let (cores, clock) = (allowed_cores().len(), TscClock::new()?);
-    let aead = vswitch_aead::select(None)?.name();
-    let machine = Machine::here(core, cores, clock.hz(), eal.hugepages(), aead);
+    let machine = describe(core, cores.len())?;
     let (sizes, rounds) = match options.quick {
         true => (&SIZES[..2], 3),
         false => (&SIZES[..], usize::from(options.rounds)),

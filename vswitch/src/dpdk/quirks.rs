@@ -18,8 +18,13 @@ pub(in crate::dpdk) fn correct(
 ) {
     let own_mtu = info.max_mtu != u16::MAX;
     match driver {
-        // Both take chains: the one flattens them, the other only frees them.
-        "net_pcap" | "net_null" => caps.tx_multi_segment = true,
+        // It takes chains and frees them.
+        "net_null" => caps.tx_multi_segment = true,
+        // It flattens chains, and reads a frame into as many buffers as it needs.
+        "net_pcap" => {
+            caps.tx_multi_segment = true;
+            caps.rx_scatter = true;
+        }
         // A packet spans as many buffers as it needs, in both directions.
         "net_memif" if !own_mtu => {
             caps.rx_scatter = true;

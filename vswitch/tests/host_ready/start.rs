@@ -5,7 +5,7 @@ use std::os::unix::net::UnixListener;
 use std::os::unix::process::CommandExt;
 
 use serde_json::Value;
-use vswitch::manage::doctor::start::claim_prefix;
+use vswitch::manage::doctor::start::{claim_prefix, prefix_lock};
 
 use super::*;
 
@@ -112,7 +112,7 @@ fn a_file_prefix_of_somebody_else() {
     assert!(claim_prefix(&prefix).is_err_and(|finding| finding.line().contains("fuser")));
     drop(held);
     assert!(claim_prefix(&prefix).is_ok());
-    let _gone = fs::remove_file(format!("/run/lock/vswitch-eal-{prefix}.lock"));
+    let _gone = fs::remove_file(prefix_lock(&prefix));
 }
 
 #[test]
@@ -152,6 +152,14 @@ fn errors_of_dpdk_in_words() {
         "`mempool.data-room` to 4018",
     ];
     refused(daemon(&file), &says);
+    let prefix = dir
+        .path()
+        .file_name()
+        .unwrap()
+        .to_str()
+        .unwrap()
+        .replace('.', "");
+    let _gone = fs::remove_file(prefix_lock(&prefix));
 }
 
 #[test]
