@@ -6,3 +6,4 @@ mod docs;
 mod openapi;
 mod show;
 mod switch;
+mod trace;

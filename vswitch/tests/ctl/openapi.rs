@@ -5,7 +5,7 @@ use std::collections::BTreeSet;
 use std::path::Path;
 
 use serde_json::Value;
-use vswitch::manage::api::Section;
+use vswitch::manage::api::{INJECT, Section, TRACE};
 
 use crate::switch::STATUS;
 
@@ -90,7 +90,8 @@ fn check(root: &Value, schema: &Value, value: &Value, at: &str, wrong: &mut Vec<
 #[test]
 fn every_route_is_described_and_none_else() {
     let root = description();
-    let routes: BTreeSet<&str> = Section::ALL.map(Section::route).into();
+    let mut routes: BTreeSet<&str> = Section::ALL.map(Section::route).into();
+    routes.extend([TRACE, INJECT]);
     assert_eq!(keys(&root["paths"]), routes);
 }
 
@@ -111,6 +112,17 @@ fn every_field_is_described_and_none_else() {
             part => &typed[part],
         };
         check(&root, schema, value, route, &mut wrong);
+    }
+    assert!(wrong.is_empty(), "{wrong:#?}");
+}
+
+#[test]
+fn a_packets_way_is_described() {
+    let root = description();
+    let mut wrong = Vec::new();
+    for (name, value) in crate::trace::examples() {
+        let schema = serde_json::json!({"$ref": format!("#/components/schemas/{name}")});
+        check(&root, &schema, &value, name, &mut wrong);
     }
     assert!(wrong.is_empty(), "{wrong:#?}");
 }
