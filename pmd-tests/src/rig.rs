@@ -11,6 +11,7 @@ use vswitch::dpdk::mbuf::{BURST, Burst, Mbuf};
 use vswitch::dpdk::mempool::Mempool;
 use vswitch::dpdk::ring_port::{Wire, ring_port};
 use vswitch::manage::edge::{Edge, Handle};
+use vswitch::manage::observe::{Ask, Filter, Inject, InjectError, Trace, Watch, WatchError};
 use vswitch::manage::status::{Port, Status};
 
 use crate::changes::{Changes, check_books};
@@ -107,6 +108,41 @@ impl Rig {
     /// Asks the edge things.
     pub fn handle(&self) -> Handle {
         self.edge.handle()
+    }
+
+    /// Begins to watch packets; in effect when this returns.
+    pub fn watch(&self, filter: Filter, depth: usize) -> Result<Watch, WatchError> {
+        let ask = Ask {
+            filter,
+            snaplen: 0,
+            depth,
+        };
+        let watch = self.handle().watch_blocking(ask, PATIENCE).expect("answer");
+        // Every worker has looked into its mailbox by then.
+        self.status();
+        watch
+    }
+
+    /// What has been seen so far.
+    pub fn told(watch: &Watch) -> Vec<Trace> {
+        let records = watch.records.try_iter();
+        records
+            .map(|record| Trace::new(&record, &watch.names, watch.clock))
+            .collect()
+    }
+
+    /// What would happen to a frame.
+    pub fn dry_run(&self, port: &str, frame: &[u8]) -> Result<Vec<Trace>, InjectError> {
+        let inject = Inject {
+            port: port.to_owned(),
+            frame: frame.to_vec(),
+        };
+        let answer = self.handle().rehearse_blocking(inject, PATIENCE);
+        let outcome = answer.expect("answer")?;
+        let records = outcome.records.iter();
+        Ok(records
+            .map(|record| Trace::new(record, &outcome.names, outcome.clock))
+            .collect())
     }
 
     /// A report.
@@ -337,6 +373,13 @@ impl Rig {
     /// Waits until everything sent has its verdict, and takes what came out. All buffers are
     /// back then, the edge's and the test's.
     pub fn settle(&mut self) -> Outcome {
+        let outcome = self.settle_beside_others();
+        assert_eq!(self.edge.pool().in_use(), 0, "buffers of the edge");
+        outcome
+    }
+
+    /// As [`Self::settle`], while others make the edge use buffers.
+    pub fn settle_beside_others(&mut self) -> Outcome {
         let sum = |s: &Status, of: fn(&vswitch::manage::status::Worker) -> u64| -> u64 {
             s.workers.iter().map(of).sum()
         };
@@ -361,7 +404,6 @@ impl Rig {
             expected
         );
         assert_eq!(self.pool.in_use(), 0, "buffers of the test");
-        assert_eq!(self.edge.pool().in_use(), 0, "buffers of the edge");
         self.last = status;
         outcome
     }

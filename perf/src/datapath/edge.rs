@@ -10,8 +10,9 @@ use crossbeam::channel::{Receiver, Sender, bounded};
 use vswitch::datapath::command::{Command, Event, InboundSetup, OutboundSetup, Path, PortSetup};
 use vswitch::datapath::counters::Account;
 use vswitch::datapath::handoff::Handoff;
+use vswitch::datapath::observe::Observer;
 use vswitch::datapath::outlet::{Outlet, Queue, Way};
-use vswitch::datapath::probe::Probe;
+use vswitch::datapath::probe::{NoProbe, Probe};
 use vswitch::datapath::verdict::Verdict;
 use vswitch::datapath::worker::{Idle, Input, InputKind, Worker, WorkerSetup};
 use vswitch::datapath::{Endpoints, source_port};
@@ -216,6 +217,21 @@ impl<P: Probe> Edge<P> {
             "packets were lost: {ends:?}"
         );
         Ok(())
+    }
+}
+
+impl Edge<Observer> {
+    /// The same edge when nobody watches any more.
+    pub fn unwatched(self) -> Edge<NoProbe> {
+        Edge {
+            worker: self.worker.unwatched(),
+            to_underlay: self.to_underlay,
+            from_underlay: self.from_underlay,
+            from_tenant_port: self.from_tenant_port,
+            _commands: self._commands,
+            _events: self._events,
+            _ports: self._ports,
+        }
     }
 }
 

@@ -15,6 +15,7 @@ use std::path::PathBuf;
 
 use anyhow::{Context, anyhow, ensure};
 use clap::{Args, ValueEnum};
+use vswitch::datapath::observe::{Match, Observer, Wanted};
 use vswitch::datapath::probe::{NoProbe, Probe, Stage, TickProbe};
 use vswitch::dpdk::eal::{Eal, EalConfig, LogLevel};
 use vswitch::dpdk::hugepages::Memory;
@@ -55,6 +56,15 @@ pub const PROTECTIONS: [(&str, Option<Algorithm>); 3] = [
 pub const TOTAL: &str = "total";
 /// [`TOTAL`] less receive and transmit.
 pub const WITHOUT_IO: &str = "without-io";
+/// [`TOTAL`] of a worker that was watched before and is no more, as the daemon's is between
+/// two traces; TOTAL itself is of one that never was.
+pub const TRACE_IDLE: &str = "trace-idle";
+/// [`TOTAL`] of a worker that looks for a frame by its EtherType, which no packet here has: of
+/// tenants' frames that is known when they arrive.
+pub const TRACE_EARLY: &str = "trace-no-match";
+/// [`TOTAL`] of a worker that looks for drops, of which there are none: every packet's way is
+/// recorded until it ends.
+pub const TRACE_LATE: &str = "trace-no-drop";
 /// What belongs to no stage: the loop, the burst boundary, the reading of the probe.
 pub const LOOP: &str = "loop";
 
@@ -210,6 +220,7 @@ fn measure(
             };
             let mut plain = Pair::new(&common, NoProbe)?;
             let mut probed = Pair::new(&common, TickProbe::default())?;
+            let mut traced = Traced::new(&common)?;
             for direction in Direction::ALL {
                 if !case(direction).contains(only) {
                     continue;
@@ -217,7 +228,11 @@ fn measure(
                 for &bytes in sizes {
                     prove(&mut plain, bytes)?;
                     prove(&mut probed, bytes)?;
-                    let found = rounds(&mut plain, &mut probed, direction, bytes, effort)?;
+                    prove(&mut traced.idle, bytes)?;
+                    prove(&mut traced.early, bytes)?;
+                    prove(&mut traced.late, bytes)?;
+                    let pairs = (&mut plain, &mut probed, &mut traced);
+                    let found = rounds(pairs, direction, bytes, effort)?;
                     records.extend(found.records(&case(direction), bytes, clock)?);
                 }
             }
@@ -226,6 +241,32 @@ fn measure(
         }
     }
     Ok(records)
+}
+
+/// Workers that are, or were, watched.
+struct Traced {
+    idle: Pair<NoProbe>,
+    early: Pair<Observer>,
+    late: Pair<Observer>,
+}
+
+impl Traced {
+    fn new(common: &Common) -> anyhow::Result<Self> {
+        // ARP, of which there is none here.
+        let by_type = Match {
+            ethertype: Some(0x0806),
+            ..Match::default()
+        };
+        let by_drop = Match {
+            verdict: Some(Wanted::AnyDrop),
+            ..Match::default()
+        };
+        Ok(Traced {
+            idle: Pair::watched(common, Match::default())?.unwatched(),
+            early: Pair::watched(common, by_type)?,
+            late: Pair::watched(common, by_drop)?,
+        })
+    }
 }
 
 fn prove<P: Probe>(pair: &mut Pair<P>, bytes: usize) -> anyhow::Result<()> {
@@ -245,11 +286,12 @@ struct Found {
     /// In no stage.
     rest: Vec<f64>,
     bursts: Durations,
+    /// As `total`, of [`TRACE_IDLE`], [`TRACE_EARLY`] and [`TRACE_LATE`].
+    traced: [Vec<f64>; 3],
 }
 
 fn rounds(
-    plain: &mut Pair<NoProbe>,
-    probed: &mut Pair<TickProbe>,
+    (plain, probed, traced): (&mut Pair<NoProbe>, &mut Pair<TickProbe>, &mut Traced),
     direction: Direction,
     bytes: usize,
     effort: Effort,
@@ -259,6 +301,7 @@ fn rounds(
         stages: Default::default(),
         rest: Vec::new(),
         bursts: Durations::new()?,
+        traced: Default::default(),
     };
     let packets = (effort.windows * WINDOW * BURST) as f64;
     let mut aside = Durations::new()?;
@@ -276,6 +319,21 @@ fn rounds(
         for (of_stage, ticks) in found.stages.iter_mut().zip(stages) {
             of_stage.push(ticks as f64 / packets);
         }
+        let [idle, early, late] = &mut found.traced;
+        let time = |ticks: u64, into: &mut Vec<f64>| into.push(ticks as f64 / packets);
+        let windows = effort.windows;
+        time(
+            traced.idle.round(direction, bytes, windows, &mut aside)?,
+            idle,
+        );
+        time(
+            traced.early.round(direction, bytes, windows, &mut aside)?,
+            early,
+        );
+        time(
+            traced.late.round(direction, bytes, windows, &mut aside)?,
+            late,
+        );
         let rest = ticks.saturating_sub(stages.iter().sum());
         found.rest.push(rest as f64 / packets);
     }
@@ -315,6 +373,14 @@ impl Found {
             if ticks > 0.0 {
                 records.push(record(stage.name(), TICKS, "median", ticks));
             }
+        }
+        for (part, ticks) in [TRACE_IDLE, TRACE_EARLY, TRACE_LATE]
+            .into_iter()
+            .zip(&self.traced)
+        {
+            let (median, least) = (median(ticks), min(ticks));
+            records.push(record(part, TICKS, "median", median.context("no rounds")?));
+            records.push(record(part, TICKS, "min", least.context("no rounds")?));
         }
         let rest = median(&self.rest).context("no rounds")?;
         records.push(record(LOOP, TICKS, "median", rest));

@@ -1,6 +1,10 @@
 //! Two edges and a tunnel: the near one is timed, the far one makes its input and is not.
 
+use std::sync::Arc;
+
 use anyhow::ensure;
+use crossbeam::channel::bounded;
+use vswitch::datapath::observe::{Exchange, Match, Observation, Observer};
 use vswitch::datapath::probe::{NoProbe, Probe};
 use vswitch::dpdk::mbuf::{BURST, Burst, free_burst};
 use vswitch::dpdk::mempool::Mempool;
@@ -48,6 +52,32 @@ pub struct Pair<P: Probe> {
     /// Whose turn it is.
     vn: u16,
     flow: u16,
+}
+
+impl Pair<Observer> {
+    /// Two edges of which the near one looks for packets that never come.
+    pub fn watched(common: &Common, filter: Match) -> anyhow::Result<Self> {
+        let (reports, _nobody) = bounded(1);
+        let observation = Observation {
+            id: 0,
+            filter,
+            snaplen: 0,
+            reports,
+            lost: Arc::default(),
+            exchange: Exchange::new(1),
+        };
+        Pair::new(common, Observer::new(0, Box::new(observation)))
+    }
+
+    /// The same when the near one looks no more.
+    pub fn unwatched(self) -> Pair<NoProbe> {
+        Pair {
+            near: self.near.unwatched(),
+            far: self.far,
+            pool: self.pool,
+            flow: self.flow,
+        }
+    }
 }
 
 impl<P: Probe> Pair<P> {

@@ -4,7 +4,7 @@ use std::io::Write;
 
 use vswitch::datapath::probe::Stage;
 
-use super::{LOOP, SIZES, TICKS, TOTAL, WITHOUT_IO};
+use super::{LOOP, SIZES, TICKS, TOTAL, TRACE_EARLY, TRACE_IDLE, TRACE_LATE, WITHOUT_IO};
 use crate::machine::Machine;
 use crate::plot::Series;
 use crate::report::{Record, Table};
@@ -44,6 +44,20 @@ pub fn write(
             find(TOTAL, "ticks/burst", "p99")?,
         );
         Some(format!("{p50:.0} / {p99:.0}"))
+    })
+    .write(out)?;
+    writeln!(
+        out,
+        "\nTicks per packet with tracing absent / idle / looking for a type of frame that never \
+         comes / looking for drops where there are none: median (least)\n"
+    )?;
+    by_size(records, |find| {
+        let parts = [TOTAL, TRACE_IDLE, TRACE_EARLY, TRACE_LATE].map(|part| {
+            let (median, least) = (find(part, TICKS, "median")?, find(part, TICKS, "min")?);
+            Some(format!("{median:.0} ({least:.0})"))
+        });
+        let [absent, idle, early, late] = parts;
+        Some([absent?, idle?, early?, late?].join(" / "))
     })
     .write(out)?;
     writeln!(

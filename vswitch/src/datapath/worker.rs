@@ -592,4 +592,11 @@ impl Worker<NoProbe> {
     }
 }
 
+impl Worker<Observer> {
+    /// What [`Worker::run`] makes of it when nobody watches any more; for benchmarks.
+    pub fn unwatched(self) -> Worker<NoProbe> {
+        self.with_probe(NoProbe).0
+    }
+}
+
 const _: () = assert!(SEAL_BATCH >= BURST, "a whole burst must fit into one batch");

@@ -8,3 +8,4 @@ mod openapi;
 mod show;
 mod switch;
 mod top;
+mod trace;

@@ -5,7 +5,9 @@ use std::collections::BTreeSet;
 use std::path::Path;
 
 use serde_json::Value;
-use vswitch::manage::api::{CAPTURE_ROUTE, CAPTURES_ROUTE, KEYS_ROUTE, Section};
+use vswitch::manage::api::{
+    CAPTURE_ROUTE, CAPTURES_ROUTE, INJECT, KEYS_ROUTE, Section, TRACE,
+};
 
 use crate::switch::STATUS;
 
@@ -92,6 +94,7 @@ fn every_route_is_described_and_none_else() {
     let root = description();
     let mut routes: BTreeSet<&str> = Section::ALL.map(Section::route).into();
     routes.extend(["/metrics", CAPTURE_ROUTE, CAPTURES_ROUTE, KEYS_ROUTE]);
+    routes.extend([TRACE, INJECT]);
     assert_eq!(keys(&root["paths"]), routes);
 }
 
@@ -112,6 +115,17 @@ fn every_field_is_described_and_none_else() {
             part => &typed[part],
         };
         check(&root, schema, value, route, &mut wrong);
+    }
+    assert!(wrong.is_empty(), "{wrong:#?}");
+}
+
+#[test]
+fn a_packets_way_is_described() {
+    let root = description();
+    let mut wrong = Vec::new();
+    for (name, value) in crate::trace::examples() {
+        let schema = serde_json::json!({"$ref": format!("#/components/schemas/{name}")});
+        check(&root, &schema, &value, name, &mut wrong);
     }
     assert!(wrong.is_empty(), "{wrong:#?}");
 }

@@ -7,7 +7,7 @@ use std::thread::{self, JoinHandle};
 
 use tempfile::TempDir;
 use tokio::sync::oneshot;
-use vswitch::manage::api::{Api, ApiError, StatusRequest, Unavailable};
+use vswitch::manage::api::{Api, ApiError, Source, StatusRequest, Unavailable};
 use vswitch::manage::status::Status;
 
 /// The status that all tests and the documentation's examples are about.
@@ -44,15 +44,19 @@ impl Switch {
 
     /// One whose control loop is `control`.
     pub fn controlled(control: impl FnOnce(Receiver<StatusRequest>) + Send + 'static) -> Self {
-        let directory = tempfile::tempdir().unwrap();
-        let socket = directory.path().join("run/api.sock");
         let (sender, requests) = sync_channel(BACKLOG);
         thread::spawn(move || control(requests));
-        let source = move |request| match sender.try_send(request) {
+        Self::of(move |request| match sender.try_send(request) {
             Ok(()) => Ok(()),
             Err(TrySendError::Full(_)) => Err(Unavailable::Busy),
             Err(TrySendError::Disconnected(_)) => Err(Unavailable::Gone),
-        };
+        })
+    }
+
+    /// One that asks `source`.
+    pub fn of(source: impl Source) -> Self {
+        let directory = tempfile::tempdir().unwrap();
+        let socket = directory.path().join("run/api.sock");
         let (stop, stopped) = oneshot::channel();
         let (up, is_up) = sync_channel(1);
         let path = socket.clone();

@@ -7,6 +7,7 @@ use vswitch_vn::VnId;
 
 use super::headers::Headers;
 use super::record::{Place, Record};
+use super::step::Step;
 use crate::datapath::verdict::{Class, Verdict};
 
 /// From where a packet came into the switch.
@@ -43,8 +44,12 @@ pub enum Wanted {
 
 /// Conditions, all of which must hold; those that are absent hold for every packet.
 ///
-/// MAC, IP, protocol, layer 4 port and EtherType must hold together of one set of headers: of
-/// the tenants' frame, or of the outer headers of what came from or left by an underlay port.
+/// MAC, IP, protocol, layer 4 port and EtherType must hold together of one set of headers.
+/// That is the tenants' frame, if it is known: of sealed packets that were refused it is not,
+/// and of the kernel's there is none, so that of these it is the outer headers. Where only
+/// addresses are asked for they may also be those of the outer headers, so that the packets
+/// from and to an edge can be asked for. ESP is whatever has an SA, though the outer headers
+/// say UDP.
 #[derive(Debug, Clone, PartialEq, Eq, Default)]
 pub struct Match {
     /// The port it came from or goes to.
@@ -81,7 +86,7 @@ impl Match {
                 Wanted::AnyDrop => record.verdict.class() == Class::Dropped,
                 Wanted::Only(verdict) => record.verdict == verdict,
             })
-            && self.any_headers([record.frame, record.outer, record.wrapped])
+            && self.headers_hold(record)
     }
 
     /// Whether a packet may still be one of those, as far as is known when it arrives. What
@@ -95,7 +100,12 @@ impl Match {
                 && self
                     .vn
                     .is_some_and(|vn| record.vn.is_some_and(|is| is != vn)))
-            && !(from_port && self.inner_only() && !self.any_headers([record.frame]))
+            && !(from_port
+                && self.of_frames_only()
+                && self.protocol != Some(ESP)
+                && !record
+                    .frame
+                    .is_some_and(|frame| self.headers(&frame, false)))
     }
 
     fn came_from(&self, from: Place) -> bool {
@@ -121,23 +131,25 @@ impl Match {
         }
     }
 
-    /// Conditions that no outer header can meet: an outer one is between edges, so a MAC may
-    /// be a next hop's and an address an edge's, but a tenant's frame is what it is.
-    fn inner_only(&self) -> bool {
-        self.ethertype.is_some_and(|kind| !is_ip(kind))
-            || self.protocol.is_some_and(|protocol| protocol != UDP)
+    /// Asks for more than addresses.
+    fn of_frames_only(&self) -> bool {
+        self.protocol.is_some() || self.l4_port.is_some() || self.ethertype.is_some()
     }
 
-    fn any_headers(&self, views: impl IntoIterator<Item = Option<Headers>>) -> bool {
-        let asks = self.mac.is_some()
-            || self.ip.is_some()
-            || self.protocol.is_some()
-            || self.l4_port.is_some()
-            || self.ethertype.is_some();
-        !asks || views.into_iter().flatten().any(|view| self.headers(&view))
+    fn headers_hold(&self, record: &Record) -> bool {
+        if self.of_frames_only() {
+            let esp = self.protocol == Some(ESP) && passed_esp(record);
+            let view = record.frame.or(record.outer);
+            return view.is_some_and(|view| self.headers(&view, esp));
+        }
+        let mut views = [record.frame, record.outer, record.wrapped]
+            .into_iter()
+            .flatten();
+        self.mac.is_none() && self.ip.is_none() || views.any(|view| self.headers(&view, false))
     }
 
-    fn headers(&self, view: &Headers) -> bool {
+    /// `esp`: the protocol is what it should be, whatever the headers say.
+    fn headers(&self, view: &Headers, esp: bool) -> bool {
         let either =
             |ends: Option<(u16, u16)>, port| ends.is_some_and(|(a, b)| a == port || b == port);
         self.mac
@@ -145,14 +157,21 @@ impl Match {
             && self
                 .ip
                 .is_none_or(|ip| view.ips.is_some_and(|(a, b)| a == ip || b == ip))
-            && self.protocol.is_none_or(|p| view.protocol == Some(p))
+            && self
+                .protocol
+                .is_none_or(|p| esp || view.protocol == Some(p))
             && self.l4_port.is_none_or(|port| either(view.ports, port))
             && self.ethertype.is_none_or(|kind| view.ethertype == kind)
     }
 }
 
-const UDP: u8 = 17;
+const ESP: u8 = 50;
 
-fn is_ip(ethertype: u16) -> bool {
-    matches!(ethertype, 0x0800 | 0x86dd)
+fn passed_esp(record: &Record) -> bool {
+    record.steps.iter().any(|mark| {
+        matches!(
+            mark.step,
+            Step::Esp { .. } | Step::Encapsulated { sa: Some(_), .. }
+        )
+    })
 }

@@ -115,8 +115,15 @@ pub struct Record {
     pub(super) candidates: u8,
 }
 
+impl Default for Record {
+    fn default() -> Self {
+        Record::new()
+    }
+}
+
 impl Record {
-    pub(super) fn new() -> Self {
+    /// Of no packet.
+    pub fn new() -> Self {
         Record {
             id: 0,
             copy_of: None,
