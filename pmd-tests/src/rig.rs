@@ -10,7 +10,7 @@ use vswitch::dpdk::eal::{Eal, EalConfig, Memory};
 use vswitch::dpdk::mbuf::{BURST, Burst, Mbuf};
 use vswitch::dpdk::mempool::Mempool;
 use vswitch::dpdk::ring_port::{Wire, ring_port};
-use vswitch::manage::edge::Edge;
+use vswitch::manage::edge::{Edge, Handle};
 use vswitch::manage::status::{Port, Status};
 
 use crate::changes::{Changes, check_books};
@@ -92,6 +92,32 @@ impl Rig {
             s.tunnels.iter().all(|tunnel| !tunnel.paths.is_empty())
         });
         rig
+    }
+
+    /// For what the edge is told while it runs.
+    pub fn handle(&self) -> Handle {
+        self.edge.handle()
+    }
+
+    /// Counts from here on: after a change, counters of what was removed are gone.
+    pub fn rebase(&mut self) {
+        self.last = self.status();
+    }
+
+    /// Waits until everything sent was taken up and takes what came out, whatever is counted.
+    pub fn collect(&mut self) -> (Vec<Vec<u8>>, Vec<(u16, Vec<u8>)>) {
+        let sum = |s: &Status, of: fn(&vswitch::manage::status::Worker) -> u64| -> u64 {
+            s.workers.iter().map(of).sum()
+        };
+        let expected = sum(&self.last, |w| w.received) + std::mem::take(&mut self.sent);
+        self.last = self.wait("everything taken up", |s| {
+            sum(s, |w| w.received) >= expected
+                && sum(s, |w| w.handed_in) == sum(s, |w| w.handed_out)
+                && sum(s, |w| w.held) == 0
+        });
+        let trunk = drain(&mut self.trunk);
+        let trunk = trunk.iter().map(|f| frames::untagged(f)).collect();
+        (drain(&mut self.underlay), trunk)
     }
 
     /// A report.

@@ -226,7 +226,8 @@ impl Setup {
         Config::parse(&text, dir).unwrap_or_else(|error| panic!("{error}\n{text}"))
     }
 
-    fn yaml(&self, dir: &Path) -> String {
+    /// Its text; the key files are written into `dir`.
+    pub fn yaml(&self, dir: &Path) -> String {
         let mut y = String::new();
         let d = dir.display();
         let cores = vec!["0"; self.workers.into()].join(", ");

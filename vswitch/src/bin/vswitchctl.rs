@@ -1,4 +1,4 @@
-//! `vswitchctl`: shows an operator what a running `vswitchd` does.
+//! `vswitchctl`: shows an operator what a running `vswitchd` does, and changes it.
 #![forbid(unsafe_code)]
 
 use std::io::{self, IsTerminal, Write};
@@ -9,11 +9,13 @@ use std::time::Duration;
 use anyhow::Context;
 use clap::{Args, Parser, Subcommand};
 use vswitch::manage::api::{self, Section};
+use vswitch::manage::ctl::{self, ChangeCommand};
 use vswitch::manage::show;
 
-/// Shows what a running vswitchd does.
+/// Shows what a running vswitchd does, and changes it.
 ///
-/// Exit status: 0 if all went well, 1 if the switch could not be asked, 2 for wrong usage.
+/// Exit status: 0 if all went well, 1 if the switch could not be asked or refused a change,
+/// 2 for wrong usage.
 #[derive(Debug, Parser)]
 #[command(version, arg_required_else_help = true)]
 struct Cli {
@@ -39,6 +41,8 @@ struct Cli {
 enum Command {
     /// Show a part of the switch's state.
     Show(Show),
+    #[command(flatten)]
+    Change(ChangeCommand),
 }
 
 #[derive(Debug, Args)]
@@ -122,7 +126,10 @@ fn is_broken_pipe(error: &anyhow::Error) -> bool {
 }
 
 fn run(cli: &Cli) -> anyhow::Result<()> {
-    let Command::Show(show) = &cli.command;
+    let show = match &cli.command {
+        Command::Show(show) => show,
+        Command::Change(change) => return ctl::run(&cli.socket, cli.json, change),
+    };
     let runtime = tokio::runtime::Builder::new_current_thread()
         .enable_all()
         .build()

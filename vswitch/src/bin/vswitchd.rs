@@ -10,7 +10,8 @@ use anyhow::Context;
 use clap::{Parser, Subcommand};
 use tokio::signal::unix::{SignalKind, signal};
 use tracing_subscriber::EnvFilter;
-use vswitch::manage::api::{Api, StatusRequest, Unavailable};
+use vswitch::manage::api::{Api, Desk, Proposal, StatusRequest, Unavailable, Wanted};
+use vswitch::manage::change::How;
 use vswitch::manage::config::{Config, HostFacts};
 use vswitch::manage::edge::{Edge, NoAnswer};
 
@@ -53,14 +54,20 @@ fn main() -> ExitCode {
         LogFormat::Text => log.with_target(false).init(),
         LogFormat::Json => log.json().init(),
     }
-    let config = match Config::load(&arguments.config) {
+    let check = matches!(arguments.command, Some(Command::Check));
+    // Findings name the file as it was given; a daemon may not stay in this directory.
+    let file = match std::path::absolute(&arguments.config) {
+        Ok(file) if !check => file,
+        _ => arguments.config,
+    };
+    let config = match Config::load(&file) {
         Ok(config) => config,
         Err(error) => {
             eprintln!("{error}");
             return ExitCode::from(2);
         }
     };
-    if matches!(arguments.command, Some(Command::Check)) {
+    if check {
         print!("{}", config.check_report_on(&HostFacts::discover()));
         return ExitCode::SUCCESS;
     }
@@ -94,13 +101,15 @@ fn run(config: Config) -> anyhow::Result<()> {
         .build()
         .context("cannot start the API's runtime")?;
     // From here on a signal waits for the start to end, so that what it did is undone.
-    let (mut terminate, mut interrupt) = {
+    let (mut terminate, mut interrupt, mut hangup) = {
         let _entered = runtime.enter();
         (
             signal(SignalKind::terminate())?,
             signal(SignalKind::interrupt())?,
+            signal(SignalKind::hangup())?,
         )
     };
+    let file = config.file().to_owned();
     let edge = Edge::start(config).context("the edge did not start")?;
     let handle = edge.handle();
     let mut failed = edge.failed();
@@ -121,10 +130,22 @@ fn run(config: Config) -> anyhow::Result<()> {
                     NoAnswer::Busy => Unavailable::Busy,
                 })
         };
-        let api = Api::bind(&socket).await?;
+        let desk = Desk::new(edge.handle(), &file);
+        let api = Api::bind(&socket).await?.with_desk(desk.clone());
         tracing::info!(nve = name, "ready");
         notify("READY=1");
-        api.serve(source, stop).await?;
+        let reload = async move {
+            while hangup.recv().await.is_some() {
+                notify("RELOADING=1");
+                reload(&desk).await;
+                notify("READY=1");
+            }
+            std::future::pending().await
+        };
+        tokio::select! {
+            ended = api.serve(source, stop) => ended?,
+            () = reload => {}
+        }
         anyhow::Ok(())
     });
     notify("STOPPING=1");
@@ -145,6 +166,23 @@ fn run(config: Config) -> anyhow::Result<()> {
         anyhow::bail!("a thread of the switch ended by itself; please report what it logged");
     }
     Ok(())
+}
+
+/// SIGHUP: the file again, whole or not at all.
+async fn reload(desk: &Desk) {
+    let proposal = Proposal {
+        wanted: Wanted::Startup,
+        revision: None,
+        diff: None,
+        dry_run: false,
+    };
+    match desk.apply(proposal, How::Signal, None).await {
+        Ok(applied) if applied.diff.is_empty() => {
+            tracing::info!("SIGHUP: the file means what runs already");
+        }
+        Ok(applied) => tracing::info!(revision = applied.revision, "SIGHUP: the file was applied"),
+        Err(error) => tracing::error!("SIGHUP: nothing was changed: {error}"),
+    }
 }
 
 /// Tells the service manager, if there is one (sd_notify(3)).

@@ -6,17 +6,20 @@ use std::os::unix::fs::MetadataExt;
 use std::path::{Path, PathBuf};
 use std::time::Duration;
 
-use http_body_util::{BodyExt, Empty};
+use http_body_util::{BodyExt, Full};
 use hyper::body::Bytes;
 use hyper::client::conn::http1;
-use hyper::{Request, StatusCode, header};
+use hyper::{Method, Request, StatusCode, header};
 use hyper_util::rt::TokioIo;
+use serde::Serialize;
 use tokio::net::UnixStream;
 
 use super::routes::{ErrorBody, Section};
 
 /// How long an answer may take; the server itself gives up after two seconds.
 const PATIENCE: Duration = Duration::from_secs(5);
+/// Likewise for a change, for which the server takes half a minute.
+const LONG_PATIENCE: Duration = Duration::from_secs(40);
 
 /// Why there is no answer.
 #[derive(Debug, thiserror::Error)]
@@ -50,9 +53,15 @@ pub enum ClientError {
         /// What went wrong.
         error: io::Error,
     },
-    /// No answer in five seconds.
-    #[error("vswitchd took the question and did not answer it in 5 s: its log may say why")]
-    Timeout,
+    /// No answer in time.
+    #[error(
+        "vswitchd took the question and did not answer it in {} s: its log may say why",
+        .0.as_secs()
+    )]
+    Timeout(Duration),
+    /// What was to be handed in is no JSON.
+    #[error("the request cannot be written as JSON: {0}")]
+    Body(#[source] serde_json::Error),
     /// The connection broke, or the other end does not speak HTTP.
     #[error("the connection to vswitchd broke: {0}")]
     Http(#[from] hyper::Error),
@@ -77,19 +86,42 @@ fn remedy(group: Option<&str>) -> String {
 
 /// `section` from the switch at `socket`, as JSON. Needs a tokio runtime with time and I/O.
 pub async fn get(socket: &Path, section: Section) -> Result<Bytes, ClientError> {
-    match tokio::time::timeout(PATIENCE, exchange(socket, section)).await {
+    get_route(socket, section.route()).await
+}
+
+/// What a route has, as JSON.
+pub async fn get_route(socket: &Path, route: &'static str) -> Result<Bytes, ClientError> {
+    let mut request = Request::new(Full::default());
+    *request.uri_mut() = hyper::Uri::from_static(route);
+    match tokio::time::timeout(PATIENCE, exchange(socket, request)).await {
         Ok(answer) => answer,
-        Err(_) => Err(ClientError::Timeout),
+        Err(_) => Err(ClientError::Timeout(PATIENCE)),
     }
 }
 
-async fn exchange(socket: &Path, section: Section) -> Result<Bytes, ClientError> {
+/// Hands `body` in at a route, as JSON, and returns the answer.
+pub async fn post(
+    socket: &Path,
+    route: &'static str,
+    body: &impl Serialize,
+) -> Result<Bytes, ClientError> {
+    let body = serde_json::to_vec(body).map_err(ClientError::Body)?;
+    let mut request = Request::new(Full::new(Bytes::from(body)));
+    *request.method_mut() = Method::POST;
+    *request.uri_mut() = hyper::Uri::from_static(route);
+    let json = header::HeaderValue::from_static("application/json");
+    request.headers_mut().insert(header::CONTENT_TYPE, json);
+    match tokio::time::timeout(LONG_PATIENCE, exchange(socket, request)).await {
+        Ok(answer) => answer,
+        Err(_) => Err(ClientError::Timeout(LONG_PATIENCE)),
+    }
+}
+
+async fn exchange(socket: &Path, mut request: Request<Full<Bytes>>) -> Result<Bytes, ClientError> {
     let stream = UnixStream::connect(socket)
         .await
         .map_err(|error| refusal(socket, error))?;
     let (mut sender, connection) = http1::handshake(TokioIo::new(stream)).await?;
-    let mut request = Request::new(Empty::<Bytes>::new());
-    *request.uri_mut() = hyper::Uri::from_static(section.route());
     request
         .headers_mut()
         .insert(header::HOST, header::HeaderValue::from_static("localhost"));

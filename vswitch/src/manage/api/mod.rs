@@ -1,13 +1,20 @@
-//! The switch's API: HTTP/JSON over a unix socket, read-only. `docs/openapi.yaml` is its
-//! description; both ends are here, for `vswitchd` (serve) and `vswitchctl` (ask).
+//! The switch's API: HTTP/JSON over a unix socket. `docs/openapi.yaml` is its description;
+//! both ends are here, for `vswitchd` (serve) and `vswitchctl` (ask). Changes of the
+//! configuration are handed in at the `desk`.
 
 mod client;
+mod config_routes;
+mod desk;
 mod routes;
 mod server;
 mod socket;
 mod source;
 
-pub use client::{ClientError, get};
+pub use client::{ClientError, get, get_route, post};
+pub use config_routes::{APPLY, CONFIG, DIFF, REVISIONS};
+pub use desk::{
+    Answer, Configurator, Desk, DeskError, Difference, Proposal, RunningConfig, Wanted,
+};
 pub use routes::{ErrorBody, Section, router};
 pub use server::{Api, ApiError, serve};
 pub use source::{Source, StatusRequest, Unavailable};

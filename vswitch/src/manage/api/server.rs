@@ -8,6 +8,8 @@ use std::time::Duration;
 use tokio::net::UnixListener;
 use tokio::sync::oneshot;
 
+use super::config_routes::{self, Caller};
+use super::desk::Desk;
 use super::routes::router;
 use super::socket::{self, Place};
 use super::source::Source;
@@ -38,10 +40,10 @@ pub enum ApiError {
 }
 
 /// The API with its socket in place: from here on, clients can connect.
-#[derive(Debug)]
 pub struct Api {
     listener: UnixListener,
     place: Place,
+    desk: Option<Desk>,
 }
 
 impl Api {
@@ -49,7 +51,17 @@ impl Api {
     /// a killed process left behind replaced. Needs a tokio runtime.
     pub async fn bind(path: &Path) -> Result<Self, ApiError> {
         let (listener, place) = socket::listen(path).await?;
-        Ok(Self { listener, place })
+        Ok(Self {
+            listener,
+            place,
+            desk: None,
+        })
+    }
+
+    /// Takes changes of the configuration too.
+    pub fn with_desk(mut self, desk: Desk) -> Self {
+        self.desk = Some(desk);
+        self
     }
 
     /// Answers until `shutdown` is ready, then lets requests under way finish for at most two
@@ -59,10 +71,19 @@ impl Api {
         source: S,
         shutdown: impl Future<Output = ()> + Send + 'static,
     ) -> Result<(), ApiError> {
-        let Self { listener, place } = self;
+        let Self {
+            listener,
+            place,
+            desk,
+        } = self;
         let _place = place;
         let (stopping, stopped) = oneshot::channel();
-        let server = axum::serve(listener, router(source))
+        let mut routes = router(source);
+        if let Some(desk) = desk {
+            routes = routes.merge(config_routes::router(desk));
+        }
+        let service = routes.into_make_service_with_connect_info::<Caller>();
+        let server = axum::serve(listener, service)
             .with_graceful_shutdown(async move {
                 shutdown.await;
                 // Nobody listens only if the server has ended already.

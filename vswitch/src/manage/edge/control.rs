@@ -8,24 +8,28 @@ use std::time::{Duration, Instant};
 
 use crossbeam::channel::{Receiver, Sender, never, select, tick};
 use tokio::sync::watch;
-use vswitch_vn::{PeerId, Tables, TunnelId};
+use vswitch_vn::{Change, PeerId, Tables, TunnelId};
 
+use super::change::Changes;
 use super::devices::Devices;
 use super::floors::Floor;
-use super::keys;
-use super::paths::NextHops;
-use super::plan::{Plan, port_setup};
+use super::paths::{NextHops, Wants};
+use super::plan::{Ids, Plan, pair_names, port_setup};
 use super::report::Gathering;
 use super::reservations::{Low, Unreserved};
+use super::revisions::History;
+use super::rounds::Round;
 use super::state::StateDir;
 use super::tenants::Tenants;
+use super::view::View;
 use super::{Request, StartError, Updates};
-use crate::datapath::command::{Command, Event, InboundSetup, OutboundSetup, Path, WorkerId};
+use crate::datapath::command::{Command, Event, Path, WorkerId};
 use crate::datapath::snapshot::WorkerSnapshot;
-use crate::datapath::source_port;
+use crate::dpdk::mempool::Mempool;
 use crate::dpdk::quiescence::Domain;
 use crate::dpdk::thread;
 use crate::dpdk::vhost::VhostEvent;
+use crate::manage::change::Running;
 use crate::manage::config::{Config, Direction};
 use crate::manage::status::Status;
 
@@ -74,6 +78,7 @@ pub(super) struct Parts {
     pub failed: watch::Sender<bool>,
     pub seed: u64,
     pub vhost_events: Sender<VhostEvent>,
+    pub wants: watch::Sender<Wants>,
 }
 
 /// What it listens to.
@@ -89,7 +94,7 @@ pub(super) struct Control {
     pub started: Instant,
     pub backend: &'static str,
     pub hugepages: bool,
-    pub config: Config,
+    pub config: Arc<Config>,
     pub plan: Plan,
     /// The master copy of the workers' tables.
     pub tables: Tables,
@@ -105,12 +110,26 @@ pub(super) struct Control {
     failed: watch::Sender<bool>,
     /// Last counters of workers that have ended.
     pub ended: Vec<WorkerSnapshot>,
-    floors: Vec<Floor>,
+    pub floors: Vec<Floor>,
     /// Reservations that failed and are tried again.
     pub unreserved: Vec<Unreserved>,
     last_id: u64,
+    pub changes: Changes,
+    /// Barriers behind changes.
+    pub rounds: Vec<Round>,
+    /// Ids of removed things that something may still remember.
+    pub resting: Ids,
+    /// Of the newest mappings.
+    pub generation: u64,
+    pub history: History,
+    pub running: watch::Sender<Arc<Running>>,
+    pub wants: watch::Sender<Wants>,
+    /// Buffers of tenants that are gone.
+    pub old_pools: Vec<Mempool>,
 }
 
+/// Generation of the mappings that the switch starts with.
+const FIRST: u64 = 1;
 /// A worker that takes no command for so long will take none any more.
 const STUCK: Duration = Duration::from_secs(10);
 /// How long a report waits for the slowest worker.
@@ -121,14 +140,24 @@ const STOP_PATIENCE: Duration = Duration::from_secs(5);
 impl Control {
     /// Tells the workers what they begin with, then lets tenants connect.
     pub(super) fn new(parts: Parts) -> Result<Control, StartError> {
-        let plan = Plan::new(&parts.config);
+        let plan = Plan::first(&parts.config)?;
+        let changes = View::default().changes(&View::of(&parts.config, &plan), FIRST)?;
         let mut tables = Tables::new(parts.seed);
-        tables.transact(&plan.changes)?;
+        tables.transact(&changes)?;
+        let config = Arc::new(parts.config);
+        let history = History::open(&parts.state, &config)?;
+        let list = history.list();
+        let revision = list.last().cloned().ok_or(StartError::NoWorkers)?;
+        let running = watch::Sender::new(Arc::new(Running {
+            revision,
+            config: Arc::clone(&config),
+            history: list.to_vec(),
+        }));
         let mut control = Control {
             started: parts.started,
             backend: parts.backend,
             hugepages: parts.hugepages,
-            config: parts.config,
+            config,
             plan,
             tables,
             state: parts.state,
@@ -145,12 +174,20 @@ impl Control {
             floors: Vec::new(),
             unreserved: Vec::new(),
             last_id: 0,
+            changes: Changes::default(),
+            rounds: Vec::new(),
+            resting: Ids::default(),
+            generation: FIRST,
+            history,
+            running,
+            wants: parts.wants,
+            old_pools: Vec::new(),
         };
-        let changes = Arc::clone(&control.plan.changes);
+        let changes: Arc<[Change]> = changes.into();
         control.tell_all(|_| Command::Tables(Arc::clone(&changes)));
-        let queues: Vec<u16> = control.devices.trunks.iter().map(|d| d.queues).collect();
+        let queues = control.trunk_queues();
         for i in 0..control.config.ports.len() {
-            if let Some(setup) = port_setup(&control.config, i, &queues) {
+            if let Some(setup) = port_setup(&control.config, &control.plan, i, &queues) {
                 control.tell_all(|_| Command::Port(Box::new(setup.clone())));
             }
         }
@@ -159,39 +196,29 @@ impl Control {
         Ok(control)
     }
 
+    /// Receive queues of each VLAN device.
+    pub(super) fn trunk_queues(&self) -> Vec<u16> {
+        self.devices.trunks.iter().map(|d| d.queues).collect()
+    }
+
     fn install_manual_keys(&mut self) -> Result<(), StartError> {
+        let (config, plan) = (Arc::clone(&self.config), self.plan.clone());
         let mut owners: BTreeMap<TunnelId, WorkerId> = BTreeMap::new();
-        for sa in self.config.security_associations.clone() {
-            let Some(tunnel) = self.plan.tunnel(sa.vn, sa.peer) else {
-                continue;
-            };
-            let Some(peer) = self.config.peers.get(sa.peer.index()).cloned() else {
-                continue;
-            };
+        for sa in &config.security_associations {
+            let worker = usize::from(sa.worker);
             match sa.direction {
                 Direction::Outbound => {
-                    let outbound = keys::outbound(&mut self.state, &sa)?;
-                    let setup = Box::new(OutboundSetup {
-                        tunnel,
-                        low_water: outbound.reservation_left() / 2,
-                        source_port: peer
-                            .esp_source_port
-                            .unwrap_or_else(|| source_port(sa.spi.get())),
-                        sa: outbound,
-                    });
-                    owners.entry(tunnel).or_insert(sa.worker);
-                    self.tell(usize::from(sa.worker), Command::InstallOutbound(setup));
+                    if let Some(setup) = self.outbound_setup(&config, &plan, sa)? {
+                        owners.entry(setup.tunnel).or_insert(sa.worker);
+                        self.tell(worker, Command::InstallOutbound(setup));
+                    }
                 }
                 Direction::Inbound => {
-                    let (inbound, floor) = keys::inbound(&self.state, &sa, &peer)?;
-                    self.floors.push(Floor::new(Arc::clone(&floor)));
-                    let setup = Box::new(InboundSetup {
-                        tunnel,
-                        sa: inbound,
-                        floor: Some((floor, 0)),
-                    });
-                    self.tell(usize::from(sa.worker), Command::InstallInbound(setup));
-                    self.tell_all(|_| Command::InboundOwner(sa.spi, Some(sa.worker)));
+                    if let Some((setup, floor)) = self.inbound_setup(&config, &plan, sa)? {
+                        self.floors.push(floor);
+                        self.tell(worker, Command::InstallInbound(setup));
+                        self.tell_all(|_| Command::InboundOwner(sa.spi, Some(sa.worker)));
+                    }
                 }
             }
         }
@@ -221,6 +248,7 @@ impl Control {
                 },
                 recv(channels.requests) -> request => match request {
                     Ok(Request::Status(answer)) => self.gather(answer),
+                    Ok(Request::Change(job)) => self.change_asked(*job),
                     Ok(Request::Stop) | Err(_) => return self.stop(channels),
                 },
                 recv(moments) -> _ => self.members.iter().for_each(|m| m.post(None)),
@@ -232,7 +260,10 @@ impl Control {
     fn worker_event(&mut self, event: Event) {
         match event {
             Event::Snapshot(id, snapshot) => self.gathered(id, *snapshot),
-            Event::Done(_, barrier) => self.barrier_passed(barrier),
+            Event::Done(_, barrier) => {
+                self.barrier_passed(barrier);
+                self.round_passed(barrier);
+            }
             Event::ReservationLow(worker, tunnel, spi) => {
                 self.reserve(Low {
                     worker,
@@ -279,10 +310,12 @@ impl Control {
             floor.keep();
         }
         self.expire_reports(REPORT_PATIENCE);
+        self.free_old_pools();
     }
 
     /// Sockets first, so that nothing new comes in; then the workers; then the last report.
     fn stop(mut self, channels: &Channels) -> Status {
+        self.refuse_changes();
         for tenant in self.tenants.values_mut() {
             tenant.socket = None;
         }
@@ -344,12 +377,8 @@ impl Control {
     }
 
     pub(super) fn tunnel_names(&self, tunnel: TunnelId) -> (&str, &str) {
-        let plan = self.plan.tunnels.get(tunnel.index());
-        let vn = plan.and_then(|t| self.config.vns.get(t.vn.index()));
-        let peer = plan.and_then(|t| self.config.peers.get(t.peer.index()));
-        (
-            vn.map_or("?", |v| v.name.as_str()),
-            peer.map_or("?", |p| p.name.as_str()),
-        )
+        let pair = self.plan.tunnels.get(&tunnel).copied();
+        let names = pair.and_then(|pair| pair_names(&self.config, pair));
+        names.unwrap_or(("?", "?"))
     }
 }

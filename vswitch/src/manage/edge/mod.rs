@@ -1,11 +1,14 @@
 //! A running edge: the configuration turned into ports, workers, SAs and tables, and the
 //! control thread that looks after them.
 //!
-//! `plan` numbers things, `devices` opens ports, `keys` makes SAs of manual keys, `state`
-//! keeps what outlives the process, `control` is the thread, `tenants`, `paths` and
-//! `reservations` are what it reacts to, `floors` what it writes back, `report` what it tells.
+//! `plan` numbers things, `view` is what the tables shall hold, `devices` opens ports, `keys`
+//! makes SAs of manual keys, `state` keeps what outlives the process, `control` is the thread,
+//! `tenants`, `paths` and `reservations` are what it reacts to, `floors` what it writes back,
+//! `report` what it tells. `steps` works out what a changed configuration asks for, `change`
+//! carries it out, `rounds` waits until it has, `revisions` keeps the way back.
 
 mod buffers;
+mod change;
 mod control;
 mod devices;
 mod floors;
@@ -14,11 +17,18 @@ mod paths;
 mod plan;
 mod report;
 mod reservations;
+mod revisions;
+mod rounds;
 mod state;
+mod steps;
+#[cfg(test)]
+mod steps_tests;
 mod tenants;
+mod view;
 
 use std::cell::RefCell;
 use std::collections::BTreeMap;
+use std::sync::Arc;
 use std::thread::JoinHandle;
 use std::time::{Duration, Instant};
 
@@ -28,9 +38,13 @@ use vswitch_net::MacAddr;
 
 pub use keys::KeyError;
 pub use paths::HostLink;
+pub use plan::TooMany;
+pub use revisions::RecordedError;
+pub use view::Exchange;
 
 use control::{Control, Member};
 
+use super::change::{Applied, Order, Refused, Running};
 use super::config::{Config, Idle, Memory};
 use super::status::Status;
 use crate::datapath::Endpoints;
@@ -86,6 +100,12 @@ pub enum StartError {
     /// The forwarding tables.
     #[error("forwarding tables: {0}")]
     Tables(#[from] vswitch_vn::ChangeError),
+    /// More things than numbers for them.
+    #[error(transparent)]
+    TooMany(#[from] TooMany),
+    /// Two things with one VNI or address, which the configuration excludes.
+    #[error(transparent)]
+    Exchange(#[from] Exchange),
     /// A thread of the system.
     #[error("cannot start a thread: {0}")]
     Thread(#[source] std::io::Error),
@@ -108,6 +128,8 @@ const KERNEL_RATE: u64 = 200_000;
 pub(crate) enum Request {
     /// A report from one snapshot of every worker.
     Status(Box<dyn FnOnce(Status) + Send>),
+    /// A change of the configuration.
+    Change(Box<change::Job>),
     /// The end.
     Stop,
 }
@@ -116,6 +138,7 @@ pub(crate) enum Request {
 #[derive(Clone)]
 pub struct Handle {
     requests: Sender<Request>,
+    running: watch::Receiver<Arc<Running>>,
 }
 
 /// Why a question was not taken.
@@ -140,6 +163,50 @@ impl Handle {
             })
     }
 
+    /// What runs, and what ran.
+    pub fn running(&self) -> Arc<Running> {
+        Arc::clone(&self.running.borrow())
+    }
+
+    /// The configuration of a revision that is kept; of the one before the running one if
+    /// none is named. Reads files.
+    pub fn recorded(&self, number: Option<u64>) -> Result<(u64, Config), RecordedError> {
+        let running = self.running();
+        let before = running.history.iter().rev().nth(1).map(|r| r.number);
+        let number = number.or(before).ok_or(RecordedError::None)?;
+        let config = revisions::recorded(&running.config.state_dir, number)?;
+        Ok((number, config))
+    }
+
+    /// Asks for a change; `answer` is called when all workers follow it, or when it is
+    /// refused, on the control thread, and must not block.
+    pub fn change(
+        &self,
+        order: Order,
+        answer: impl FnOnce(Result<Applied, Refused>) + Send + 'static,
+    ) -> Result<(), NoAnswer> {
+        let answer = Box::new(answer);
+        self.requests
+            .try_send(Request::Change(Box::new(change::Job { order, answer })))
+            .map_err(|error| match error {
+                TrySendError::Full(_) => NoAnswer::Busy,
+                TrySendError::Disconnected(_) => NoAnswer::Gone,
+            })
+    }
+
+    /// As [`Self::change`]; waits at most `patience`.
+    pub fn change_blocking(
+        &self,
+        order: Order,
+        patience: Duration,
+    ) -> Result<Result<Applied, Refused>, NoAnswer> {
+        let (tx, rx) = bounded(1);
+        self.change(order, move |answer| {
+            let _ = tx.send(answer);
+        })?;
+        rx.recv_timeout(patience).map_err(|_| NoAnswer::Gone)
+    }
+
     /// Asks and waits at most `patience`.
     pub fn status_blocking(&self, patience: Duration) -> Result<Status, NoAnswer> {
         let (tx, rx) = bounded(1);
@@ -153,6 +220,7 @@ impl Handle {
 /// A running edge. Dropping it stops it.
 pub struct Edge {
     requests: Sender<Request>,
+    running: watch::Receiver<Arc<Running>>,
     control: Option<JoinHandle<Status>>,
     host: Option<HostLink>,
     failed: watch::Receiver<bool>,
@@ -186,7 +254,7 @@ impl Edge {
         // The guard against the kernel's own answers stands before the first packet.
         let mut host = HostLink::start(&config)?;
         let mut devices = devices::open(&config, &pools, given)?;
-        let updates = host.follow(&config, &devices.macs())?;
+        let (updates, wants) = host.follow(&config, &devices.macs())?;
 
         let workers = config.workers.cores.len();
         let (events_tx, events) = bounded::<Event>(MAILBOX * workers.max(4));
@@ -255,7 +323,9 @@ impl Edge {
             failed: failed_tx,
             seed: random()?,
             vhost_events: vhost_tx,
+            wants,
         })?;
+        let running = control.running.subscribe();
         let channels = control::Channels {
             events,
             vhost: vhost_rx,
@@ -268,6 +338,7 @@ impl Edge {
             .map_err(StartError::Thread)?;
         Ok(Edge {
             requests,
+            running,
             control: Some(thread),
             host: Some(host),
             failed,
@@ -280,6 +351,7 @@ impl Edge {
     pub fn handle(&self) -> Handle {
         Handle {
             requests: self.requests.clone(),
+            running: self.running.clone(),
         }
     }
 

@@ -1,5 +1,6 @@
 //! The status as text for people: what `vswitchctl show` prints.
 
+mod changes;
 mod edge;
 mod overlay;
 mod ports;
@@ -7,6 +8,7 @@ mod table;
 mod units;
 mod workers;
 
+pub use changes::{applied, difference, revisions};
 use serde::Deserialize;
 
 use crate::manage::api::Section;
