@@ -13,6 +13,7 @@ pub mod guest;
 pub mod hosts;
 pub mod isolate;
 pub mod lab;
+pub mod live;
 pub mod rig;
 pub mod setup;
 pub mod testpmd;
