@@ -130,6 +130,11 @@ impl Daemon {
         fs::read_to_string(format!("{DIR}/{}.log", self.name)).unwrap_or_default()
     }
 
+    /// Its process.
+    pub fn pid(&self) -> u32 {
+        self.child.id()
+    }
+
     fn signal(&self, signal: Signal) {
         let pid = Pid::from_child(&self.child);
         kill_process(pid, signal).expect("a process of ours");
