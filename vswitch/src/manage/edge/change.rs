@@ -224,7 +224,10 @@ impl Control {
         steps: Steps,
         prepared: Prepared,
     ) -> Result<(Ids, Vec<Later>), Refused> {
-        self.tables.transact(&steps.tables)?;
+        if let Err(error) = self.tables.transact(&steps.tables) {
+            self.history.forget_last();
+            return Err(error.into());
+        }
         self.generation += 1;
         self.config = Arc::new(order.config);
         self.plan = plan;
