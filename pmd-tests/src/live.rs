@@ -5,11 +5,13 @@ use std::os::unix::fs::PermissionsExt;
 use std::path::Path;
 use std::time::Duration;
 
-use vswitch::manage::change::{Applied, How, Order, Refused};
+use vswitch::manage::change::{Applied, Diff, How, Order, Refused};
 use vswitch::manage::config::Config;
 use vswitch::manage::edge::Handle;
 use vswitch::manage::status::Status;
 
+use crate::rig::{Outcome, Rig};
+use crate::setup::Setup;
 use crate::wire::Sa;
 
 /// How long a change may take.
@@ -87,4 +89,62 @@ pub fn timeless(mut status: Status) -> Status {
         worker.busy = 0.0;
     }
     status
+}
+
+/// A rig, the text that it runs, and how to change it.
+pub struct Live<'a> {
+    /// The rig.
+    pub rig: Rig,
+    /// For changes that are none of those below.
+    pub handle: Handle,
+    /// Where key files and state are.
+    pub dir: &'a Path,
+    /// What it was started with.
+    pub text: String,
+}
+
+impl<'a> Live<'a> {
+    /// Starts it; key files and state are in `dir`.
+    pub fn start(setup: Setup, dir: &'a Path) -> Self {
+        let text = setup.yaml(dir);
+        let rig = Rig::start_in(setup, dir);
+        let handle = rig.handle();
+        Live {
+            rig,
+            handle,
+            dir,
+            text,
+        }
+    }
+
+    /// Applies the text with these replacements.
+    #[track_caller]
+    pub fn change(&mut self, replacements: &[(&str, &str)]) {
+        let text = edited(&self.text, replacements);
+        let applied = apply(&self.handle, &text, self.dir);
+        assert!(!applied.diff.is_empty());
+        self.rig.rebase();
+    }
+
+    /// Goes back, after which everything but counters is as before the change.
+    #[track_caller]
+    pub fn back(&mut self) {
+        rollback(&self.handle, None);
+        self.rig.rebase();
+        let order = order(&self.text, self.dir);
+        let diff = Diff::between(&self.handle.running().config, &order.config);
+        assert!(diff.is_empty(), "{diff}");
+    }
+
+    /// A tenant behind a VLAN sends a frame.
+    pub fn vlan(&mut self, vid: u16, frame: &[u8]) -> Outcome {
+        self.rig.from_vlan(vid, &[frame.to_vec()]);
+        self.rig.settle()
+    }
+
+    /// The underlay brings a packet.
+    pub fn underlay(&mut self, packet: Vec<u8>) -> Outcome {
+        self.rig.from_underlay(&[packet]);
+        self.rig.settle()
+    }
 }

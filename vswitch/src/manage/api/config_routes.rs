@@ -44,16 +44,10 @@ impl Connected<IncomingStream<'_, UnixListener>> for Caller {
 }
 
 impl Caller {
-    fn may_change(self) -> Result<Who, Response> {
+    /// Whoever it is, if he may change anything.
+    fn allowed(self) -> Option<Who> {
         let us = rustix::process::geteuid().as_raw();
-        match self.0 {
-            Some(who) if who.uid == 0 || who.uid == us => Ok(who),
-            _ => Err(error(
-                StatusCode::FORBIDDEN,
-                "only root and the daemon's own user may change the configuration: use sudo"
-                    .to_owned(),
-            )),
-        }
+        self.0.filter(|who| who.uid == 0 || who.uid == us)
     }
 }
 
@@ -82,10 +76,10 @@ async fn diff(
     ConnectInfo(caller): ConnectInfo<Caller>,
     proposal: Result<Json<Proposal>, JsonRejection>,
 ) -> Response {
-    let proposal = match (caller.may_change(), proposal) {
-        (Err(refused), _) => return refused,
+    let proposal = match (caller.allowed(), proposal) {
+        (None, _) => return forbidden(),
         (_, Err(wrong)) => return error(wrong.status(), wrong.body_text()),
-        (Ok(_), Ok(Json(proposal))) => proposal,
+        (Some(_), Ok(Json(proposal))) => proposal,
     };
     answer(desk.diff(proposal.wanted).await)
 }
@@ -95,10 +89,10 @@ async fn apply(
     ConnectInfo(caller): ConnectInfo<Caller>,
     proposal: Result<Json<Proposal>, JsonRejection>,
 ) -> Response {
-    let (who, proposal) = match (caller.may_change(), proposal) {
-        (Err(refused), _) => return refused,
+    let (who, proposal) = match (caller.allowed(), proposal) {
+        (None, _) => return forbidden(),
         (_, Err(wrong)) => return error(wrong.status(), wrong.body_text()),
-        (Ok(who), Ok(Json(proposal))) => (who, proposal),
+        (Some(who), Ok(Json(proposal))) => (who, proposal),
     };
     let how = match proposal.wanted {
         Wanted::Text { .. } => How::Apply,
@@ -106,6 +100,13 @@ async fn apply(
         Wanted::Revision { .. } => How::Rollback,
     };
     answer(desk.apply(proposal, how, Some(who)).await)
+}
+
+fn forbidden() -> Response {
+    error(
+        StatusCode::FORBIDDEN,
+        "only root and the daemon's own user may change the configuration: use sudo".to_owned(),
+    )
 }
 
 async fn unknown_method(method: Method, uri: Uri) -> Response {

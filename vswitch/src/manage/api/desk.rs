@@ -1,6 +1,7 @@
 //! Where changes of the configuration are handed in: it reads what is proposed, says what is
 //! different, and passes it on to the control loop. Files are read beside the API's thread.
 
+use std::fmt;
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
 use std::time::Duration;
@@ -157,6 +158,14 @@ impl DeskError {
 pub struct Desk {
     control: Arc<dyn Configurator>,
     startup: PathBuf,
+}
+
+impl fmt::Debug for Desk {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("Desk")
+            .field("startup", &self.startup)
+            .finish_non_exhaustive()
+    }
 }
 
 impl Desk {

@@ -40,6 +40,7 @@ pub enum ApiError {
 }
 
 /// The API with its socket in place: from here on, clients can connect.
+#[derive(Debug)]
 pub struct Api {
     listener: UnixListener,
     place: Place,

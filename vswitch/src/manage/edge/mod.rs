@@ -4,14 +4,16 @@
 //! `plan` numbers things, `view` is what the tables shall hold, `devices` opens ports, `keys`
 //! makes SAs of manual keys, `state` keeps what outlives the process, `control` is the thread,
 //! `tenants`, `paths` and `reservations` are what it reacts to, `floors` what it writes back,
-//! `report` what it tells. `steps` works out what a changed configuration asks for, `change`
+//! `report` what it tells; `handle` asks. `steps` works out what a changed configuration asks for, `change`
 //! carries it out, `rounds` waits until it has, `revisions` keeps the way back.
 
+mod associations;
 mod buffers;
 mod change;
 mod control;
 mod devices;
 mod floors;
+mod handle;
 mod keys;
 mod paths;
 mod plan;
@@ -30,12 +32,13 @@ use std::cell::RefCell;
 use std::collections::BTreeMap;
 use std::sync::Arc;
 use std::thread::JoinHandle;
-use std::time::{Duration, Instant};
+use std::time::Instant;
 
-use crossbeam::channel::{Receiver, Sender, TrySendError, bounded, unbounded};
+use crossbeam::channel::{Receiver, Sender, bounded, unbounded};
 use tokio::sync::watch;
 use vswitch_net::MacAddr;
 
+pub use handle::{Handle, NoAnswer};
 pub use keys::KeyError;
 pub use paths::HostLink;
 pub use plan::TooMany;
@@ -43,8 +46,9 @@ pub use revisions::RecordedError;
 pub use view::Exchange;
 
 use control::{Control, Member};
+use handle::Request;
 
-use super::change::{Applied, Order, Refused, Running};
+use super::change::Running;
 use super::config::{Config, Idle, Memory};
 use super::status::Status;
 use crate::datapath::Endpoints;
@@ -123,99 +127,6 @@ const RING_CAPACITY: u32 = 1024;
 const MAILBOX: usize = 1024;
 /// Packets per second that the host kernel is given of the underlay's traffic.
 const KERNEL_RATE: u64 = 200_000;
-
-/// Asked of the control thread.
-pub(crate) enum Request {
-    /// A report from one snapshot of every worker.
-    Status(Box<dyn FnOnce(Status) + Send>),
-    /// A change of the configuration.
-    Change(Box<change::Job>),
-    /// The end.
-    Stop,
-}
-
-/// A handle for questions; cloned freely.
-#[derive(Clone)]
-pub struct Handle {
-    requests: Sender<Request>,
-    running: watch::Receiver<Arc<Running>>,
-}
-
-/// Why a question was not taken.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, thiserror::Error)]
-pub enum NoAnswer {
-    /// The edge is stopping or gone, or took too long.
-    #[error("the switch is stopping")]
-    Gone,
-    /// Too many questions wait already.
-    #[error("the switch is busy")]
-    Busy,
-}
-
-impl Handle {
-    /// Asks for a report; `answer` is called on the control thread and must not block.
-    pub fn status(&self, answer: impl FnOnce(Status) + Send + 'static) -> Result<(), NoAnswer> {
-        self.requests
-            .try_send(Request::Status(Box::new(answer)))
-            .map_err(|error| match error {
-                TrySendError::Full(_) => NoAnswer::Busy,
-                TrySendError::Disconnected(_) => NoAnswer::Gone,
-            })
-    }
-
-    /// What runs, and what ran.
-    pub fn running(&self) -> Arc<Running> {
-        Arc::clone(&self.running.borrow())
-    }
-
-    /// The configuration of a revision that is kept; of the one before the running one if
-    /// none is named. Reads files.
-    pub fn recorded(&self, number: Option<u64>) -> Result<(u64, Config), RecordedError> {
-        let running = self.running();
-        let before = running.history.iter().rev().nth(1).map(|r| r.number);
-        let number = number.or(before).ok_or(RecordedError::None)?;
-        let config = revisions::recorded(&running.config.state_dir, number)?;
-        Ok((number, config))
-    }
-
-    /// Asks for a change; `answer` is called when all workers follow it, or when it is
-    /// refused, on the control thread, and must not block.
-    pub fn change(
-        &self,
-        order: Order,
-        answer: impl FnOnce(Result<Applied, Refused>) + Send + 'static,
-    ) -> Result<(), NoAnswer> {
-        let answer = Box::new(answer);
-        self.requests
-            .try_send(Request::Change(Box::new(change::Job { order, answer })))
-            .map_err(|error| match error {
-                TrySendError::Full(_) => NoAnswer::Busy,
-                TrySendError::Disconnected(_) => NoAnswer::Gone,
-            })
-    }
-
-    /// As [`Self::change`]; waits at most `patience`.
-    pub fn change_blocking(
-        &self,
-        order: Order,
-        patience: Duration,
-    ) -> Result<Result<Applied, Refused>, NoAnswer> {
-        let (tx, rx) = bounded(1);
-        self.change(order, move |answer| {
-            let _ = tx.send(answer);
-        })?;
-        rx.recv_timeout(patience).map_err(|_| NoAnswer::Gone)
-    }
-
-    /// Asks and waits at most `patience`.
-    pub fn status_blocking(&self, patience: Duration) -> Result<Status, NoAnswer> {
-        let (tx, rx) = bounded(1);
-        self.status(move |status| {
-            let _ = tx.send(status);
-        })?;
-        rx.recv_timeout(patience).map_err(|_| NoAnswer::Gone)
-    }
-}
 
 /// A running edge. Dropping it stops it.
 pub struct Edge {

@@ -19,6 +19,9 @@ const LEARNING_LIMIT: u32 = 65_536;
 /// Largest frame between two ports of one edge: nothing here fragments or refuses them.
 const MAX_FRAME: u32 = 65_535;
 
+/// The IP addresses of a MAC address, and where it is.
+pub type Place = (Arc<[IpAddr]>, Destination);
+
 /// What the tables shall hold.
 #[derive(Debug, Clone, Default, PartialEq, Eq)]
 pub struct View {
@@ -31,7 +34,7 @@ pub struct View {
     /// Attachments.
     pub ports: BTreeMap<PortId, Port>,
     /// Who is where.
-    pub mappings: BTreeMap<(VnId, MacAddr), (Arc<[IpAddr]>, Destination)>,
+    pub mappings: BTreeMap<(VnId, MacAddr), Place>,
 }
 
 /// Things that exchange what only one may have, so that no order of single steps will do.
