@@ -20,6 +20,7 @@ pub mod hostile;
 pub mod hosts;
 pub mod isolate;
 pub mod lab;
+pub mod live;
 pub mod noise;
 pub mod ovs;
 pub mod pcap;

@@ -105,7 +105,7 @@ impl Rig {
         rig
     }
 
-    /// Asks the edge things.
+    /// For what the edge is told while it runs.
     pub fn handle(&self) -> Handle {
         self.edge.handle()
     }
@@ -143,6 +143,27 @@ impl Rig {
         Ok(records
             .map(|record| Trace::new(record, &outcome.names, outcome.clock))
             .collect())
+    }
+
+    /// Counts from here on: after a change, counters of what was removed are gone.
+    pub fn rebase(&mut self) {
+        self.last = self.status();
+    }
+
+    /// Waits until everything sent was taken up and takes what came out, whatever is counted.
+    pub fn collect(&mut self) -> (Vec<Vec<u8>>, Vec<(u16, Vec<u8>)>) {
+        let sum = |s: &Status, of: fn(&vswitch::manage::status::Worker) -> u64| -> u64 {
+            s.workers.iter().map(of).sum()
+        };
+        let expected = sum(&self.last, |w| w.received) + std::mem::take(&mut self.sent);
+        self.last = self.wait("everything taken up", |s| {
+            sum(s, |w| w.received) >= expected
+                && sum(s, |w| w.handed_in) == sum(s, |w| w.handed_out)
+                && sum(s, |w| w.held) == 0
+        });
+        let trunk = drain(&mut self.trunk);
+        let trunk = trunk.iter().map(|f| frames::untagged(f)).collect();
+        (drain(&mut self.underlay), trunk)
     }
 
     /// A report.

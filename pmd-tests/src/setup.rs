@@ -248,10 +248,11 @@ impl Setup {
     /// The checked configuration; key files and state are in `dir`.
     pub fn config(&self, dir: &Path) -> Config {
         let text = self.yaml(dir);
-        Config::parse(&text, dir).unwrap_or_else(|error| panic!("{error}\n{text}"))
+        let file = dir.join("nve.yaml");
+        Config::parse_as(&text, &file).unwrap_or_else(|error| panic!("{error}\n{text}"))
     }
 
-    /// Its text; likewise.
+    /// Its text; the key files are written into `dir`.
     pub fn yaml(&self, dir: &Path) -> String {
         let mut y = String::new();
         let d = dir.display();

@@ -75,6 +75,8 @@ impl Pair<Observer> {
             near: self.near.unwatched(),
             far: self.far,
             pool: self.pool,
+            vns: self.vns,
+            vn: self.vn,
             flow: self.flow,
         }
     }

@@ -1,4 +1,4 @@
-//! `vswitchctl`: shows an operator what a running `vswitchd` does.
+//! `vswitchctl`: shows an operator what a running `vswitchd` does, and changes it.
 #![forbid(unsafe_code)]
 
 use std::io::{self, IsTerminal, Write};
@@ -11,14 +11,16 @@ use clap::{Args, CommandFactory, Parser, Subcommand};
 use tokio::runtime::Runtime;
 use vswitch::manage::api::{self, Section};
 use vswitch::manage::ctl::capture::Capture;
+use vswitch::manage::ctl::change::{self, ChangeCommand};
 use vswitch::manage::ctl::keys::Keys;
 use vswitch::manage::observe::ctl::TraceArgs;
 use vswitch::manage::tools::Tool;
 use vswitch::manage::{show, top};
 
-/// Shows what a running vswitchd does.
+/// Shows what a running vswitchd does, and changes it.
 ///
-/// Exit status: 0 if all went well, 1 if the switch could not be asked, 2 for wrong usage.
+/// Exit status: 0 if all went well, 1 if the switch could not be asked or refused a change,
+/// 2 for wrong usage.
 #[derive(Debug, Parser)]
 #[command(name = "vswitchctl", version, arg_required_else_help = true)]
 struct Cli {
@@ -46,10 +48,12 @@ enum Command {
     Show(Show),
     /// Rates, load, drops and latencies, live.
     Top(top::Options),
+    Trace(Box<TraceArgs>),
     Capture(Capture),
+    #[command(flatten)]
+    Change(ChangeCommand),
     /// Give away keys for decryption, where the configuration allows it.
     Keys(Keys),
-    Trace(Box<TraceArgs>),
     #[command(flatten)]
     Tool(Tool),
 }
@@ -131,6 +135,9 @@ fn main() -> ExitCode {
         Command::Top(options) => top::run(&cli.socket, options, cli.json)
             .map(|()| ExitCode::SUCCESS)
             .map_err(Into::into),
+        Command::Change(change) => {
+            change::run(&cli.socket, cli.json, change).map(|()| ExitCode::SUCCESS)
+        }
         Command::Capture(capture) => runtime()
             .and_then(|runtime| Ok(runtime.block_on(capture.run(&cli.socket))?))
             .map(|()| ExitCode::SUCCESS),

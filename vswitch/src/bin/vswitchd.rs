@@ -16,7 +16,8 @@ use tracing_subscriber::filter::filter_fn;
 use tracing_subscriber::layer::SubscriberExt;
 use tracing_subscriber::util::SubscriberInitExt;
 use tracing_subscriber::{EnvFilter, Layer};
-use vswitch::manage::api::{Api, Source};
+use vswitch::manage::api::{Api, Desk, Proposal, Source, Wanted};
+use vswitch::manage::change::How;
 use vswitch::manage::config::{Config, HostFacts};
 use vswitch::manage::doctor::{Host, Level, Needs, start};
 use vswitch::manage::edge::Edge;
@@ -93,14 +94,20 @@ fn main() -> ExitCode {
             return ExitCode::FAILURE;
         }
     }
-    let config = match Config::load(&arguments.config) {
+    let check = matches!(arguments.command, Some(Command::Check));
+    // Findings name the file as it was given; a daemon may not stay in this directory.
+    let file = match std::path::absolute(&arguments.config) {
+        Ok(file) if !check => file,
+        _ => arguments.config,
+    };
+    let config = match Config::load(&file) {
         Ok(config) => config,
         Err(error) => {
             eprintln!("{error}");
             return ExitCode::from(2);
         }
     };
-    if matches!(arguments.command, Some(Command::Check)) {
+    if check {
         print!("{}", config.check_report_on(&HostFacts::discover()));
         return ExitCode::SUCCESS;
     }
@@ -108,7 +115,7 @@ fn main() -> ExitCode {
         tracing::error!("{error}");
         return ExitCode::FAILURE;
     }
-    match run(config) {
+    match run(config, &security_log) {
         Ok(()) => ExitCode::SUCCESS,
         Err(error) => {
             tracing::error!("{error:#}");
@@ -117,7 +124,7 @@ fn main() -> ExitCode {
     }
 }
 
-fn run(config: Config) -> anyhow::Result<()> {
+fn run(config: Config, security_log: &SecurityLog) -> anyhow::Result<()> {
     for warning in config.warnings() {
         tracing::warn!("{warning}");
     }
@@ -140,13 +147,15 @@ fn run(config: Config) -> anyhow::Result<()> {
         .build()
         .context("cannot start the API's runtime")?;
     // From here on a signal waits for the start to end, so that what it did is undone.
-    let (mut terminate, mut interrupt) = {
+    let (mut terminate, mut interrupt, mut hangup) = {
         let _entered = runtime.enter();
         (
             signal(SignalKind::terminate())?,
             signal(SignalKind::interrupt())?,
+            signal(SignalKind::hangup())?,
         )
     };
+    let file = config.file().to_owned();
     let edge = Edge::start(config).context("the edge did not start")?;
     let handle = edge.handle();
     let mut failed = edge.failed();
@@ -159,13 +168,27 @@ fn run(config: Config) -> anyhow::Result<()> {
                 _ = failed.wait_for(|failed| *failed) => {}
             }
         };
-        let api = Api::bind(&socket).await?;
+        let desk = Desk::new(edge.handle(), &file);
+        let api = Api::bind(&socket).await?.with_desk(desk.clone());
         let metrics = serve_metrics(metrics_listen, handle.clone()).await?;
         tracing::info!(nve = name, "ready");
         notify("READY=1");
+        let reload = async move {
+            while hangup.recv().await.is_some() {
+                notify("RELOADING=1");
+                // Whoever rotates logs says so by the same signal.
+                if let Err(error) = security_log.reopen() {
+                    tracing::error!("{error}");
+                }
+                reload(&desk).await;
+                notify("READY=1");
+            }
+            std::future::pending().await
+        };
         tokio::select! {
             served = api.serve(handle, stop) => served?,
             never = metrics => match never {},
+            () = reload => {}
         }
         anyhow::Ok(())
     });
@@ -230,6 +253,23 @@ fn ready(config: &Config) -> anyhow::Result<Option<std::fs::File>> {
         );
     }
     start::claim_prefix(&config.eal.file_prefix).map_err(|finding| anyhow::anyhow!(finding.line()))
+}
+
+/// SIGHUP: the file again, whole or not at all.
+async fn reload(desk: &Desk) {
+    let proposal = Proposal {
+        wanted: Wanted::Startup,
+        revision: None,
+        diff: None,
+        dry_run: false,
+    };
+    match desk.apply(proposal, How::Signal, None).await {
+        Ok(applied) if applied.diff.is_empty() => {
+            tracing::info!("SIGHUP: the file means what runs already");
+        }
+        Ok(applied) => tracing::info!(revision = applied.revision, "SIGHUP: the file was applied"),
+        Err(error) => tracing::error!("SIGHUP: nothing was changed: {error}"),
+    }
 }
 
 /// Tells the service manager, if there is one (sd_notify(3)).

@@ -37,6 +37,7 @@ impl<P: Probe> Worker<P> {
                 }
                 self.counters.ports.reserve(id.index());
                 let mut new = Box::new(Attachment::new(*setup, self.clock.hz(), self.now));
+                self.leave_vlan(id);
                 self.note_vlan(id, &new);
                 if let Some(slot) = self.attachments.get_mut(id.index()) {
                     if let Some(old) = slot.take() {
@@ -179,6 +180,19 @@ impl<P: Probe> Worker<P> {
             tracing::error!(tunnel = tunnel.0, %algorithm, "an SA that does not fit its VN is refused");
         }
         fits
+    }
+
+    /// Forgets which VLAN a port was, unless that is another port's by now.
+    fn leave_vlan(&mut self, id: PortId) {
+        let was = self.attachments.get(id.index()).and_then(Option::as_ref);
+        if let Some((device, vid)) = was.and_then(|was| Some((was.trunk?, was.vid)))
+            && let Some(place) = self
+                .vlans
+                .get_mut(usize::from(device))
+                .and_then(|vids| vids.get_mut(usize::from(vid)))
+        {
+            *place = place.filter(|port| *port != id);
+        }
     }
 
     /// Notes which port a VLAN of a device is.

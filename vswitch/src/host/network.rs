@@ -7,6 +7,7 @@
 use std::collections::{BTreeSet, HashMap};
 use std::io;
 use std::net::IpAddr;
+use std::sync::Arc;
 use std::time::Duration;
 
 use tokio::sync::{mpsc, watch};
@@ -38,27 +39,44 @@ const CHANNEL: usize = 64;
 /// The destinations to find paths for. When the last clone is dropped, [`HostNetwork::run`]
 /// ends.
 #[derive(Debug, Clone)]
-pub struct Destinations(watch::Sender<BTreeSet<IpAddr>>);
+pub struct Destinations(watch::Sender<Wanted>);
+
+/// What paths are wanted to, and through which ports.
+#[derive(Debug, Clone)]
+struct Wanted {
+    destinations: BTreeSet<IpAddr>,
+    ports: Arc<[UnderlayPort]>,
+}
 
 impl Destinations {
     /// Wants exactly these.
     pub fn set(&self, destinations: BTreeSet<IpAddr>) {
         self.0.send_if_modified(|wanted| {
-            let changed = *wanted != destinations;
-            *wanted = destinations;
+            let changed = wanted.destinations != destinations;
+            wanted.destinations = destinations;
+            changed
+        });
+    }
+
+    /// The ports have other static neighbours and routes from now on. Their taps stay.
+    pub fn set_ports(&self, ports: Vec<UnderlayPort>) {
+        self.0.send_if_modified(|wanted| {
+            let changed = *wanted.ports != *ports;
+            wanted.ports = ports.into();
             changed
         });
     }
 
     /// Wants one more.
     pub fn add(&self, destination: IpAddr) {
-        self.0.send_if_modified(|wanted| wanted.insert(destination));
+        self.0
+            .send_if_modified(|wanted| wanted.destinations.insert(destination));
     }
 
     /// No longer wants this one. No update follows.
     pub fn remove(&self, destination: IpAddr) {
         self.0
-            .send_if_modified(|wanted| wanted.remove(&destination));
+            .send_if_modified(|wanted| wanted.destinations.remove(&destination));
     }
 }
 
@@ -80,10 +98,10 @@ struct Attempt {
 
 /// The kernel's side of the underlay; see [`HostNetwork::run`].
 pub struct HostNetwork {
-    ports: Vec<UnderlayPort>,
+    ports: Arc<[UnderlayPort]>,
     /// `None` where no port has a tap: then the kernel is not asked at all.
     kernel: Option<(Kernel, Monitor)>,
-    wanted: watch::Receiver<BTreeSet<IpAddr>>,
+    wanted: watch::Receiver<Wanted>,
     updates: mpsc::Sender<PathUpdate>,
     known: HashMap<IpAddr, Known>,
     attempts: HashMap<(u32, IpAddr), Attempt>,
@@ -102,7 +120,11 @@ impl HostNetwork {
             true => Some((Kernel::connect()?, Monitor::open()?)),
             false => None,
         };
-        let (destinations, wanted) = watch::channel(BTreeSet::new());
+        let ports: Arc<[UnderlayPort]> = ports.into();
+        let (destinations, wanted) = watch::channel(Wanted {
+            destinations: BTreeSet::new(),
+            ports: Arc::clone(&ports),
+        });
         let (updates, receiver) = mpsc::channel(CHANNEL);
         let network = Self {
             ports,
@@ -159,7 +181,11 @@ impl HostNetwork {
     /// Asks about every wanted destination and says what changed. Returns when to look again
     /// without being told.
     async fn round(&mut self, links: &mut Vec<u32>) -> io::Result<Result<Instant, ReceiverGone>> {
-        let wanted = self.wanted.borrow_and_update().clone();
+        let Wanted {
+            destinations: wanted,
+            ports,
+        } = self.wanted.borrow_and_update().clone();
+        self.ports = ports;
         self.known
             .retain(|destination, _| wanted.contains(destination));
         let now = Instant::now();
@@ -169,7 +195,7 @@ impl HostNetwork {
         let mut taps: HashMap<u32, &UnderlayPort> = HashMap::new();
         let mut neighbours = HashMap::new();
         if let Some((kernel, _)) = &self.kernel {
-            for port in ports {
+            for port in ports.iter() {
                 let Some(name) = &port.tap else { continue };
                 if let Some(link) = kernel.link(name).await? {
                     taps.insert(link.index, port);

@@ -46,8 +46,8 @@ impl fmt::Display for KeySelection {
 pub enum ExportError {
     /// The configuration does not allow it.
     #[error(
-        "this edge gives no keys away: set `allow-key-export: true` in {0} and restart vswitchd, \
-         and back to false afterwards. Every exported key counts as compromised until it is \
+        "this edge gives no keys away: set `allow-key-export: true` in {0} and run `vswitchctl \
+         reload`, and back to false afterwards. Every exported key counts as compromised until it is \
          replaced"
     )]
     NotAllowed(String),

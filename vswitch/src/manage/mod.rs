@@ -1,6 +1,7 @@
 //! The operator's side of the edge: what it is told to be and what it shows of itself.
 pub mod api;
 pub mod capture;
+pub mod change;
 pub mod config;
 pub mod ctl;
 pub mod doctor;

@@ -2,6 +2,7 @@
 //! `vswitchctl` (and curl) asking for it.
 
 mod api;
+mod changes;
 mod docs;
 mod metrics;
 mod openapi;

@@ -6,7 +6,7 @@ use std::path::Path;
 
 use serde_json::Value;
 use vswitch::manage::api::{
-    CAPTURE_ROUTE, CAPTURES_ROUTE, INJECT, KEYS_ROUTE, Section, TRACE,
+    self, CAPTURE_ROUTE, CAPTURES_ROUTE, INJECT, KEYS_ROUTE, Section, TRACE,
 };
 
 use crate::switch::STATUS;
@@ -89,12 +89,24 @@ fn check(root: &Value, schema: &Value, value: &Value, at: &str, wrong: &mut Vec<
     }
 }
 
+/// What is wrong with an answer, by the description.
+pub fn wrong(route: &str, method: &str, value: &Value) -> Vec<String> {
+    let root = description();
+    let schema =
+        &root["paths"][route][method]["responses"]["200"]["content"]["application/json"]["schema"];
+    assert!(schema.is_object(), "{method} {route} is not described");
+    let mut wrong = Vec::new();
+    check(&root, schema, value, route, &mut wrong);
+    wrong
+}
+
 #[test]
 fn every_route_is_described_and_none_else() {
     let root = description();
     let mut routes: BTreeSet<&str> = Section::ALL.map(Section::route).into();
     routes.extend(["/metrics", CAPTURE_ROUTE, CAPTURES_ROUTE, KEYS_ROUTE]);
     routes.extend([TRACE, INJECT]);
+    routes.extend([api::CONFIG, api::REVISIONS, api::DIFF, api::APPLY]);
     assert_eq!(keys(&root["paths"]), routes);
 }
 

@@ -6,11 +6,12 @@ use std::os::unix::fs::MetadataExt;
 use std::path::{Path, PathBuf};
 use std::time::Duration;
 
-use http_body_util::{BodyExt, Empty};
+use http_body_util::{BodyExt, Full};
 use hyper::body::{Bytes, Incoming};
 use hyper::client::conn::http1;
 use hyper::{Method, Request, Response, StatusCode, header};
 use hyper_util::rt::TokioIo;
+use serde::Serialize;
 use tokio::net::UnixStream;
 use tokio::task::JoinHandle;
 
@@ -18,6 +19,8 @@ use super::routes::{ErrorBody, Section};
 
 /// How long an answer may take; the server itself gives up after two seconds.
 const PATIENCE: Duration = Duration::from_secs(5);
+/// Likewise for a change, for which the server takes half a minute.
+const LONG_PATIENCE: Duration = Duration::from_secs(40);
 
 /// Why there is no answer.
 #[derive(Debug, thiserror::Error)]
@@ -51,9 +54,15 @@ pub enum ClientError {
         /// What went wrong.
         error: io::Error,
     },
-    /// No answer in five seconds.
-    #[error("vswitchd took the question and did not answer it in 5 s: its log may say why")]
-    Timeout,
+    /// No answer in time.
+    #[error(
+        "vswitchd took the question and did not answer it in {} s: its log may say why",
+        .0.as_secs()
+    )]
+    Timeout(Duration),
+    /// What was to be handed in is no JSON.
+    #[error("the request cannot be written as JSON: {0}")]
+    Body(#[source] serde_json::Error),
     /// The connection broke, or the other end does not speak HTTP.
     #[error("the connection to vswitchd broke: {0}")]
     Http(#[from] hyper::Error),
@@ -81,14 +90,39 @@ fn remedy(group: Option<&str>) -> String {
 
 /// `section` from the switch at `socket`, as JSON. Needs a tokio runtime with time and I/O.
 pub async fn get(socket: &Path, section: Section) -> Result<Bytes, ClientError> {
-    match tokio::time::timeout(PATIENCE, exchange(socket, section)).await {
+    get_route(socket, section.route()).await
+}
+
+/// What a route has, as JSON.
+pub async fn get_route(socket: &Path, route: &'static str) -> Result<Bytes, ClientError> {
+    let question = exchange(socket, Method::GET, route, Bytes::new());
+    match tokio::time::timeout(PATIENCE, question).await {
         Ok(answer) => answer,
-        Err(_) => Err(ClientError::Timeout),
+        Err(_) => Err(ClientError::Timeout(PATIENCE)),
     }
 }
 
-async fn exchange(socket: &Path, section: Section) -> Result<Bytes, ClientError> {
-    let answer = open(socket, Method::GET, section.route()).await?;
+/// Hands `body` in at a route, as JSON, and returns the answer.
+pub async fn post(
+    socket: &Path,
+    route: &'static str,
+    body: &impl Serialize,
+) -> Result<Bytes, ClientError> {
+    let body = serde_json::to_vec(body).map_err(ClientError::Body)?;
+    let question = exchange(socket, Method::POST, route, body.into());
+    match tokio::time::timeout(LONG_PATIENCE, question).await {
+        Ok(answer) => answer,
+        Err(_) => Err(ClientError::Timeout(LONG_PATIENCE)),
+    }
+}
+
+async fn exchange(
+    socket: &Path,
+    method: Method,
+    route: &str,
+    body: Bytes,
+) -> Result<Bytes, ClientError> {
+    let answer = send(socket, method, route, body).await?;
     Ok(answer.response.into_body().collect().await?.to_bytes())
 }
 
@@ -133,6 +167,16 @@ pub(super) async fn open(
     method: Method,
     path_and_query: &str,
 ) -> Result<Answer, ClientError> {
+    send(socket, method, path_and_query, Bytes::new()).await
+}
+
+/// Likewise, with a body of JSON unless it is empty.
+async fn send(
+    socket: &Path,
+    method: Method,
+    path_and_query: &str,
+    body: Bytes,
+) -> Result<Answer, ClientError> {
     let stream = UnixStream::connect(socket)
         .await
         .map_err(|error| refusal(socket, error))?;
@@ -141,12 +185,16 @@ pub(super) async fn open(
     let connection = tokio::spawn(async move {
         let _ = connection.await;
     });
-    let request = Request::builder()
+    let mut request = Request::builder()
         .method(method)
         .uri(path_and_query)
         .header(header::HOST, "localhost")
-        .header(header::TE, "trailers")
-        .body(Empty::<Bytes>::new())
+        .header(header::TE, "trailers");
+    if !body.is_empty() {
+        request = request.header(header::CONTENT_TYPE, "application/json");
+    }
+    let request = request
+        .body(Full::new(body))
         .map_err(|error| ClientError::Request(error.to_string()))?;
     let response = sender.send_request(request).await?;
     let status = response.status();

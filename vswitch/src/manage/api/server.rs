@@ -10,6 +10,8 @@ use tokio::net::UnixListener;
 use tokio::sync::oneshot;
 
 use super::capture::Captures;
+use super::config_routes;
+use super::desk::Desk;
 use super::routes::router_with;
 use super::socket::{self, Place};
 use super::source::Source;
@@ -45,6 +47,7 @@ pub enum ApiError {
 pub struct Api {
     listener: UnixListener,
     place: Place,
+    desk: Option<Desk>,
 }
 
 impl Api {
@@ -52,7 +55,17 @@ impl Api {
     /// a killed process left behind replaced. Needs a tokio runtime.
     pub async fn bind(path: &Path) -> Result<Self, ApiError> {
         let (listener, place) = socket::listen(path).await?;
-        Ok(Self { listener, place })
+        Ok(Self {
+            listener,
+            place,
+            desk: None,
+        })
+    }
+
+    /// Takes changes of the configuration too.
+    pub fn with_desk(mut self, desk: Desk) -> Self {
+        self.desk = Some(desk);
+        self
     }
 
     /// Answers until `shutdown` is ready, then lets requests under way finish for at most two
@@ -62,12 +75,19 @@ impl Api {
         source: S,
         shutdown: impl Future<Output = ()> + Send + 'static,
     ) -> Result<(), ApiError> {
-        let Self { listener, place } = self;
+        let Self {
+            listener,
+            place,
+            desk,
+        } = self;
         let _place = place;
         let (stopping, stopped) = oneshot::channel();
         let captures = Arc::<Captures>::default();
-        let service = router_with(source, Arc::clone(&captures))
-            .into_make_service_with_connect_info::<Asker>();
+        let mut routes = router_with(source, Arc::clone(&captures));
+        if let Some(desk) = desk {
+            routes = routes.merge(config_routes::router(desk));
+        }
+        let service = routes.into_make_service_with_connect_info::<Asker>();
         let server = axum::serve(listener, service)
             .with_graceful_shutdown(async move {
                 shutdown.await;

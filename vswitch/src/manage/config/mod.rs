@@ -88,6 +88,13 @@ impl Config {
         Self::build(text.to_owned(), name, base_dir.as_ref(), accounts)
     }
 
+    /// Checks `text` as if it were that of `file`: key files are found from its directory,
+    /// and findings name it.
+    pub fn parse_as(text: &str, file: &Path) -> Result<Self, ConfigError> {
+        let base = file.parent().unwrap_or(Path::new(""));
+        Self::build(text.to_owned(), file.to_owned(), base, &Accounts::system())
+    }
+
     fn build(
         text: String,
         file: PathBuf,
@@ -119,6 +126,11 @@ impl Config {
     /// The file it came from.
     pub fn file(&self) -> &Path {
         &self.file
+    }
+
+    /// Its text. Keys are in files of their own, so there is none in it.
+    pub fn text(&self) -> &str {
+        &self.text
     }
 
     /// What is allowed but probably not meant, in the order of the text.

@@ -1,6 +1,7 @@
 //! Commands of `vswitchctl` that do more than show: their arguments, and what they do.
 
 pub mod capture;
+pub mod change;
 pub mod keys;
 mod sink;
 

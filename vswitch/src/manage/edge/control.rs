@@ -8,30 +8,34 @@ use std::time::{Duration, Instant};
 
 use crossbeam::channel::{Receiver, Sender, never, select, tick};
 use tokio::sync::watch;
-use vswitch_vn::{PeerId, Tables, TunnelId};
+use vswitch_vn::{Change, PeerId, Tables, TunnelId};
 
+use super::change::Changes;
 use super::devices::Devices;
 use super::exports::Exports;
 use super::floors::Floor;
-use super::keys;
+use super::handle::Request;
 use super::meters::Windows;
-use super::paths::NextHops;
-use super::plan::{Plan, port_setup};
+use super::paths::{NextHops, Wants};
+use super::plan::{Ids, Plan, pair_names, port_setup};
 use super::rehearsals::Rehearsing;
 use super::report::Gathering;
 use super::reservations::{Low, Unreserved};
+use super::revisions::History;
+use super::rounds::Round;
 use super::state::StateDir;
 use super::tenants::Tenants;
+use super::view::View;
 use super::watches::Watches;
-use super::{Request, StartError, Updates};
-use crate::datapath::command::{Command, Event, InboundSetup, OutboundSetup, Path, WorkerId};
+use super::{StartError, Updates};
+use crate::datapath::command::{Command, Event, Path, WorkerId};
 use crate::datapath::snapshot::WorkerSnapshot;
-use crate::datapath::source_port;
 use crate::dpdk::mempool::Mempool;
 use crate::dpdk::quiescence::Domain;
 use crate::dpdk::thread;
 use crate::dpdk::time::TscClock;
 use crate::dpdk::vhost::VhostEvent;
+use crate::manage::change::Running;
 use crate::manage::config::{Config, Direction};
 use crate::manage::security::{Limiter, SecurityEvent, configuration_changed};
 use crate::manage::status::Status;
@@ -83,6 +87,7 @@ pub(super) struct Parts {
     pub seed: u64,
     pub vhost_events: Sender<VhostEvent>,
     pub clock: TscClock,
+    pub wants: watch::Sender<Wants>,
 }
 
 /// What it listens to.
@@ -102,7 +107,7 @@ pub(super) struct Control {
     pub pools: Vec<Mempool>,
     /// Latencies at earlier reports.
     pub windows: RefCell<Windows>,
-    pub config: Config,
+    pub config: Arc<Config>,
     pub plan: Plan,
     /// The master copy of the workers' tables.
     pub tables: Tables,
@@ -118,7 +123,7 @@ pub(super) struct Control {
     failed: watch::Sender<bool>,
     /// Last counters of workers that have ended.
     pub ended: Vec<WorkerSnapshot>,
-    floors: Vec<Floor>,
+    pub floors: Vec<Floor>,
     /// Reservations that failed and are tried again.
     pub unreserved: Vec<Unreserved>,
     /// Keys that were given away.
@@ -129,8 +134,22 @@ pub(super) struct Control {
     /// What is told in the security log, and when.
     pub security: Limiter,
     last_id: u64,
+    pub changes: Changes,
+    /// Barriers behind changes.
+    pub rounds: Vec<Round>,
+    /// Ids of removed things that something may still remember.
+    pub resting: Ids,
+    /// Of the newest mappings.
+    pub generation: u64,
+    pub history: History,
+    pub running: watch::Sender<Arc<Running>>,
+    pub wants: watch::Sender<Wants>,
+    /// Buffers of tenants that are gone.
+    pub old_pools: Vec<Mempool>,
 }
 
+/// Generation of the mappings that the switch starts with.
+const FIRST: u64 = 1;
 /// A worker that takes no command for so long will take none any more.
 const STUCK: Duration = Duration::from_secs(10);
 /// How long a report waits for the slowest worker.
@@ -141,9 +160,19 @@ const STOP_PATIENCE: Duration = Duration::from_secs(5);
 impl Control {
     /// Tells the workers what they begin with, then lets tenants connect.
     pub(super) fn new(parts: Parts) -> Result<Control, StartError> {
-        let plan = Plan::new(&parts.config);
+        let plan = Plan::first(&parts.config)?;
+        let changes = View::default().changes(&View::of(&parts.config, &plan), FIRST)?;
         let mut tables = Tables::new(parts.seed);
-        tables.transact(&plan.changes)?;
+        tables.transact(&changes)?;
+        let config = Arc::new(parts.config);
+        let history = History::open(&parts.state, &config)?;
+        let list = history.list();
+        let revision = list.last().cloned().ok_or(StartError::NoWorkers)?;
+        let running = watch::Sender::new(Arc::new(Running {
+            revision,
+            config: Arc::clone(&config),
+            history: list.to_vec(),
+        }));
         let exports = Exports::load(&parts.state)?;
         let watches = Watches::new(parts.members.len());
         let mut control = Control {
@@ -152,7 +181,7 @@ impl Control {
             hugepages: parts.hugepages,
             pools: parts.pools,
             windows: RefCell::new(Windows::new(parts.started)),
-            config: parts.config,
+            config,
             plan,
             tables,
             state: parts.state,
@@ -174,12 +203,20 @@ impl Control {
             clock: parts.clock,
             security: Limiter::default(),
             last_id: 0,
+            changes: Changes::default(),
+            rounds: Vec::new(),
+            resting: Ids::default(),
+            generation: FIRST,
+            history,
+            running,
+            wants: parts.wants,
+            old_pools: Vec::new(),
         };
-        let changes = Arc::clone(&control.plan.changes);
+        let changes: Arc<[Change]> = changes.into();
         control.tell_all(|_| Command::Tables(Arc::clone(&changes)));
-        let queues: Vec<u16> = control.devices.trunks.iter().map(|d| d.queues).collect();
+        let queues = control.trunk_queues();
         for i in 0..control.config.ports.len() {
-            if let Some(setup) = port_setup(&control.config, i, &queues) {
+            if let Some(setup) = port_setup(&control.config, &control.plan, i, &queues) {
                 control.tell_all(|_| Command::Port(Box::new(setup.clone())));
             }
         }
@@ -191,39 +228,29 @@ impl Control {
         Ok(control)
     }
 
+    /// Receive queues of each VLAN device.
+    pub(super) fn trunk_queues(&self) -> Vec<u16> {
+        self.devices.trunks.iter().map(|d| d.queues).collect()
+    }
+
     fn install_manual_keys(&mut self) -> Result<(), StartError> {
+        let (config, plan) = (Arc::clone(&self.config), self.plan.clone());
         let mut owners: BTreeMap<TunnelId, WorkerId> = BTreeMap::new();
-        for sa in self.config.security_associations.clone() {
-            let Some(tunnel) = self.plan.tunnel(sa.vn, sa.peer) else {
-                continue;
-            };
-            let Some(peer) = self.config.peers.get(sa.peer.index()).cloned() else {
-                continue;
-            };
+        for sa in &config.security_associations {
+            let worker = usize::from(sa.worker);
             match sa.direction {
                 Direction::Outbound => {
-                    let outbound = keys::outbound(&mut self.state, &sa)?;
-                    let setup = Box::new(OutboundSetup {
-                        tunnel,
-                        low_water: outbound.reservation_left() / 2,
-                        source_port: peer
-                            .esp_source_port
-                            .unwrap_or_else(|| source_port(sa.spi.get())),
-                        sa: outbound,
-                    });
-                    owners.entry(tunnel).or_insert(sa.worker);
-                    self.tell(usize::from(sa.worker), Command::InstallOutbound(setup));
+                    if let Some(setup) = self.outbound_setup(&config, &plan, sa)? {
+                        owners.entry(setup.tunnel).or_insert(sa.worker);
+                        self.tell(worker, Command::InstallOutbound(setup));
+                    }
                 }
                 Direction::Inbound => {
-                    let (inbound, floor) = keys::inbound(&self.state, &sa, &peer)?;
-                    self.floors.push(Floor::new(Arc::clone(&floor)));
-                    let setup = Box::new(InboundSetup {
-                        tunnel,
-                        sa: inbound,
-                        floor: Some((floor, 0)),
-                    });
-                    self.tell(usize::from(sa.worker), Command::InstallInbound(setup));
-                    self.tell_all(|_| Command::InboundOwner(sa.spi, Some(sa.worker)));
+                    if let Some((setup, floor)) = self.inbound_setup(&config, &plan, sa)? {
+                        self.floors.push(floor);
+                        self.tell(worker, Command::InstallInbound(setup));
+                        self.tell_all(|_| Command::InboundOwner(sa.spi, Some(sa.worker)));
+                    }
                 }
             }
         }
@@ -258,6 +285,7 @@ impl Control {
                     }
                     Ok(Request::Watch(ask, answer)) => answer(self.watch(&ask)),
                     Ok(Request::Rehearse(inject, answer)) => self.rehearse(inject, answer),
+                    Ok(Request::Change(job)) => self.change_asked(*job),
                     Ok(Request::Stop) | Err(_) => return self.stop(channels),
                 },
                 recv(moments) -> _ => {
@@ -272,7 +300,10 @@ impl Control {
     fn worker_event(&mut self, event: Event) {
         match event {
             Event::Snapshot(id, snapshot) => self.gathered(id, *snapshot),
-            Event::Done(_, barrier) => self.barrier_passed(barrier),
+            Event::Done(_, barrier) => {
+                self.barrier_passed(barrier);
+                self.round_passed(barrier);
+            }
             Event::ReservationLow(worker, tunnel, spi) => {
                 self.reserve(Low {
                     worker,
@@ -330,10 +361,12 @@ impl Control {
         }
         self.expire_reports(REPORT_PATIENCE);
         self.expire_rehearsals(REPORT_PATIENCE);
+        self.free_old_pools();
     }
 
     /// Sockets first, so that nothing new comes in; then the workers; then the last report.
     fn stop(mut self, channels: &Channels) -> Status {
+        self.refuse_changes();
         for tenant in self.tenants.values_mut() {
             tenant.socket = None;
         }
@@ -397,12 +430,8 @@ impl Control {
     }
 
     pub(super) fn tunnel_names(&self, tunnel: TunnelId) -> (&str, &str) {
-        let plan = self.plan.tunnels.get(tunnel.index());
-        let vn = plan.and_then(|t| self.config.vns.get(t.vn.index()));
-        let peer = plan.and_then(|t| self.config.peers.get(t.peer.index()));
-        (
-            vn.map_or("?", |v| v.name.as_str()),
-            peer.map_or("?", |p| p.name.as_str()),
-        )
+        let pair = self.plan.tunnels.get(&tunnel).copied();
+        let names = pair.and_then(|pair| pair_names(&self.config, pair));
+        names.unwrap_or(("?", "?"))
     }
 }

@@ -8,10 +8,13 @@
 
 use std::sync::Arc;
 
+use vswitch_sa::Fingerprint;
+
 use crate::dpdk::mapped::{MappedCounters, MappedError};
 
 /// One inbound SA's floor, with what of it is on the disk.
 pub(super) struct Floor {
+    key: Fingerprint,
     table: Arc<MappedCounters>,
     written: Option<u64>,
     failing: bool,
@@ -19,12 +22,23 @@ pub(super) struct Floor {
 
 impl Floor {
     /// Nothing is known to be on the disk yet.
-    pub(super) fn new(table: Arc<MappedCounters>) -> Self {
+    pub(super) fn new(key: Fingerprint, table: Arc<MappedCounters>) -> Self {
         Floor {
+            key,
             table,
             written: None,
             failing: false,
         }
+    }
+
+    /// Whose it is.
+    pub(super) fn key(&self) -> Fingerprint {
+        self.key
+    }
+
+    /// Where workers store it.
+    pub(super) fn table(&self) -> Arc<MappedCounters> {
+        Arc::clone(&self.table)
     }
 
     /// Writes it back if it has moved; called every second. An idle SA costs no write, and a
@@ -56,6 +70,8 @@ impl Floor {
 
 #[cfg(test)]
 mod tests {
+    use vswitch_sa::{Algorithm, KeyMaterial};
+
     use super::*;
 
     #[test]
@@ -63,7 +79,8 @@ mod tests {
         let dir = tempfile::tempdir().unwrap();
         let (table, _) = MappedCounters::open(&dir.path().join("floor"), 1).unwrap();
         let table = Arc::new(table);
-        let mut floor = Floor::new(Arc::clone(&table));
+        let key = KeyMaterial::from_bytes(Algorithm::Aes128Gcm, &[1; 20]).unwrap();
+        let mut floor = Floor::new(key.fingerprint(), Arc::clone(&table));
         floor.keep();
         assert_eq!(floor.written, Some(0));
         assert!(table.store(0, 7));

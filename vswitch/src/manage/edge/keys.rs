@@ -73,6 +73,12 @@ pub enum KeyError {
         /// Why not.
         source: RecordError,
     },
+    /// The key was used in the other direction.
+    #[error(
+        "{0}: the key was used in the other direction: whoever had it there has used nonces \
+         that would be used again; give the association a new key"
+    )]
+    OtherDirection(PathBuf),
     /// All sequence numbers of the key are spent.
     #[error("{0}: all sequence numbers of this key are spent; give the association a new key")]
     Exhausted(PathBuf),
@@ -119,7 +125,7 @@ pub fn outbound(
 
 /// A manual inbound SA, and where its floor is kept.
 pub fn inbound(
-    state: &StateDir,
+    state: &mut StateDir,
     config: &SecurityAssociation,
     peer: &Peer,
 ) -> Result<(Box<Inbound>, Arc<MappedCounters>), KeyError> {

@@ -1,16 +1,21 @@
 //! A running edge: the configuration turned into ports, workers, SAs and tables, and the
 //! control thread that looks after them.
 //!
-//! `plan` numbers things, `devices` opens ports, `keys` makes SAs of manual keys, `state`
-//! keeps what outlives the process, `control` is the thread, `tenants`, `paths` and
-//! `reservations` are what it reacts to, `exports` the keys it gives away, `floors` what it writes
-//! back, `report` and `meters` what it tells.
+//! `plan` numbers things, `view` is what the tables shall hold, `devices` opens ports, `keys`
+//! makes SAs of manual keys, `state` keeps what outlives the process, `control` is the thread,
+//! `tenants`, `paths` and `reservations` are what it reacts to, `exports` the keys it gives away,
+//! `floors` what it writes back, `report` and `meters` what it tells; `handle` asks. `steps` works
+//! out what a changed configuration asks for, `change` carries it out, `rounds` waits until it
+//! has, `revisions` keeps the way back.
 
+mod associations;
 mod buffers;
+mod change;
 mod control;
 mod devices;
 mod exports;
 mod floors;
+mod handle;
 mod keys;
 mod meters;
 mod paths;
@@ -18,28 +23,39 @@ mod plan;
 mod rehearsals;
 mod report;
 mod reservations;
+mod revisions;
+mod rounds;
 mod sightings;
 mod state;
+mod steps;
+#[cfg(test)]
+mod steps_tests;
 mod tenants;
+mod view;
 mod watches;
 
 use std::cell::RefCell;
 use std::collections::BTreeMap;
+use std::sync::Arc;
 use std::thread::JoinHandle;
-use std::time::{Duration, Instant};
+use std::time::Instant;
 
-use crossbeam::channel::{Receiver, Sender, TrySendError, bounded, unbounded};
+use crossbeam::channel::{Receiver, Sender, bounded, unbounded};
 use tokio::sync::watch;
 use vswitch_net::MacAddr;
 
+pub use handle::{Handle, NoAnswer};
 pub use keys::KeyError;
 pub use paths::HostLink;
+pub use plan::TooMany;
+pub use revisions::RecordedError;
+pub use view::Exchange;
 
 use control::{Control, Member};
+use handle::Request;
 
+use super::change::Running;
 use super::config::{Config, Idle, Memory};
-use super::keys::{Asker, ExportError, KeySelection, KeyTable};
-use super::observe::{Ask, Inject, InjectError, Rehearsed, Watch, WatchError};
 use super::status::Status;
 use crate::datapath::Endpoints;
 use crate::datapath::command::{Command, Event};
@@ -94,6 +110,12 @@ pub enum StartError {
     /// The forwarding tables.
     #[error("forwarding tables: {0}")]
     Tables(#[from] vswitch_vn::ChangeError),
+    /// More things than numbers for them.
+    #[error(transparent)]
+    TooMany(#[from] TooMany),
+    /// Two things with one VNI or address, which the configuration excludes.
+    #[error(transparent)]
+    Exchange(#[from] Exchange),
     /// A thread of the system.
     #[error("cannot start a thread: {0}")]
     Thread(#[source] std::io::Error),
@@ -112,138 +134,10 @@ const MAILBOX: usize = 1024;
 /// Packets per second that the host kernel is given of the underlay's traffic.
 const KERNEL_RATE: u64 = 200_000;
 
-/// Asked of the control thread.
-pub(crate) enum Request {
-    /// A report from one snapshot of every worker.
-    Status(Box<dyn FnOnce(Status) + Send>),
-    /// Keys, for somebody.
-    ExportKeys(KeyRequest),
-    /// Packets to be watched.
-    Watch(Box<Ask>, WatchAnswer),
-    /// A dry run.
-    Rehearse(Inject, InjectAnswer),
-    /// The end.
-    Stop,
-}
-
-/// Asks for keys; the answer is called on the control thread and must not block.
-pub(crate) struct KeyRequest {
-    pub who: Asker,
-    pub which: KeySelection,
-    pub answer: Box<dyn FnOnce(Result<KeyTable, ExportError>) + Send>,
-}
-
-/// Takes what came of [`Request::Rehearse`].
-pub(crate) type InjectAnswer = Box<dyn FnOnce(Result<Rehearsed, InjectError>) + Send>;
-
-/// Takes what came of [`Request::Watch`].
-pub(crate) type WatchAnswer = Box<dyn FnOnce(Result<Watch, WatchError>) + Send>;
-
-/// A handle for questions; cloned freely.
-#[derive(Clone)]
-pub struct Handle {
-    requests: Sender<Request>,
-}
-
-/// Why a question was not taken.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, thiserror::Error)]
-pub enum NoAnswer {
-    /// The edge is stopping or gone, or took too long.
-    #[error("the switch is stopping")]
-    Gone,
-    /// Too many questions wait already.
-    #[error("the switch is busy")]
-    Busy,
-}
-
-impl Handle {
-    /// Asks for a report; `answer` is called on the control thread and must not block.
-    pub fn status(&self, answer: impl FnOnce(Status) + Send + 'static) -> Result<(), NoAnswer> {
-        self.put(Request::Status(Box::new(answer)))
-    }
-
-    /// Asks for packets to be watched, for as long as the answer's [`Watch`] lives; `answer`
-    /// is called on the control thread and must not block.
-    pub fn watch(
-        &self,
-        ask: Ask,
-        answer: impl FnOnce(Result<Watch, WatchError>) + Send + 'static,
-    ) -> Result<(), NoAnswer> {
-        self.put(Request::Watch(Box::new(ask), Box::new(answer)))
-    }
-
-    /// Asks and waits at most `patience`.
-    pub fn watch_blocking(
-        &self,
-        ask: Ask,
-        patience: Duration,
-    ) -> Result<Result<Watch, WatchError>, NoAnswer> {
-        let (tx, rx) = bounded(1);
-        self.watch(ask, move |watch| {
-            let _ = tx.send(watch);
-        })?;
-        rx.recv_timeout(patience).map_err(|_| NoAnswer::Gone)
-    }
-
-    /// Asks for keys on behalf of `who`; `answer` is called on the control thread and must
-    /// not block.
-    pub fn export_keys(
-        &self,
-        who: Asker,
-        which: KeySelection,
-        answer: impl FnOnce(Result<KeyTable, ExportError>) + Send + 'static,
-    ) -> Result<(), NoAnswer> {
-        self.put(Request::ExportKeys(KeyRequest {
-            who,
-            which,
-            answer: Box::new(answer),
-        }))
-    }
-
-    /// Asks what would happen to a packet; `answer` as for [`Self::status`].
-    pub fn rehearse(
-        &self,
-        inject: Inject,
-        answer: impl FnOnce(Result<Rehearsed, InjectError>) + Send + 'static,
-    ) -> Result<(), NoAnswer> {
-        self.put(Request::Rehearse(inject, Box::new(answer)))
-    }
-
-    /// Asks and waits at most `patience`.
-    pub fn rehearse_blocking(
-        &self,
-        inject: Inject,
-        patience: Duration,
-    ) -> Result<Result<Rehearsed, InjectError>, NoAnswer> {
-        let (tx, rx) = bounded(1);
-        self.rehearse(inject, move |outcome| {
-            let _ = tx.send(outcome);
-        })?;
-        rx.recv_timeout(patience).map_err(|_| NoAnswer::Gone)
-    }
-
-    fn put(&self, request: Request) -> Result<(), NoAnswer> {
-        self.requests
-            .try_send(request)
-            .map_err(|error| match error {
-                TrySendError::Full(_) => NoAnswer::Busy,
-                TrySendError::Disconnected(_) => NoAnswer::Gone,
-            })
-    }
-
-    /// Asks and waits at most `patience`.
-    pub fn status_blocking(&self, patience: Duration) -> Result<Status, NoAnswer> {
-        let (tx, rx) = bounded(1);
-        self.status(move |status| {
-            let _ = tx.send(status);
-        })?;
-        rx.recv_timeout(patience).map_err(|_| NoAnswer::Gone)
-    }
-}
-
 /// A running edge. Dropping it stops it.
 pub struct Edge {
     requests: Sender<Request>,
+    running: watch::Receiver<Arc<Running>>,
     control: Option<JoinHandle<Status>>,
     host: Option<HostLink>,
     failed: watch::Receiver<bool>,
@@ -277,7 +171,7 @@ impl Edge {
         // The guard against the kernel's own answers stands before the first packet.
         let mut host = HostLink::start(&config)?;
         let mut devices = devices::open(&config, &pools, given)?;
-        let updates = host.follow(&config, &devices.macs())?;
+        let (updates, wants) = host.follow(&config, &devices.macs())?;
 
         let workers = config.workers.cores.len();
         let (events_tx, events) = bounded::<Event>(MAILBOX * workers.max(4));
@@ -348,7 +242,9 @@ impl Edge {
             seed: random()?,
             vhost_events: vhost_tx,
             clock,
+            wants,
         })?;
+        let running = control.running.subscribe();
         let channels = control::Channels {
             events,
             vhost: vhost_rx,
@@ -361,6 +257,7 @@ impl Edge {
             .map_err(StartError::Thread)?;
         Ok(Edge {
             requests,
+            running,
             control: Some(thread),
             host: Some(host),
             failed,
@@ -373,6 +270,7 @@ impl Edge {
     pub fn handle(&self) -> Handle {
         Handle {
             requests: self.requests.clone(),
+            running: self.running.clone(),
         }
     }
 

@@ -8,16 +8,15 @@ use std::thread::JoinHandle;
 use std::time::Duration;
 
 use crossbeam::channel::{bounded, unbounded};
-use tokio::sync::oneshot;
+use tokio::sync::{oneshot, watch};
 use vswitch_net::MacAddr;
-use vswitch_vn::PeerId;
 
 use super::control::Control;
 use super::{StartError, Updates};
 use crate::datapath::command::{Command, Path};
 use crate::host::{
-    HostError, HostNetwork, IngressGuard, IpNet, PathUpdate, StaticNeighbour, StaticRoute,
-    UnderlayPort, disable_offloads, parse_iface, setup_taps,
+    Destinations, HostError, HostNetwork, IngressGuard, IpNet, PathUpdate, StaticNeighbour,
+    StaticRoute, UnderlayPort, disable_offloads, parse_iface, setup_taps,
 };
 use crate::manage::config::{Config, IpPrefix};
 
@@ -59,13 +58,8 @@ impl HostLink {
         &mut self,
         config: &Config,
         macs: &[MacAddr],
-    ) -> Result<Updates, StartError> {
-        let ports = underlay_ports(config, macs);
-        let wanted: BTreeSet<IpAddr> = config
-            .peers
-            .iter()
-            .flat_map(|peer| peer.addresses.iter().copied())
-            .collect();
+    ) -> Result<(Updates, watch::Sender<Wants>), StartError> {
+        let (wants, follows) = watch::channel(Wants::of(config, macs));
         let (updates_tx, updates) = unbounded();
         let (stop_tx, stop) = oneshot::channel();
         let (ready_tx, ready) = bounded(1);
@@ -74,12 +68,12 @@ impl HostLink {
         let thread = std::thread::Builder::new()
             .name("vswitch-host".into())
             .spawn(move || {
-                runtime.block_on(follow(ports, wanted, guards, updates_tx, ready_tx, stop));
+                runtime.block_on(follow(follows, guards, updates_tx, ready_tx, stop));
             })
             .map_err(StartError::Thread)?;
         self.thread = Some((stop_tx, thread));
         match ready.recv() {
-            Ok(Ok(())) => Ok(updates),
+            Ok(Ok(())) => Ok((updates, wants)),
             Ok(Err(error)) => Err(error.into()),
             Err(_) => Err(StartError::Thread(std::io::ErrorKind::BrokenPipe.into())),
         }
@@ -102,14 +96,31 @@ fn runtime() -> Result<tokio::runtime::Runtime, StartError> {
         .map_err(StartError::Thread)
 }
 
-async fn follow(
+/// What the kernel is asked about; follows the configuration.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub(super) struct Wants {
     ports: Vec<UnderlayPort>,
-    wanted: BTreeSet<IpAddr>,
+    destinations: BTreeSet<IpAddr>,
+}
+
+impl Wants {
+    fn of(config: &Config, macs: &[MacAddr]) -> Self {
+        let peers = config.peers.iter();
+        Wants {
+            ports: underlay_ports(config, macs),
+            destinations: peers.flat_map(|p| p.addresses.iter().copied()).collect(),
+        }
+    }
+}
+
+async fn follow(
+    mut wants: watch::Receiver<Wants>,
     guards: Vec<IngressGuard>,
     updates: crossbeam::channel::Sender<PathUpdate>,
     ready: crossbeam::channel::Sender<Result<(), HostError>>,
     mut stop: oneshot::Receiver<()>,
 ) {
+    let ports = wants.borrow().ports.clone();
     let mut first = match setup_taps(&ports, TAP_PATIENCE).await {
         Ok(()) => HostNetwork::open(ports.clone()),
         Err(error) => Err(error),
@@ -123,15 +134,15 @@ async fn follow(
         loop {
             match first {
                 Ok((network, destinations, paths)) => {
-                    destinations.set(wanted.clone());
-                    let error = pump(network, paths, &updates).await;
+                    let error = pump(network, paths, &updates, &destinations, &mut wants).await;
                     tracing::error!(?error, "routes and neighbours: begun anew in a second");
                     drop(destinations);
                 }
                 Err(error) => tracing::error!(%error, "routes and neighbours are not followed"),
             }
             tokio::time::sleep(RETRY).await;
-            first = HostNetwork::open(ports.clone());
+            let ports = wants.borrow().ports.clone();
+            first = HostNetwork::open(ports);
         }
     };
     let keep_guards = async {
@@ -162,6 +173,8 @@ async fn pump(
     network: HostNetwork,
     mut paths: tokio::sync::mpsc::Receiver<PathUpdate>,
     updates: &crossbeam::channel::Sender<PathUpdate>,
+    destinations: &Destinations,
+    wants: &mut watch::Receiver<Wants>,
 ) -> Option<HostError> {
     let forward = async {
         while let Some(update) = paths.recv().await {
@@ -169,8 +182,21 @@ async fn pump(
             let _ = updates.send(update);
         }
     };
-    let (end, ()) = tokio::join!(network.run(), forward);
-    end.err()
+    let adapt = async {
+        loop {
+            let now = wants.borrow_and_update().clone();
+            destinations.set_ports(now.ports);
+            destinations.set(now.destinations);
+            if wants.changed().await.is_err() {
+                // The control thread has ended: nothing more is wanted.
+                return std::future::pending().await;
+            }
+        }
+    };
+    tokio::select! {
+        (end, ()) = async { tokio::join!(network.run(), forward) } => end.err(),
+        () = adapt => None,
+    }
 }
 
 fn underlay_ports(config: &Config, macs: &[MacAddr]) -> Vec<UnderlayPort> {
@@ -234,7 +260,9 @@ impl Control {
             .collect();
         for i in peers {
             let paths: Arc<[Path]> = self.paths_of(i).into();
-            let peer = PeerId(i as u32);
+            let Some(peer) = self.plan.peers.get(i).copied() else {
+                continue;
+            };
             if self.paths.get(&peer).is_some_and(|known| **known == *paths) {
                 continue;
             }
@@ -247,8 +275,19 @@ impl Control {
         }
     }
 
+    /// Has the host's thread follow the configuration. Next hops of addresses that are no
+    /// longer wanted stay known: if they are wanted again soon, nothing new may be said.
+    pub(super) fn tell_host(&self) {
+        let now = Wants::of(&self.config, &self.devices.macs());
+        self.wants.send_if_modified(|wants| {
+            let changed = *wants != now;
+            *wants = now;
+            changed
+        });
+    }
+
     /// The paths to the first of a peer's addresses that has any.
-    fn paths_of(&self, peer: usize) -> Vec<Path> {
+    pub(super) fn paths_of(&self, peer: usize) -> Vec<Path> {
         let Some(peer) = self.config.peers.get(peer) else {
             return Vec::new();
         };

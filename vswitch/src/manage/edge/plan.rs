@@ -1,158 +1,242 @@
-//! From the configuration to forwarding tables: which ids things get, and the changes that
-//! build the tables of a fresh worker.
+//! Numbers: which ids the things of a configuration have. Ids index arrays of the workers and
+//! stay with a thing for as long as it stays; those of removed things rest until no worker
+//! and no packet remembers them (`rounds`).
 
-use std::sync::Arc;
+use std::collections::{BTreeMap, BTreeSet};
 
 use vswitch_policy::Bindings;
-use vswitch_vn::{
-    Change, Destination, Mapping, Peer, PeerId, Port, PortId, PortKind, TunnelId, VnConfig, VnId,
-};
+use vswitch_vn::{PeerId, PortId, TunnelId, VnId};
 
 use crate::datapath::command::PortSetup;
-use crate::manage::config::{AllowedIps, Attachment, Config};
+use crate::manage::config::{self, AllowedIps, Attachment, Config};
 
-/// A (VN, peer) pair of the configuration; its index is its [`TunnelId`].
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+/// A (VN, peer) pair: indices into the configuration's lists.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
 pub struct TunnelPlan {
     /// The network.
-    pub vn: VnId,
+    pub vn: config::VnId,
     /// The edge at the other end.
-    pub peer: PeerId,
+    pub peer: config::PeerId,
 }
 
-/// Everything the workers' tables hold at the start.
-#[derive(Debug)]
+/// Ids of everything in a configuration. The configuration itself refers to its networks and
+/// peers by their place in its lists; that changes with the file, the ids here do not.
+#[derive(Debug, Clone, Default)]
 pub struct Plan {
-    /// By [`TunnelId`].
-    pub tunnels: Vec<TunnelPlan>,
-    /// In an order in which each change finds what it needs.
-    pub changes: Arc<[Change]>,
+    /// By place in the configuration.
+    pub vns: Vec<VnId>,
+    /// By place in the configuration.
+    pub peers: Vec<PeerId>,
+    /// By place in the configuration.
+    pub ports: Vec<PortId>,
+    /// What each tunnel joins.
+    pub tunnels: BTreeMap<TunnelId, TunnelPlan>,
+    pairs: BTreeMap<TunnelPlan, TunnelId>,
+    vn_places: BTreeMap<VnId, usize>,
+    port_places: BTreeMap<PortId, usize>,
 }
 
-/// Learned entries per VN at most.
-const LEARNING_LIMIT: u32 = 65_536;
+/// A set of ids of each kind.
+#[derive(Debug, Clone, Default, PartialEq, Eq)]
+pub struct Ids {
+    /// Of networks.
+    pub vns: BTreeSet<VnId>,
+    /// Of peers.
+    pub peers: BTreeSet<PeerId>,
+    /// Of ports.
+    pub ports: BTreeSet<PortId>,
+    /// Of tunnels.
+    pub tunnels: BTreeSet<TunnelId>,
+}
 
-/// Largest frame between two ports of one edge: nothing here fragments or refuses them.
-const MAX_FRAME: u32 = 65_535;
+/// There are no ids left.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, thiserror::Error)]
+#[error("more {0} than there are identifiers for: remove some first")]
+pub struct TooMany(&'static str);
+
+impl Ids {
+    /// Whether there is none.
+    pub fn is_empty(&self) -> bool {
+        self.vns.is_empty()
+            && self.peers.is_empty()
+            && self.ports.is_empty()
+            && self.tunnels.is_empty()
+    }
+
+    /// Adds those of another set.
+    pub fn extend(&mut self, other: &Ids) {
+        self.vns.extend(&other.vns);
+        self.peers.extend(&other.peers);
+        self.ports.extend(&other.ports);
+        self.tunnels.extend(&other.tunnels);
+    }
+
+    /// Takes those of another set out.
+    pub fn remove(&mut self, other: &Ids) {
+        self.vns.retain(|id| !other.vns.contains(id));
+        self.peers.retain(|id| !other.peers.contains(id));
+        self.ports.retain(|id| !other.ports.contains(id));
+        self.tunnels.retain(|id| !other.tunnels.contains(id));
+    }
+}
 
 impl Plan {
-    /// Numbers everything in the order of the file.
-    pub fn new(config: &Config) -> Self {
-        let mut changes = Vec::new();
-        let mut tunnels = Vec::new();
-        for (i, vn) in config.vns.iter().enumerate() {
-            changes.push(Change::AddVn {
-                id: vn_id(i),
-                config: VnConfig {
-                    protection: vn.protection,
-                    unknown_unicast: vn.unknown_unicast,
-                    learning: vn.learning,
-                    learning_age: vn.learning_age,
-                    learning_limit: LEARNING_LIMIT,
-                    ..VnConfig::new(vn.vni, MAX_FRAME)
-                },
-            });
-        }
-        for (i, peer) in config.peers.iter().enumerate() {
-            changes.push(Change::AddPeer {
-                id: PeerId(i as u32),
-                peer: Peer {
-                    addresses: peer.addresses.clone().into(),
-                    encapsulation: peer.encapsulation,
-                },
-            });
-        }
-        for (i, vn) in config.vns.iter().enumerate() {
-            for peer in &vn.edges {
-                let id = TunnelId(tunnels.len() as u32);
-                tunnels.push(TunnelPlan {
-                    vn: vn_id(i),
+    /// The numbers of the first configuration: in the order of the file.
+    pub fn first(config: &Config) -> Result<Self, TooMany> {
+        Self::number(
+            config,
+            |_| None,
+            |_| None,
+            |_| None,
+            |_| None,
+            &Ids::default(),
+        )
+    }
+
+    /// The numbers of a configuration that follows on `old`: things are known by their names,
+    /// and one that stays keeps its id. A port that changes its network, or from a socket to
+    /// a VLAN, is another port: what is under way to the old one must not reach the new.
+    pub fn next(&self, old: &Config, config: &Config, resting: &Ids) -> Result<Self, TooMany> {
+        let mut used = self.ids();
+        used.extend(resting);
+        let vns = named(&self.vns, old.vns.iter().map(|vn| &*vn.name));
+        let peers = named(&self.peers, old.peers.iter().map(|peer| &*peer.name));
+        let ports = named(&self.ports, old.ports.iter().map(|port| &*port.name));
+        let pairs: BTreeMap<(&str, &str), TunnelId> = self
+            .tunnels
+            .iter()
+            .filter_map(|(id, pair)| Some((pair_names(old, *pair)?, *id)))
+            .collect();
+        let same = |i: usize| {
+            let port = config.ports.get(i)?;
+            let id = *ports.get(&*port.name)?;
+            let before = old.ports.get(*self.port_places.get(&id)?)?;
+            let vn =
+                |c: &'_ Config, p: &config::Port| c.vns.get(p.vn.index()).map(|vn| vn.name.clone());
+            let kind = |p: &config::Port| matches!(p.attachment, Attachment::Vhost(_));
+            (vn(old, before) == vn(config, port) && kind(before) == kind(port)).then_some(id)
+        };
+        Self::number(
+            config,
+            |i| vns.get(&*config.vns.get(i)?.name).copied(),
+            |i| peers.get(&*config.peers.get(i)?.name).copied(),
+            same,
+            |pair| pairs.get(&pair_names(config, pair)?).copied(),
+            &used,
+        )
+    }
+
+    fn number(
+        config: &Config,
+        vn: impl Fn(usize) -> Option<VnId>,
+        peer: impl Fn(usize) -> Option<PeerId>,
+        port: impl Fn(usize) -> Option<PortId>,
+        tunnel: impl Fn(TunnelPlan) -> Option<TunnelId>,
+        used: &Ids,
+    ) -> Result<Self, TooMany> {
+        let short = |n: u32| u16::try_from(n).ok();
+        let vns = assign(0..config.vns.len(), vn, &used.vns, |n| {
+            Some(VnId(short(n)?))
+        })
+        .ok_or(TooMany("networks"))?;
+        let peers = assign(0..config.peers.len(), peer, &used.peers, |n| {
+            (n < PeerId::LIMIT).then_some(PeerId(n))
+        })
+        .ok_or(TooMany("peers"))?;
+        let ports = assign(0..config.ports.len(), port, &used.ports, |n| {
+            Some(PortId(short(n)?))
+        })
+        .ok_or(TooMany("ports"))?;
+        let pairs: Vec<TunnelPlan> = config
+            .vns
+            .iter()
+            .enumerate()
+            .flat_map(|(i, vn)| {
+                let vn_id = config::VnId(i as u16);
+                vn.edges.iter().map(move |peer| TunnelPlan {
+                    vn: vn_id,
                     peer: *peer,
-                });
-                changes.push(Change::AddTunnel {
-                    id,
-                    vn: vn_id(i),
-                    peer: *peer,
-                    flood: true,
-                });
-            }
-        }
-        for (i, port) in config.ports.iter().enumerate() {
-            let id = port_id(i);
-            let kind = match &port.attachment {
-                Attachment::Vhost(_) => PortKind::Tenant,
-                Attachment::Vlan(vlan) => PortKind::Vlan { vid: vlan.vid },
-            };
-            let learning = port.learning;
-            changes.push(Change::AddPort {
-                id,
-                port: Port {
-                    vn: port.vn,
-                    kind,
-                    learning,
-                },
-            });
-            for address in &port.addresses {
-                let ips = match &address.ips {
-                    AllowedIps::Any => Arc::from([]),
-                    AllowedIps::Only(ips) => ips.clone().into(),
-                };
-                let destination = Destination::Port(id);
-                let mapping = Mapping {
-                    ips,
-                    destination,
-                    generation: 1,
-                };
-                changes.push(Change::AddMapping {
-                    vn: port.vn,
-                    mac: address.mac,
-                    mapping,
-                });
-            }
-        }
-        for (i, vn) in config.vns.iter().enumerate() {
-            for mapping in &vn.mappings {
-                let here = TunnelPlan {
-                    vn: vn_id(i),
-                    peer: mapping.peer,
-                };
-                // The configuration admits mappings to the VN's edges only.
-                let Some(tunnel) = tunnels.iter().position(|t| *t == here) else {
-                    continue;
-                };
-                let destination = Destination::Tunnel(TunnelId(tunnel as u32));
-                changes.push(Change::AddMapping {
-                    vn: here.vn,
-                    mac: mapping.mac,
-                    mapping: Mapping {
-                        ips: mapping.ips.clone().into(),
-                        destination,
-                        generation: 1,
-                    },
-                });
-            }
-        }
-        Plan {
-            tunnels,
-            changes: changes.into(),
+                })
+            })
+            .collect();
+        let tunnels = assign(pairs.iter().copied(), tunnel, &used.tunnels, |n| {
+            (n < TunnelId::LIMIT).then_some(TunnelId(n))
+        })
+        .ok_or(TooMany("tunnels"))?;
+        Ok(Plan {
+            vn_places: places(&vns),
+            port_places: places(&ports),
+            tunnels: tunnels.iter().copied().zip(pairs.iter().copied()).collect(),
+            pairs: pairs.into_iter().zip(tunnels).collect(),
+            vns,
+            peers,
+            ports,
+        })
+    }
+
+    /// All ids.
+    pub fn ids(&self) -> Ids {
+        Ids {
+            vns: self.vns.iter().copied().collect(),
+            peers: self.peers.iter().copied().collect(),
+            ports: self.ports.iter().copied().collect(),
+            tunnels: self.tunnels.keys().copied().collect(),
         }
     }
 
-    /// The tunnel between a VN and a peer.
-    pub fn tunnel(&self, vn: VnId, peer: PeerId) -> Option<TunnelId> {
-        let at = self
-            .tunnels
-            .iter()
-            .position(|t| t.vn == vn && t.peer == peer)?;
-        Some(TunnelId(at as u32))
+    /// The tunnel between a VN and a peer of the configuration.
+    pub fn tunnel(&self, vn: config::VnId, peer: config::PeerId) -> Option<TunnelId> {
+        self.pairs.get(&TunnelPlan { vn, peer }).copied()
+    }
+
+    /// Place of a network in the configuration.
+    pub fn vn_place(&self, id: VnId) -> Option<usize> {
+        self.vn_places.get(&id).copied()
+    }
+
+    /// Place of a port in the configuration.
+    pub fn port_place(&self, id: PortId) -> Option<usize> {
+        self.port_places.get(&id).copied()
     }
 }
 
-/// What a worker needs to know of port `i`. `queues` says how many receive queues each VLAN
-/// device has, and thereby workers that share the rate of its VLANs; who shares a tenant's
-/// is known when it connects ([`crate::datapath::command::Command::Attach`]).
-pub fn port_setup(config: &Config, i: usize, queues: &[u16]) -> Option<PortSetup> {
+fn named<'a, I: Copy>(ids: &[I], names: impl Iterator<Item = &'a str>) -> BTreeMap<&'a str, I> {
+    names.zip(ids.iter().copied()).collect()
+}
+
+fn places<I: Copy + Ord>(ids: &[I]) -> BTreeMap<I, usize> {
+    ids.iter().enumerate().map(|(i, id)| (*id, i)).collect()
+}
+
+/// Names of a (VN, peer) pair.
+pub fn pair_names(config: &Config, pair: TunnelPlan) -> Option<(&str, &str)> {
+    let vn = config.vns.get(pair.vn.index())?;
+    let peer = config.peers.get(pair.peer.index())?;
+    Some((&vn.name, &peer.name))
+}
+
+/// Ids of `things`: those they have, else the least that nobody has.
+fn assign<T: Copy, I: Copy + Ord>(
+    things: impl Iterator<Item = T>,
+    had: impl Fn(T) -> Option<I>,
+    used: &BTreeSet<I>,
+    make: impl Fn(u32) -> Option<I>,
+) -> Option<Vec<I>> {
+    let mut free = (0..=u32::MAX)
+        .map_while(make)
+        .filter(|id| !used.contains(id));
+    things
+        .map(|thing| had(thing).or_else(|| free.next()))
+        .collect()
+}
+
+/// What a worker needs to know of port `i` of the configuration. `queues` says how many
+/// receive queues each VLAN device has, and thereby workers that share the rate of its VLANs;
+/// who shares a tenant's is known when it connects
+/// ([`crate::datapath::command::Command::Attach`]).
+pub fn port_setup(config: &Config, plan: &Plan, i: usize, queues: &[u16]) -> Option<PortSetup> {
     let port = config.ports.get(i)?;
+    let id = *plan.ports.get(i)?;
     let (bindings, trunk, vid) = match &port.attachment {
         Attachment::Vhost(_) => {
             let addresses = port.addresses.iter().map(|address| {
@@ -170,20 +254,10 @@ pub fn port_setup(config: &Config, i: usize, queues: &[u16]) -> Option<PortSetup
     let receivers = receivers.map_or(1, |queues| u64::from(*queues).max(1));
     let bum_rate = u64::from(port.bum_rate).div_ceil(receivers);
     Some(PortSetup {
-        id: port_id(i),
+        id,
         bindings,
         bum_rate,
         trunk,
         vid,
     })
-}
-
-/// Index of a VN in the configuration as its id; the configuration bounds the number.
-pub fn vn_id(i: usize) -> VnId {
-    VnId(i as u16)
-}
-
-/// Index of a port likewise.
-pub fn port_id(i: usize) -> PortId {
-    PortId(i as u16)
 }

@@ -7,8 +7,8 @@ use std::time::{Duration, Instant};
 use vswitch_vn::PortId;
 use zeroize::Zeroizing;
 
-use super::InjectAnswer;
 use super::control::Control;
+use super::handle::InjectAnswer;
 use crate::datapath::command::{Command, WorkerId};
 use crate::datapath::observe::{Outcome, Place, Record, Rehearsal, SECRET_LEN, Start};
 use crate::manage::observe::{FilterError, Inject, InjectError, Rehearsed};

@@ -13,7 +13,7 @@ use crate::datapath::command::Command;
 use crate::datapath::counters;
 use crate::datapath::snapshot::WorkerSnapshot;
 use crate::datapath::verdict::{Class, Verdict};
-use crate::manage::config::{Attachment, Encapsulation};
+use crate::manage::config::{self, Attachment, Encapsulation};
 use crate::manage::status::{Drop, FdbEntry, Nve, Port, Sa, Status, Traffic, Tunnel, Vn, Worker};
 
 /// A report that waits for the workers' snapshots.
@@ -130,7 +130,7 @@ impl Control {
                 vn: vn.map(|vn| vn.name.clone()),
                 macs: config.addresses.iter().map(|a| a.mac.to_string()).collect(),
                 mtu,
-                traffic: sums.ports.get(i).copied().unwrap_or_default(),
+                traffic: sums.of(&sums.ports, self.plan.ports.get(i).map(|id| id.index())),
                 ..Port::default()
             };
             match &config.attachment {
@@ -148,7 +148,7 @@ impl Control {
                 Attachment::Vhost(vhost) => {
                     port.kind = "vhost".to_owned();
                     port.device = vhost.socket.display().to_string();
-                    let tenant = self.tenants.get(&super::plan::port_id(i));
+                    let tenant = self.plan.ports.get(i).and_then(|id| self.tenants.get(id));
                     let device = tenant.and_then(|t| t.device.as_ref());
                     port.state = up(device.is_some_and(|d| d.is_live()));
                     port.queues = tenant.map_or(0, |t| t.queues);
@@ -170,7 +170,7 @@ impl Control {
     }
 
     fn vns(&self, sums: &Sums) -> Vec<Vn> {
-        let ports_of = |id: VnId| {
+        let ports_of = |id: config::VnId| {
             self.config
                 .ports
                 .iter()
@@ -193,14 +193,14 @@ impl Control {
                 .to_owned(),
                 learning: vn.learning,
                 mtu: vn.inner_mtu,
-                ports: ports_of(super::plan::vn_id(i)).collect(),
+                ports: ports_of(config::VnId(i as u16)).collect(),
                 edges: vn
                     .edges
                     .iter()
                     .filter_map(peer)
                     .map(|p| p.name.clone())
                     .collect(),
-                traffic: sums.vns.get(i).copied().unwrap_or_default(),
+                traffic: sums.of(&sums.vns, self.plan.vns.get(i).map(|id| id.index())),
             })
             .collect()
     }
@@ -356,9 +356,9 @@ impl Control {
     }
 
     fn vn_name(&self, id: VnId) -> String {
-        self.config
-            .vns
-            .get(id.index())
+        self.plan
+            .vn_place(id)
+            .and_then(|place| self.config.vns.get(place))
             .map_or_else(|| "?".to_owned(), |vn| vn.name.clone())
     }
 }
@@ -395,6 +395,13 @@ impl Sums {
             underlays: sum(|c| &c.underlays),
             taps: sum(|c| &c.taps),
         }
+    }
+}
+
+impl Sums {
+    /// The entry of an id; nothing was counted where there is none.
+    fn of(&self, table: &[Traffic], id: Option<usize>) -> Traffic {
+        id.and_then(|id| table.get(id)).copied().unwrap_or_default()
     }
 }
 

@@ -155,7 +155,7 @@ security-associations:
             fs::set_permissions(&file, fs::Permissions::from_mode(0o600)).unwrap();
         }
         let config = Config::parse(CONFIGURATION, dir.path()).unwrap();
-        let plan = Plan::new(&config);
+        let plan = Plan::first(&config).unwrap();
         let sas = &config.security_associations;
         let low = |worker, tunnel, spi| Low {
             worker,

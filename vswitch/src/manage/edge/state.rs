@@ -6,7 +6,7 @@ use std::fs::{self, File, OpenOptions};
 use std::io::{self, Write};
 use std::os::unix::fs::{DirBuilderExt, MetadataExt, OpenOptionsExt};
 use std::path::{Path, PathBuf};
-use std::sync::Arc;
+use std::sync::{Arc, Weak};
 
 use rustix::fs::{FlockOperation, flock};
 use vswitch_sa::reservation::{self, Direction as Kept, Record, next_block};
@@ -31,6 +31,8 @@ pub struct StateDir {
     /// On a file system in memory.
     volatile: bool,
     held: BTreeMap<Fingerprint, Held>,
+    /// Floors that somebody still has: the file of one is opened once.
+    floors: BTreeMap<Fingerprint, Weak<MappedCounters>>,
     _lock: File,
 }
 
@@ -83,6 +85,7 @@ impl StateDir {
             locks: locks.to_owned(),
             volatile: in_memory(path),
             held: BTreeMap::new(),
+            floors: BTreeMap::new(),
             _lock: lock,
         })
     }
@@ -151,6 +154,7 @@ impl StateDir {
         key: Fingerprint,
         esn: bool,
     ) -> Result<reservation::Block, KeyError> {
+        self.refuse_if_recorded(Kept::Inbound, key)?;
         self.claim(key)?;
         let file = self.path.join(Record::file_name(Kept::Outbound, key));
         let recorded = read_record(&file, key)?;
@@ -182,6 +186,16 @@ impl StateDir {
         }
     }
 
+    /// A key that the other end sealed under must not be one that this end seals under, also
+    /// after the association is gone, and the other way round.
+    fn refuse_if_recorded(&self, direction: Kept, key: Fingerprint) -> Result<(), KeyError> {
+        let file = self.path.join(Record::file_name(direction, key));
+        match file.exists() {
+            true => Err(KeyError::OtherDirection(file)),
+            false => Ok(()),
+        }
+    }
+
     /// Write beside, sync, rename, sync the directory: after a crash either the old record
     /// or the new one is there, whole.
     pub(super) fn write_durably(&self, file: &Path, text: &str) -> Result<(), KeyError> {
@@ -210,7 +224,15 @@ impl StateDir {
     }
 
     /// The place where the highest accepted number of a key is kept, and that number.
-    pub(super) fn floor(&self, key: Fingerprint) -> Result<(Arc<MappedCounters>, u64), KeyError> {
+    pub(super) fn floor(
+        &mut self,
+        key: Fingerprint,
+    ) -> Result<(Arc<MappedCounters>, u64), KeyError> {
+        if let Some(table) = self.floors.get(&key).and_then(Weak::upgrade) {
+            let floor = table.load(0).unwrap_or(0);
+            return Ok((table, floor));
+        }
+        self.refuse_if_recorded(Kept::Outbound, key)?;
         let name = Record::file_name(Kept::Inbound, key);
         let (table, recovered) = MappedCounters::open(&self.path.join(name), 1)?;
         let floor = table.load(0).unwrap_or(0);
@@ -224,7 +246,10 @@ impl StateDir {
             }
             table.adopt()?;
         }
-        Ok((Arc::new(table), floor))
+        let table = Arc::new(table);
+        self.floors.retain(|_, known| known.strong_count() > 0);
+        self.floors.insert(key, Arc::downgrade(&table));
+        Ok((table, floor))
     }
 }
 

@@ -1,5 +1,6 @@
 //! The status as text for people: what `vswitchctl show` prints.
 
+mod changes;
 mod edge;
 mod latency;
 mod memory;
@@ -9,6 +10,7 @@ pub(in crate::manage) mod table;
 pub(in crate::manage) mod units;
 mod workers;
 
+pub use changes::{applied, difference, revisions};
 use serde::Deserialize;
 
 use crate::manage::api::Section;
