@@ -120,8 +120,10 @@ fn attack() {
         .expect_verdicts(&[("to-vlan", 1), ("replayed", 1)]);
     tell("replay", "replayed", 1, of_sa(), about);
 
-    let packet = from.packet(&sa.seal(6, &Encapsulation::Geneve.datagram(9999, &good)));
-    let about = outer(&from, packet.len());
+    let datagram = Encapsulation::Geneve.datagram(9999, &good);
+    let packet = from.packet(&sa.seal(6, &datagram));
+    // Ethernet, IPv4, UDP, SPI, number and IV; the trailer is gone by then.
+    let about = outer(&from, 14 + 20 + 8 + 16 + datagram.len());
     rig.from_underlay(&[packet]);
     rig.settle().changes.expect_verdicts(&[("wrong-vni", 1)]);
     tell("vni-mismatch", "wrong-vni", 1, of_sa(), about);

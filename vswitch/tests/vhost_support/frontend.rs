@@ -161,7 +161,9 @@ impl Frontend {
     /// Whether the switch has hung up.
     pub fn cut_off(&mut self) -> bool {
         self.stream.set_nonblocking(true).unwrap();
-        matches!(self.stream.read(&mut [0]), Ok(0))
+        let read = self.stream.read(&mut [0]);
+        matches!(&read, Ok(0))
+            || read.is_err_and(|e| e.kind() == std::io::ErrorKind::ConnectionReset)
     }
 }
 

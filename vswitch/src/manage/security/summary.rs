@@ -20,7 +20,7 @@ pub struct PacketSummary {
     pub src_port: Option<u16>,
     /// UDP or TCP destination port.
     pub dst_port: Option<u16>,
-    /// Bytes of the whole frame.
+    /// Bytes of the frame, as far as it had not been taken apart.
     pub length: u32,
 }
 
@@ -41,7 +41,7 @@ impl PacketSummary {
             dst_port: None,
             length: len,
         };
-        if let Ok(frame) = Frame::parse(head, len as usize) {
+        if let Some(frame) = parse(head, len) {
             summary.src = frame.src_ip().map(|ip| ip.to_string());
             summary.dst = frame.dst_ip().map(|ip| ip.to_string());
             summary.protocol = frame.ip_protocol();
@@ -54,8 +54,16 @@ impl PacketSummary {
 
     /// The SPI of an ESP-in-UDP packet (RFC 3948, 2.1).
     pub fn spi(head: &[u8], len: u32) -> Option<u32> {
-        let frame = Frame::parse(head, len as usize).ok()?;
+        let frame = parse(head, len)?;
         let esp = head.get(frame.l4_offset()? + 8..)?;
         Some(u32::from_be_bytes(*esp.first_chunk()?))
     }
+}
+
+/// Also of a packet whose trailer is gone already, so that it is shorter than it says.
+fn parse(head: &[u8], len: u32) -> Option<Frame> {
+    const LONGEST: usize = 1 << 17;
+    Frame::parse(head, len as usize)
+        .or_else(|_| Frame::parse(head, LONGEST))
+        .ok()
 }
