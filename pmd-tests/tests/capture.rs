@@ -1,6 +1,5 @@
 //! Captures over the API: what was sent is what is in the file, with what became of it.
 
-use std::path::Path;
 use std::time::{Duration, Instant, SystemTime};
 
 use pmd_tests::frames::{BROADCAST, mac, pattern, tagged, udp4};
@@ -10,11 +9,11 @@ use pmd_tests::setup::{Setup, Vn};
 use pmd_tests::tap::{Served, Tap};
 
 /// Runs `body` with a rig and its API.
-fn with(setup: Setup, body: impl FnOnce(Rig, &Served, &Path)) {
+fn with(setup: Setup, body: impl FnOnce(Rig, &Served)) {
     let dir = tempfile::tempdir().expect("a directory");
     let rig = Rig::start_in(setup, dir.path());
     let served = Served::start(rig.handle(), dir.path());
-    body(rig, &served, dir.path());
+    body(rig, &served);
 }
 
 /// Begins a capture and waits until every worker knows of it.
@@ -31,7 +30,7 @@ const OUT: u32 = 2;
 #[test]
 fn a_port_shows_what_comes_and_goes() {
     isolated("a_port_shows_what_comes_and_goes", || {
-        with(Setup::new(), |mut rig, served, _| {
+        with(Setup::new(), |mut rig, served| {
             let tap = tap(&rig, served, &[("port", "blue-1")]);
             let before = SystemTime::now();
             let local = pattern(mac(3), mac(1), 1, 100);
@@ -111,7 +110,7 @@ fn the_underlay_shows_what_is_on_the_wire() {
             inbound_worker: 1,
             ..Setup::new()
         };
-        with(setup, |mut rig, served, _| {
+        with(setup, |mut rig, served| {
             let tap = tap(&rig, served, &[("underlay", "true")]);
             let local = pattern(mac(3), mac(1), 1, 100);
             let away: Vec<_> = (0..40).map(|i| pattern(mac(2), mac(1), i, 300)).collect();
@@ -168,7 +167,7 @@ fn frames_are_captured_once_and_filters_narrow() {
             vns: vec![Vn::blue(), Vn::red()],
             ..Setup::new()
         };
-        with(setup, |mut rig, served, _| {
+        with(setup, |mut rig, served| {
             let all = tap(&rig, served, &[]);
             let blue = tap(&rig, served, &[("vn", "blue")]);
             let drops = tap(&rig, served, &[("drop", "any")]);
@@ -217,7 +216,7 @@ fn frames_are_captured_once_and_filters_narrow() {
 #[test]
 fn limits_end_a_capture() {
     isolated("limits_end_a_capture", || {
-        with(Setup::new(), |mut rig, served, _| {
+        with(Setup::new(), |mut rig, served| {
             let counted = tap(
                 &rig,
                 served,
@@ -257,7 +256,7 @@ fn limits_end_a_capture() {
 #[test]
 fn what_finds_no_room_is_counted() {
     isolated("what_finds_no_room_is_counted", || {
-        with(Setup::new(), |mut rig, served, _| {
+        with(Setup::new(), |mut rig, served| {
             let tap = tap(&rig, served, &[("port", "blue-1"), ("buffer", "1")]);
             let frames: Vec<_> = (0..200).map(|i| pattern(mac(3), mac(1), i, 100)).collect();
             for _ in 0..4 {
@@ -279,7 +278,7 @@ fn what_finds_no_room_is_counted() {
 #[test]
 fn a_reader_who_goes_away_ends_the_observation() {
     isolated("a_reader_who_goes_away_ends_the_observation", || {
-        with(Setup::new(), |rig, served, _| {
+        with(Setup::new(), |rig, served| {
             let mut taps: Vec<Tap> = (0..8)
                 .map(|_| served.tap(&[]).expect("a capture"))
                 .collect();
@@ -307,7 +306,7 @@ fn a_reader_who_goes_away_ends_the_observation() {
 #[test]
 fn what_makes_no_sense_is_refused() {
     isolated("what_makes_no_sense_is_refused", || {
-        with(Setup::new(), |rig, served, _| {
+        with(Setup::new(), |rig, served| {
             for (fields, says) in [
                 (&[("port", "blue-9")][..], "there is no port `blue-9`"),
                 (&[("port", "up0"), ("underlay", "true")], "not both"),
@@ -321,10 +320,29 @@ fn what_makes_no_sense_is_refused() {
                     "{refused}"
                 );
             }
-            // The end of the switch ends a capture with all that belongs into it.
-            let tap = served.tap(&[]).expect("a capture");
-            drop(tap);
             rig.stop();
         });
+    });
+}
+
+#[test]
+fn the_end_of_the_switch_completes_the_file() {
+    isolated("the_end_of_the_switch_completes_the_file", || {
+        let dir = tempfile::tempdir().expect("a directory");
+        let mut rig = Rig::start_in(Setup::new(), dir.path());
+        let served = Served::start(rig.handle(), dir.path());
+        let tap = tap(&rig, &served, &[("port", "blue-1")]);
+        rig.from_vlan(101, &[pattern(mac(3), mac(1), 1, 100)]);
+        rig.settle();
+        let told = Instant::now();
+        drop(served);
+        // The grace for requests under way is not needed.
+        assert!(told.elapsed() < Duration::from_secs(2));
+        let captured = tap.wait();
+        assert_eq!(
+            (captured.packets.len(), &captured.statistics[..]),
+            (1, &[(1, 0)][..])
+        );
+        rig.stop();
     });
 }

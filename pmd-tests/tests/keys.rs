@@ -79,6 +79,7 @@ fn tshark_decrypts_a_capture_with_exported_keys() {
         });
         rig.status();
         rig.from_vlan(101, &[udp4(1, 2, 0x4000, 120)]);
+        rig.settle();
         let answer = rig.sealed("blue", "b", 1, &udp4(2, 1, 0x4000, 140));
         rig.from_underlay(&[answer]);
         rig.settle();
