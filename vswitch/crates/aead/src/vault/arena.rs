@@ -116,10 +116,8 @@ mod system {
                 (libc::MADV_DONTDUMP, "keeping it out of core dumps"),
             ] {
                 // SAFETY: our own mapping.
-                done(
-                    unsafe { libc::madvise(base.as_ptr().cast(), bytes, advice) },
-                    doing,
-                )?;
+                let advised = unsafe { libc::madvise(base.as_ptr().cast(), bytes, advice) };
+                done(advised, doing)?;
             }
             for page in 0..pages {
                 // SAFETY: within our own fresh mapping, which nobody else knows. Touched now:
@@ -137,10 +135,8 @@ mod system {
             done(fd.min(0), "memfd_secret")?;
             let mapped = (|| {
                 // SAFETY: a descriptor of our own.
-                done(
-                    unsafe { libc::ftruncate(fd, self.bytes as libc::off_t) },
-                    "sizing it",
-                )?;
+                let sized = unsafe { libc::ftruncate(fd, self.bytes as libc::off_t) };
+                done(sized, "sizing it")?;
                 self.put(libc::MAP_SHARED, fd)
             })();
             // SAFETY: a descriptor of our own, not used any more: the mapping stays.
