@@ -73,7 +73,7 @@ fn tenants_frames(setup: Setup) {
         ),
         (pattern(mac(3), mac(2), 0, 64), &["spoofed-mac"]),
         (pattern(mac(99), mac(1), 0, 64), &["unknown-unicast"]),
-        (vec![7; 3], &["malformed"]),
+        (vec![7; 13], &["malformed"]),
         // The switch would answer.
         (udp4(1, 2, DF, 1480), &["to-vlan", "too-big"]),
         // A chain of buffers.
