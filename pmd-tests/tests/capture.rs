@@ -179,7 +179,7 @@ fn frames_are_captured_once_and_filters_narrow() {
             let udp = udp4(1, 3, 0x4000, 100);
             let from_b = pattern(mac(1), mac(2), 5, 300);
             rig.from_vlan(101, &[broadcast.clone(), nowhere.clone(), udp.clone()]);
-            rig.from_vlan(201, &[udp.clone()]);
+            rig.from_vlan(201, std::slice::from_ref(&udp));
             let sealed = rig.sealed("blue", "b", 1, &from_b);
             rig.from_underlay(&[sealed]);
             rig.settle();

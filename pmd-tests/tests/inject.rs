@@ -19,8 +19,11 @@ fn everything(rig: &Rig) -> Value {
     status
 }
 
+/// Steps (stage, worker, decision), verdict, and where to.
+type Way = (Vec<(String, u16, String)>, String, Option<String>);
+
 /// What a packet goes through, without times and names of its own.
-fn way(traces: &[Trace]) -> Vec<(Vec<(String, u16, String)>, String, Option<String>)> {
+fn way(traces: &[Trace]) -> Vec<Way> {
     let mut ways: Vec<_> = traces
         .iter()
         .map(|t| {
@@ -73,7 +76,7 @@ fn tenants_frames(setup: Setup) {
         ),
         (pattern(mac(3), mac(2), 0, 64), &["spoofed-mac"]),
         (pattern(mac(99), mac(1), 0, 64), &["unknown-unicast"]),
-        (vec![7; 3], &["malformed"]),
+        (vec![7; 13], &["malformed"]),
         // The switch would answer.
         (udp4(1, 2, DF, 1480), &["to-vlan", "too-big"]),
         // A chain of buffers.

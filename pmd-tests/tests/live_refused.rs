@@ -66,7 +66,7 @@ impl Edge<'_> {
 /// Traffic goes as ever.
 fn works(rig: &mut Rig) {
     let frame = pattern(mac(2), mac(1), 1, 100);
-    rig.from_vlan(101, &[frame.clone()]);
+    rig.from_vlan(101, std::slice::from_ref(&frame));
     let out = rig.settle();
     assert_eq!(rig.opened("blue", "b", &out.underlay[0]).1, frame);
 }

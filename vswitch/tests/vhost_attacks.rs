@@ -365,7 +365,7 @@ fn nonsense_messages_cost_their_sender_only() {
             let request = noise.next() as u32 % 44;
             let n = noise.next() as usize % 80;
             let payload = noise.bytes(n);
-            let file = (noise.next() % 4 == 0).then(|| guest.memory.as_fd());
+            let file = noise.next().is_multiple_of(4).then(|| guest.memory.as_fd());
             guest.send(request, &payload, file);
             sent += 1;
         }

@@ -206,6 +206,7 @@ packet 1.4, VN blue
   frame: 02:00:00:00:00:02 > 02:00:00:00:00:02, TCP 10.0.0.5:40000 > 10.0.0.6:443, 74 bytes
           0 ns  w1  receive      from port web1
          90 ns  => dropped: spoofed-mac: source MAC that is not placed on the port
+                source 02:00:00:00:00:02 with 10.0.0.5; placed on port web1: 02:00:00:00:00:01 (10.0.0.5)
          90 ns  in all
 
 ";

@@ -23,6 +23,7 @@ const SPARE: usize = 512;
 pub(super) struct Recorder {
     worker: WorkerId,
     live: HashMap<Key, Box<Record>, BuildHasherDefault<KeyHasher>>,
+    #[allow(clippy::vec_box)] // on to `live` and away without a copy
     spare: Vec<Box<Record>>,
     begun: u64,
     /// Bytes of each packet to keep.

@@ -61,6 +61,7 @@ pub(super) fn routes<S: Source>(source: &Arc<S>) -> Router {
 }
 
 /// Whatever content type it claims: curl says of JSON that it is a form.
+#[allow(clippy::result_large_err)] // goes out as it is
 fn question<Q: DeserializeOwned>(body: &[u8]) -> Result<Q, Response> {
     let body = if body.is_empty() { b"{}" } else { body };
     serde_json::from_slice(body)

@@ -19,6 +19,7 @@ pub(super) struct Rehearsing {
     asked: Instant,
     /// Parts of it that workers have not yet answered for.
     pending: usize,
+    #[allow(clippy::vec_box)] // as the workers sent them
     ended: Vec<Box<Record>>,
     no_buffer: bool,
     answer: InjectAnswer,

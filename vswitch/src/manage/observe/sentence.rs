@@ -7,7 +7,8 @@ use vswitch_net::{Encapsulation, MacAddr};
 use vswitch_vn::PortId;
 
 use super::names::Names;
-use crate::datapath::observe::{Mark, Record, Rule, Step};
+use crate::datapath::observe::{Mark, Place, Record, Rule, Step};
+use crate::datapath::verdict::Verdict;
 
 /// Of one step of a record.
 pub(super) fn sentence(mark: &Mark, record: &Record, names: &Names) -> String {
@@ -137,6 +138,52 @@ const fn header(encapsulation: Encapsulation) -> &'static str {
     match encapsulation {
         Encapsulation::Geneve => "Geneve",
         Encapsulation::Vxlan => "VXLAN",
+    }
+}
+
+/// Why a packet was dropped, where the verdict alone does not tell which addresses.
+pub(super) fn why(record: &Record, names: &Names) -> Option<String> {
+    let frame = record.frame?;
+    let source = match frame.ips {
+        Some((ip, _)) => format!("source {} with {ip}", frame.src_mac),
+        None => format!("source {}", frame.src_mac),
+    };
+    let vn = record.vn.map_or("?", |vn| names.vn(vn));
+    let peer = record.tunnel.map_or("?", |tunnel| names.peer(tunnel));
+    match (record.verdict, record.from) {
+        (
+            Verdict::SpoofedMac | Verdict::SpoofedIp | Verdict::SpoofedArp | Verdict::SpoofedNd,
+            Place::Port(port),
+        ) => Some(format!(
+            "{source}; placed on port {}: {}",
+            names.port(port),
+            placements(port, names)
+        )),
+        (Verdict::SpoofedRemote | Verdict::SpoofedRemoteIp, _) => {
+            Some(format!("{source}, from {peer}, in VN {vn}"))
+        }
+        (Verdict::UnknownUnicast, _) => Some(format!("VN {vn} has no entry for {}", frame.dst_mac)),
+        (
+            Verdict::NoSa | Verdict::SaHardLimit | Verdict::SaReservation | Verdict::NoNeighbour,
+            _,
+        ) => Some(format!("towards {peer}, in VN {vn}")),
+        _ => None,
+    }
+}
+
+fn placements(port: PortId, names: &Names) -> String {
+    let entries = names.placed.get(port.index()).map(Vec::as_slice);
+    let entries = entries.unwrap_or_default().iter().map(|(mac, ips)| {
+        let ips: Vec<String> = ips.iter().map(IpAddr::to_string).collect();
+        match ips.is_empty() {
+            true => format!("{mac} (any IP address)"),
+            false => format!("{mac} ({})", ips.join(", ")),
+        }
+    });
+    let entries: Vec<String> = entries.collect();
+    match entries.is_empty() {
+        true => "nothing".to_owned(),
+        false => entries.join(", "),
     }
 }
 

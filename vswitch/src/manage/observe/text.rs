@@ -32,9 +32,13 @@ pub fn packet(trace: &Trace) -> String {
     }
     let _ = writeln!(
         text,
-        "  {:>9} ns  => {}: {}: {}\n  {:>9} ns  in all\n",
-        trace.end_ns, trace.outcome, trace.verdict, trace.help, trace.total_ns
+        "  {:>9} ns  => {}: {}: {}",
+        trace.end_ns, trace.outcome, trace.verdict, trace.help
     );
+    if let Some(why) = &trace.why {
+        let _ = writeln!(text, "                {why}");
+    }
+    let _ = writeln!(text, "  {:>9} ns  in all\n", trace.total_ns);
     text
 }
 

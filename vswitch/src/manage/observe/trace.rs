@@ -4,7 +4,7 @@
 use serde::{Deserialize, Serialize};
 
 use super::names::Names;
-use super::sentence::sentence;
+use super::sentence::{sentence, why};
 use crate::datapath::observe::{Headers, Record};
 use crate::datapath::verdict::Class;
 use crate::dpdk::time::TscClock;
@@ -82,6 +82,8 @@ pub struct Trace {
     pub outcome: String,
     /// What that means.
     pub help: String,
+    /// Of a drop: the addresses that were the reason, where these are.
+    pub why: Option<String>,
     /// Nanoseconds from the last step to the end.
     pub end_ns: u64,
     /// Nanoseconds from when it was taken up to the end.
@@ -181,6 +183,7 @@ impl Trace {
             }
             .to_owned(),
             help: record.verdict.help().to_owned(),
+            why: why(record, names),
             end_ns: clock.to_ns(record.ended.saturating_sub(before)),
             total_ns: clock.to_ns(record.ended.saturating_sub(record.began)),
         }
