@@ -44,13 +44,16 @@ pub struct Rig {
     _dir: Option<TempDir>,
 }
 
+/// A frame from the trunk: its VLAN, and the frame without tag.
+pub type Tagged = (u16, Vec<u8>);
+
 /// What came out, and what was counted, since the last look.
 #[derive(Debug)]
 pub struct Outcome {
     /// Frames from the underlay port, as they are.
     pub underlay: Vec<Vec<u8>>,
     /// Frames from the trunk: VLAN, and the frame without tag.
-    pub trunk: Vec<(u16, Vec<u8>)>,
+    pub trunk: Vec<Tagged>,
     /// Frames that virtual machines received: their port, and the frame.
     pub tenants: Vec<(&'static str, Vec<u8>)>,
     /// Counters.
@@ -151,7 +154,7 @@ impl Rig {
     }
 
     /// Waits until everything sent was taken up and takes what came out, whatever is counted.
-    pub fn collect(&mut self) -> (Vec<Vec<u8>>, Vec<(u16, Vec<u8>)>) {
+    pub fn collect(&mut self) -> (Vec<Vec<u8>>, Vec<Tagged>) {
         let sum = |s: &Status, of: fn(&vswitch::manage::status::Worker) -> u64| -> u64 {
             s.workers.iter().map(of).sum()
         };
