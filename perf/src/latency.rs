@@ -21,10 +21,13 @@ use vswitch_aead::Backend;
 
 use crate::datapath::edge::Common;
 use crate::datapath::pair::{Direction, Pair, WINDOW};
-use crate::datapath::{PROTECTIONS, SIZES};
+use crate::datapath::{PROTECTIONS, SIZES as ALL_SIZES};
 use crate::machine::Machine;
 use crate::report::{Record, Table, write_json};
 use crate::stats::{Durations, median};
+
+/// Frames that fit into one buffer of ordinary size.
+pub const SIZES: &[usize] = ALL_SIZES.split_at(3).0;
 
 /// Name of the benchmark.
 pub const NAME: &str = "latency";
@@ -124,7 +127,7 @@ fn measure(
         off.near.worker.set_latency_interval(None);
         for direction in Direction::ALL {
             let case = format!("{}/{protection}", direction.name());
-            for bytes in SIZES {
+            for &bytes in SIZES {
                 let found = alternate(&mut on, &mut off, direction, bytes, rounds, windows)?;
                 records.extend(found.records(&case, bytes)?);
             }

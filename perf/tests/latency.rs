@@ -4,8 +4,8 @@
 use std::process::Command;
 
 use serde_json::Value;
-use vswitch_perf::datapath::{PROTECTIONS, SIZES};
-use vswitch_perf::latency::{COST, OFF, ON, SNAPSHOT};
+use vswitch_perf::datapath::PROTECTIONS;
+use vswitch_perf::latency::{COST, OFF, ON, SIZES, SNAPSHOT};
 
 #[test]
 fn every_case_has_its_figures() {

@@ -82,11 +82,24 @@ pub fn key_file(sa: &Sa, dir: &Path) -> String {
     name
 }
 
-/// A report without what the passing of time changes.
+/// A report without what the passing of time and other processes change, and without which
+/// thread's cache a free buffer rests in.
 pub fn timeless(mut status: Status) -> Status {
     status.nve.uptime = 0;
+    status.nve.uptime_ns = 0;
     for worker in &mut status.workers {
         worker.busy = 0.0;
+        worker.busy_ticks = 0;
+        worker.idle_ticks = 0;
+    }
+    for latency in &mut status.latency {
+        latency.window = 0.0;
+        latency.recent = Default::default();
+    }
+    status.memory.pages.clear();
+    status.memory.heaps.clear();
+    for pool in &mut status.memory.pools {
+        pool.cached = 0;
     }
     status
 }

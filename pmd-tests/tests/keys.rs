@@ -345,6 +345,10 @@ fn an_exported_key_is_remembered_until_it_is_replaced() {
             for part in ["key-export", "uid=0", "pid", &spi] {
                 assert!(event.contains(part), "{part}: {event}");
             }
+            let events = log
+                .lines()
+                .filter(|l| l.contains("\"kind\":\"key-export\""));
+            assert_eq!(events.count(), 2, "one for each SA: {log}");
             assert!(!log.contains(&hex::encode(&key.key_and_salt)[..16]));
         }
         {

@@ -129,7 +129,7 @@ fn pools_say_which_setting_is_wrong() {
             .expect_err("128 MB are not enough")
             .to_string();
         assert!(
-            text.contains("memory_mb") && text.contains("1000000"),
+            text.contains("eal.memory-mb") && text.contains("1000000"),
             "{text}"
         );
         let wide = Mempool::create("wide", 64, 65_535, None, true);

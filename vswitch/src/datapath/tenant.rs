@@ -29,6 +29,8 @@ struct Admitted {
     dst: MacAddr,
     /// Admitted without a binding or mapping.
     stranger: bool,
+    /// Its checksum was completed.
+    completed: bool,
 }
 
 impl<P: Probe> Worker<P> {
@@ -89,13 +91,15 @@ impl<P: Probe> Worker<P> {
             }
             None => self.check_vlan_source(port, frame)?,
         };
-        if packet.needs_l4_checksum() {
+        let completed = packet.needs_l4_checksum();
+        if completed {
             complete_checksum(frame, packet)?;
         }
         Ok(Admitted {
             src: frame.src,
             dst: frame.dst,
             stranger,
+            completed,
         })
     }
 
@@ -111,6 +115,9 @@ impl<P: Probe> Worker<P> {
             true => Step::Placed { port, mac },
             false => Step::AdmittedByVlan { port, mac, mapped },
         });
+        if admitted.completed {
+            self.counters.step(packet, || Step::ChecksumCompleted);
+        }
     }
 
     /// A burst from a device that carries VLANs.

@@ -23,6 +23,13 @@ pub struct Asker {
     pub pid: Option<i32>,
 }
 
+impl fmt::Display for Asker {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "user {}", self.uid)?;
+        self.pid.map_or(Ok(()), |pid| write!(f, ", process {pid}"))
+    }
+}
+
 /// Which keys; all if nothing is named.
 #[derive(Debug, Clone, Default, PartialEq, Eq, serde::Deserialize)]
 #[serde(deny_unknown_fields)]

@@ -16,7 +16,8 @@ use super::rounds::Then;
 use super::steps::{Numbered, Steps};
 use super::tenants::{Tenant, vhost_of};
 use crate::datapath::command::{Command, InboundSetup, OutboundSetup, Path, WorkerId};
-use crate::manage::change::{Applied, Diff, Order, Refused, Running};
+use crate::manage::change::{Applied, Diff, How, Order, Refused, Running};
+use crate::manage::security::configuration_changed;
 
 /// Changes that wait at most.
 const WAITING: usize = 8;
@@ -102,8 +103,35 @@ impl Control {
         self.rest(underway.freed);
         let revision = underway.applied.revision;
         tracing::info!(revision, "the configuration was changed");
+        self.tell_of_change();
         (underway.answer)(Ok(underway.applied));
         self.next_change();
+    }
+
+    /// A security event: what runs now, and who asked for it.
+    fn tell_of_change(&self) {
+        let running = self.running.borrow();
+        let made = &running.revision;
+        let reason = match made.how {
+            How::Start => "start",
+            How::Apply => "apply",
+            How::Reload => "reload",
+            How::Signal => "signal",
+            How::Rollback => "rollback",
+        };
+        let who = made.who.map_or(String::new(), |who| {
+            let pid = who
+                .pid
+                .map_or(String::new(), |pid| format!(", process {pid}"));
+            format!(", asked for by user {}{pid}", who.uid)
+        });
+        let message = format!(
+            "revision {} of the configuration is in force: {} changes, from {}{who}",
+            made.number,
+            made.changes,
+            made.file.display()
+        );
+        configuration_changed(reason, &message);
     }
 
     fn begin(&mut self, order: Order) -> Result<Begun, Refused> {

@@ -17,6 +17,7 @@ use super::keys::KeyError;
 use super::state::StateDir;
 use crate::manage::config::{Config, Direction, SecurityAssociation};
 use crate::manage::keys::{Asker, ExportError, KeySelection, KeyTable, SaKey, encrypts};
+use crate::manage::security::key_exported;
 
 /// Name of the list in the state directory: a key's fingerprint and a time in each line.
 const FILE: &str = "exported-keys";
@@ -115,7 +116,8 @@ impl Control {
         let given = self.try_export(who, which);
         if let Err(error) = &given {
             tracing::warn!(
-                target: "security", event = "key-export-refused",
+                target: "security", kind = "key-export", reason = "key-export-refused",
+                count = 1, suppressed = 0,
                 uid = who.uid, gid = who.gid, pid = who.pid, %error,
                 "an export of keys was refused"
             );
@@ -140,10 +142,17 @@ impl Control {
             .map_err(ExportError::Mark)?;
         let spis: Vec<String> = chosen.iter().map(|sa| describe(&self.config, sa)).collect();
         tracing::warn!(
-            target: "security", event = "key-export",
-            uid = who.uid, gid = who.gid, pid = who.pid, sas = spis.join(", "),
+            event = "key-export",
+            uid = who.uid,
+            gid = who.gid,
+            pid = who.pid,
+            sas = spis.join(", "),
             "KEYS WERE EXPORTED: replace them at both ends"
         );
+        for sa in &chosen {
+            let (vn, peer) = names(&self.config, sa);
+            key_exported(&who.to_string(), vn, peer, sa.spi.get());
+        }
         let table: Vec<SaKey> = chosen
             .iter()
             .flat_map(|sa| rows(&self.config, sa))
@@ -215,11 +224,16 @@ fn select<'a>(
     }
 }
 
-/// An association as a person knows it.
-fn describe(config: &Config, sa: &SecurityAssociation) -> String {
+/// Names of an SA's network and peer.
+fn names<'a>(config: &'a Config, sa: &SecurityAssociation) -> (&'a str, &'a str) {
     let vn = config.vns.get(sa.vn.index()).map_or("?", |vn| &vn.name);
     let peer = config.peers.get(sa.peer.index());
-    let peer = peer.map_or("?", |peer| &peer.name);
+    (vn, peer.map_or("?", |peer| &peer.name))
+}
+
+/// An association as a person knows it.
+fn describe(config: &Config, sa: &SecurityAssociation) -> String {
+    let (vn, peer) = names(config, sa);
     let (from, to) = match sa.direction {
         Direction::Outbound => (config.name.as_str(), peer),
         Direction::Inbound => (peer, config.name.as_str()),

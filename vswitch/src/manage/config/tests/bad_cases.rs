@@ -33,7 +33,7 @@
     ("  args: []", "  args: [\"--log-level=8\", \"--file-prefix=x\"]", "configuration:12:27: eal.args[1]: --file-prefix is decided by eal.file-prefix"),
     ("state-dir: /var/lib/vswitch", "state-dir: var/lib/vswitch", "configuration:23:1: state-dir: \"var/lib/vswitch\" is not an absolute path"),
     ("state-dir: /var/lib/vswitch", "state-dir: /var/../lib", "configuration:23:1: state-dir: \"/var/../lib\" has `..` in it: write where it leads"),
-    ("  listen: 127.0.0.1:9474", "  listen: localhost:9474", "configuration:153:3: metrics.listen: `localhost:9474` is no address and port, such as 127.0.0.1:9474 or [::1]:9474"),
+    ("  listen: 127.0.0.1:9474", "  listen: localhost:9474", "configuration:154:3: metrics.listen: `localhost:9474` is no address and port, such as 127.0.0.1:9474 or [::1]:9474"),
     // Underlay.
     ("  esp-port: 4500", "  esp-port: 70000", "configuration:29:3: underlay.esp-port: 70000 is out of range: 1 to 65535"),
     ("device: \"0000:01:00.0\"", "device: \"net_af_packet0,iface=eth7\"", "configuration:39:7: underlay.ports[1].device: the device net_af_packet0 is already taken by underlay.ports[0].device"),
