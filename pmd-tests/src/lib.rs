@@ -26,6 +26,7 @@ pub mod ovs;
 pub mod pcap;
 pub mod peer;
 pub mod peering;
+pub mod plays;
 pub mod records;
 pub mod rig;
 pub mod scapy;

@@ -4,36 +4,12 @@
 
 use pmd_tests::frames::{mac, pattern};
 use pmd_tests::isolate::isolated;
+use pmd_tests::plays::{BLUE, passes, refused};
 use pmd_tests::rig::Rig;
 use pmd_tests::setup::{Setup, Vn};
-use pmd_tests::tally::Tally;
 use pmd_tests::wire::{Craft, Encapsulation, Outer, Sa};
 
 const INNER: usize = 90;
-const BLUE: (&str, &str) = ("blue", "b");
-
-/// Plays one packet: nothing may come out, and exactly what `note` says is counted.
-#[track_caller]
-fn refused(rig: &mut Rig, packet: Vec<u8>, note: impl FnOnce(&mut Tally, usize)) {
-    let mut tally = Tally::new();
-    note(&mut tally, packet.len());
-    rig.from_underlay(&[packet]);
-    let out = rig.settle();
-    tally.check(&out.changes);
-    assert!(out.underlay.is_empty() && out.trunk.is_empty());
-}
-
-/// Plays a packet with a good frame to tenant 1.
-#[track_caller]
-fn passes(rig: &mut Rig, packet: Vec<u8>, frame: &[u8]) {
-    let mut tally = Tally::new();
-    tally.delivered(packet.len(), BLUE, "blue-1", frame.len());
-    rig.from_underlay(&[packet]);
-    let out = rig.settle();
-    tally.check(&out.changes);
-    assert_eq!(out.trunk, [(101, frame.to_vec())]);
-    assert!(out.underlay.is_empty());
-}
 
 /// Blue and red, with peers `b` and `c` in both.
 fn two_networks() -> Setup {
