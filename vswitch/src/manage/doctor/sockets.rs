@@ -1,5 +1,6 @@
 //! Sockets and their directories, and what a killed instance left behind.
 
+use std::collections::HashSet;
 use std::fs;
 use std::os::unix::fs::{FileTypeExt, MetadataExt};
 use std::path::{Path, PathBuf};
@@ -36,22 +37,32 @@ fn named(host: &Host, pid: &str) -> Holder {
 fn listener(host: &Host, path: &Path) -> Option<String> {
     /// `__SO_ACCEPTCON` in `/proc/net/unix`.
     const LISTENS: u64 = 0x1_0000;
-    let sockets = host.text("/proc/self/net/unix")?;
-    sockets.lines().skip(1).find_map(|line| {
+    let holds = |line: &str| -> Option<String> {
         let fields: Vec<&str> = line.split_whitespace().collect();
         let flags = u64::from_str_radix(fields.get(3)?, 16).ok()?;
         let at = fields.get(7..)?.join(" ");
         let here = flags & LISTENS != 0 && Path::new(&at) == path;
         here.then(|| fields.get(6).map(|inode| (*inode).to_owned()))?
-    })
+    };
+    // Each network namespace lists its own sockets only, wherever in the file system they are.
+    let mut seen = HashSet::new();
+    let pids = host.names("/proc").into_iter().filter(|n| is_pid(n));
+    std::iter::once("self".to_owned())
+        .chain(pids)
+        .filter(|pid| seen.insert(host.link(format!("/proc/{pid}/ns/net"))))
+        .find_map(|pid| {
+            let sockets = host.text(format!("/proc/{pid}/net/unix"))?;
+            sockets.lines().skip(1).find_map(holds)
+        })
+}
+
+fn is_pid(name: &str) -> bool {
+    name.bytes().all(|b| b.is_ascii_digit())
 }
 
 fn socket_holder(host: &Host, inode: &str) -> Option<Holder> {
     let wanted = format!("socket:[{inode}]");
-    let mut pids = host
-        .names("/proc")
-        .into_iter()
-        .filter(|n| n.bytes().all(|b| b.is_ascii_digit()));
+    let mut pids = host.names("/proc").into_iter().filter(|n| is_pid(n));
     let pid = pids.find(|pid| {
         let at = format!("/proc/{pid}/fd");
         host.names(&at)

@@ -281,6 +281,17 @@ fn prefixes_in_use_and_leftovers() {
     fs::create_dir_all(tree.dir.path().join("run/vm")).unwrap();
     drop(UnixListener::bind(tree.dir.path().join("run/vm/a.sock")).unwrap());
     tree.expect(&needs, "leftovers", Level::Ok, &["nobody listens"]);
+    // Somebody does, in another network namespace.
+    let listens = "Num RefCount Protocol Flags Type St Inode Path\n\
+                   0: 00000002 00000000 00010000 0001 01 4711 /run/vm/a.sock";
+    tree.file("/proc/77/net/unix", listens);
+    tree.link("/proc/77/ns/net", "net:[2]");
+    let found = tree.of(&needs, "leftovers");
+    assert!(
+        found.iter().all(|f| !f.line().contains("nobody listens")),
+        "{found:?}"
+    );
+    fs::remove_dir_all(tree.dir.path().join("proc/77")).unwrap();
     fs::remove_file(tree.dir.path().join("run/vm/a.sock")).unwrap();
     // Without a configuration, by the numbers of processes.
     let mut unknown = needs.clone();
