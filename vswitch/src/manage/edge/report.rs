@@ -226,7 +226,7 @@ impl Control {
                     destination,
                     place: place.to_owned(),
                     origin: match entry.origin {
-                        Origin::Static => "static",
+                        Origin::Static { .. } => "static",
                         Origin::Learned { .. } => "learned",
                     }
                     .to_owned(),
