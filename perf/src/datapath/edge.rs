@@ -82,7 +82,12 @@ impl Side {
     }
 
     /// Its key. Known to everyone, which is no harm: these packets never leave the process.
-    fn key(self, algorithm: Algorithm, vn: u16) -> anyhow::Result<KeyMaterial> {
+    fn key(
+        self,
+        backend: &dyn Backend,
+        algorithm: Algorithm,
+        vn: u16,
+    ) -> anyhow::Result<KeyMaterial> {
         let [high, low] = vn.to_be_bytes();
         let mut bytes: Vec<u8> = (0..algorithm.key_len() + vswitch_sa::SALT_LEN)
             .map(|i| (i as u8).wrapping_mul(37) ^ self.number())
@@ -90,7 +95,7 @@ impl Side {
         for (byte, more) in bytes.iter_mut().zip([high, low]) {
             *byte ^= more;
         }
-        Ok(KeyMaterial::from_bytes(algorithm, &bytes)?)
+        Ok(KeyMaterial::from_bytes(backend, algorithm, &bytes)?)
     }
 }
 
@@ -294,14 +299,20 @@ fn knowledge(side: Side, common: &Common) -> anyhow::Result<Vec<Command>> {
     for vn in 0..common.vns {
         let tunnel = TunnelId(vn.into());
         let (out, back) = (side.spi(vn)?, side.other().spi(vn)?);
-        let sa = Outbound::new(side.key(algorithm, vn)?, OutboundConfig::ephemeral(out))?;
+        let sa = Outbound::new(
+            side.key(common.backend, algorithm, vn)?,
+            OutboundConfig::ephemeral(out),
+        )?;
         commands.push(Command::InstallOutbound(Box::new(OutboundSetup {
             tunnel,
             sa: Box::new(sa),
             source_port: source_port(out.get()),
             low_water: 0,
         })));
-        let sa = Inbound::new(side.other().key(algorithm, vn)?, InboundConfig::new(back))?;
+        let sa = Inbound::new(
+            side.other().key(common.backend, algorithm, vn)?,
+            InboundConfig::new(back),
+        )?;
         commands.push(Command::InstallInbound(Box::new(InboundSetup {
             tunnel,
             sa: Box::new(sa),
