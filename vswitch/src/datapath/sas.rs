@@ -97,8 +97,8 @@ impl Hasher for SpiHasher {
 
 /// All SAs a worker knows of.
 pub struct SaTable {
-    outbound: Vec<Option<Box<OutboundSlot>>>,
-    inbound: Vec<Option<Box<InboundSlot>>>,
+    outbound: Vec<Option<OutboundSlot>>,
+    inbound: Vec<Option<InboundSlot>>,
     by_spi: HashMap<u32, Located, SpiHash>,
     /// The real outbound SAs while a dry run uses others in their places.
     set_aside: Vec<(usize, Box<Outbound>)>,
@@ -124,13 +124,13 @@ impl SaTable {
     /// The outbound SA in a slot.
     #[inline]
     pub fn outbound(&self, slot: usize) -> Option<&OutboundSlot> {
-        self.outbound.get(slot)?.as_deref()
+        self.outbound.get(slot)?.as_ref()
     }
 
     /// The outbound SA in a slot, to count on.
     #[inline]
     pub fn outbound_mut(&mut self, slot: usize) -> Option<&mut OutboundSlot> {
-        self.outbound.get_mut(slot)?.as_deref_mut()
+        self.outbound.get_mut(slot)?.as_mut()
     }
 
     /// Puts an SA with a throw-away key in the place of the one in a slot, until
@@ -145,7 +145,7 @@ impl SaTable {
         if self.set_aside.iter().any(|(aside, _)| *aside == slot) {
             return Some(());
         }
-        let out = self.outbound.get_mut(slot)?.as_deref_mut()?;
+        let out = self.outbound.get_mut(slot)?.as_mut()?;
         let algorithm = out.sa.algorithm();
         let len = algorithm.key_len() + SALT_LEN;
         let mut bytes = Zeroizing::new(secret.get(..len)?.to_vec());
@@ -172,13 +172,13 @@ impl SaTable {
     /// The inbound SA in a slot.
     #[inline]
     pub fn inbound(&self, slot: usize) -> Option<&InboundSlot> {
-        self.inbound.get(slot)?.as_deref()
+        self.inbound.get(slot)?.as_ref()
     }
 
     /// The inbound SA in a slot, to count on.
     #[inline]
     pub fn inbound_mut(&mut self, slot: usize) -> Option<&mut InboundSlot> {
-        self.inbound.get_mut(slot)?.as_deref_mut()
+        self.inbound.get_mut(slot)?.as_mut()
     }
 
     /// Stores an outbound SA and returns its slot.
@@ -200,12 +200,12 @@ impl SaTable {
     }
 
     /// Takes the outbound SA of a slot out.
-    pub fn remove_outbound(&mut self, slot: usize) -> Option<Box<OutboundSlot>> {
+    pub fn remove_outbound(&mut self, slot: usize) -> Option<OutboundSlot> {
         self.outbound.get_mut(slot)?.take()
     }
 
     /// Stores an inbound SA; one with the same SPI is replaced and returned.
-    pub fn install_inbound(&mut self, setup: InboundSetup) -> Option<Box<InboundSlot>> {
+    pub fn install_inbound(&mut self, setup: InboundSetup) -> Option<InboundSlot> {
         let spi = setup.sa.spi();
         let old = self.remove_inbound(spi);
         let InboundSetup { tunnel, sa, floor } = setup;
@@ -222,7 +222,7 @@ impl SaTable {
     }
 
     /// Takes an inbound SA of this worker out.
-    pub fn remove_inbound(&mut self, spi: Spi) -> Option<Box<InboundSlot>> {
+    pub fn remove_inbound(&mut self, spi: Spi) -> Option<InboundSlot> {
         match self.by_spi.get(&spi.get()) {
             Some(Located::Mine(index)) => {
                 let index = *index;
@@ -291,8 +291,8 @@ impl SaTable {
 }
 
 /// Puts a value into the first free place.
-fn place<T>(slots: &mut Vec<Option<Box<T>>>, value: T) -> usize {
-    let value = Some(Box::new(value));
+fn place<T>(slots: &mut Vec<Option<T>>, value: T) -> usize {
+    let value = Some(value);
     match slots.iter().position(Option::is_none) {
         Some(free) => {
             slots[free] = value;

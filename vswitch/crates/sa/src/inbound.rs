@@ -11,7 +11,8 @@ use crate::Counters;
 use crate::error::{ConfigError, OpenError};
 use crate::esn::infer_esn;
 use crate::esp::{
-    ICV_LEN, MIN_PACKET_LEN, PREFIX_LEN, Prefix, Sequence, TRAILER_LEN, nonce, parse_trailer,
+    ICV_LEN, MIN_PACKET_LEN, PREFIX_LEN, Prefix, Sequence, TRAILER_LEN, nonce, parse_short_trailer,
+    parse_trailer,
 };
 use crate::fingerprint::Fingerprint;
 use crate::keys::{Algorithm, KeyMaterial, SALT_LEN};
@@ -158,6 +159,7 @@ impl Inbound {
     ///
     /// # Errors
     /// As for [`Self::precheck`], and when ESP header and IV are not within `first`.
+    #[inline]
     pub fn precheck_segments(&self, first: &[u8], len: usize) -> Result<Candidate, OpenError> {
         if len < MIN_PACKET_LEN {
             return Err(OpenError::Truncated);
@@ -194,6 +196,7 @@ impl Inbound {
     ///
     /// # Errors
     /// When `packet` is not the one that was checked.
+    #[inline]
     pub fn open_job<'a>(
         &'a self,
         candidate: &Candidate,
@@ -240,6 +243,7 @@ impl Inbound {
         Ok(self.job(candidate, Data::Segments(segments), icv))
     }
 
+    #[inline]
     fn same(&self, candidate: &Candidate, len: usize) -> Result<(), OpenError> {
         if candidate.spi == self.spi && candidate.len == len {
             Ok(())
@@ -248,6 +252,7 @@ impl Inbound {
         }
     }
 
+    #[inline]
     fn job<'a>(&'a self, candidate: &Candidate, data: Data<'a>, icv: [u8; ICV_LEN]) -> Job<'a> {
         let sequence = Sequence {
             spi: self.spi.get(),
@@ -264,12 +269,23 @@ impl Inbound {
     /// # Errors
     /// When the number is replayed by now or the padding is not the RFC's; the packet must
     /// be dropped.
+    #[inline]
     pub fn accept(
         &mut self,
         authenticated: Authenticated,
         packet: &[u8],
     ) -> Result<Opened, OpenError> {
-        self.finish(authenticated, packet.len(), packet.iter().rev())
+        // Padding that is not in the payload, and not more than there is room for.
+        let quick = packet
+            .len()
+            .checked_sub(ICV_LEN)
+            .filter(|end| *end >= PREFIX_LEN + TRAILER_LEN + 3)
+            .and_then(|end| packet.get(..end))
+            .and_then(parse_short_trailer);
+        self.finish(authenticated, packet.len(), |room| match quick {
+            Some(found) => Ok(found),
+            None => parse_trailer(packet.iter().rev().skip(ICV_LEN), room),
+        })
     }
 
     /// [`Self::accept`] for a packet in several segments, from ESP header to ICV.
@@ -283,21 +299,24 @@ impl Inbound {
     ) -> Result<Opened, OpenError> {
         let len = segments.iter().map(|s| s.as_ref().len()).sum();
         let backwards = segments.iter().rev().flat_map(|s| s.as_ref().iter().rev());
-        self.finish(authenticated, len, backwards)
+        self.finish(authenticated, len, |room| {
+            parse_trailer(backwards.skip(ICV_LEN), room)
+        })
     }
 
-    fn finish<'p>(
+    #[inline]
+    fn finish(
         &mut self,
         Authenticated(packet): Authenticated,
         len: usize,
-        backwards: impl Iterator<Item = &'p u8>,
+        trailer: impl FnOnce(usize) -> Result<(usize, u8), OpenError>,
     ) -> Result<Opened, OpenError> {
         self.same(&packet, len)?;
         self.window.update(packet.esn)?;
         let room = len
             .checked_sub(PREFIX_LEN + TRAILER_LEN + ICV_LEN)
             .ok_or(OpenError::Truncated)?;
-        let (pad, next_header) = parse_trailer(backwards.skip(ICV_LEN), room)?;
+        let (pad, next_header) = trailer(room)?;
         let payload = room - pad;
         self.counters.packets += 1;
         self.counters.bytes += payload as u64;
@@ -324,6 +343,7 @@ impl Inbound {
     /// The highest number accepted: what to record durably as the floor of a key that
     /// outlives the process.
     #[must_use]
+    #[inline]
     pub fn highest(&self) -> u64 {
         self.window.highest()
     }
@@ -336,6 +356,7 @@ impl Inbound {
 
     /// Its SPI.
     #[must_use]
+    #[inline]
     pub fn spi(&self) -> Spi {
         self.spi
     }

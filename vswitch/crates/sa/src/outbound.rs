@@ -90,18 +90,21 @@ pub struct Assigned {
 impl Assigned {
     /// The 64-bit sequence number; also the packet's IV.
     #[must_use]
+    #[inline]
     pub fn seq(&self) -> u64 {
         self.seq
     }
 
     /// Length of the payload it was assigned for, in bytes.
     #[must_use]
+    #[inline]
     pub fn payload_len(&self) -> usize {
         self.payload_len
     }
 
     /// True for the one packet that reaches the soft limit: ask for a new key now.
     #[must_use]
+    #[inline]
     pub fn soft_limit_hit(&self) -> bool {
         self.soft_limit_hit
     }
@@ -177,6 +180,7 @@ impl Outbound {
     /// When the payload is too long (nothing is spent), the reservation is used up (extend
     /// it), sequence numbers are exhausted, or the hard limit is reached. The last two are
     /// final: the association never sends again.
+    #[inline]
     pub fn assign(&mut self, payload_len: usize) -> Result<Assigned, SealError> {
         if self.closed {
             return Err(SealError::HardLimit);
@@ -225,6 +229,7 @@ impl Outbound {
     /// # Errors
     /// When the buffer has another length or `assigned` is another association's. The
     /// sequence number is spent all the same.
+    #[inline]
     pub fn seal_job<'a>(
         &'a self,
         assigned: Assigned,
@@ -306,6 +311,7 @@ impl Outbound {
         })
     }
 
+    #[inline]
     fn check(&self, assigned: &Assigned, len: usize) -> Result<(), SealError> {
         if assigned.spi != self.spi {
             return Err(SealError::WrongAssociation);
@@ -316,6 +322,7 @@ impl Outbound {
         Ok(())
     }
 
+    #[inline]
     fn write_prefix(&self, prefix: &mut [u8; PREFIX_LEN], seq: u64) {
         Prefix {
             spi: self.spi.get().into(),
@@ -325,6 +332,7 @@ impl Outbound {
         .write(prefix);
     }
 
+    #[inline]
     fn job<'a>(&'a self, seq: u64, data: Data<'a>, tag: &'a mut [u8; ICV_LEN]) -> Job<'a> {
         let sequence = Sequence {
             spi: self.spi.get(),
@@ -343,6 +351,7 @@ impl Outbound {
 
     /// Sequence numbers left before [`SealError::ReservationExhausted`].
     #[must_use]
+    #[inline]
     pub fn reservation_left(&self) -> u64 {
         self.reserved_until.saturating_sub(self.next)
     }
@@ -379,6 +388,7 @@ impl Outbound {
 
     /// Its SPI.
     #[must_use]
+    #[inline]
     pub fn spi(&self) -> Spi {
         self.spi
     }

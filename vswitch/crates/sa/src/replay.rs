@@ -69,6 +69,7 @@ impl ReplayWindow {
     ///
     /// # Errors
     /// When it may not.
+    #[inline]
     pub fn check(&self, seq: u64) -> Result<(), ReplayError> {
         if seq == 0 {
             return Err(ReplayError::Zero);
@@ -89,6 +90,7 @@ impl ReplayWindow {
     ///
     /// # Errors
     /// As for [`Self::check`]; then nothing is changed.
+    #[inline]
     pub fn update(&mut self, seq: u64) -> Result<(), ReplayError> {
         self.check(seq)?;
         self.advance(seq);
@@ -100,12 +102,14 @@ impl ReplayWindow {
 
     /// The highest number received, or the floor; 0 before the first packet.
     #[must_use]
+    #[inline]
     pub fn highest(&self) -> u64 {
         self.highest
     }
 
     /// Width in packets.
     #[must_use]
+    #[inline]
     pub fn width(&self) -> u64 {
         self.width
     }
@@ -119,6 +123,7 @@ impl ReplayWindow {
     }
 
     /// Moves the upper edge to `seq`, emptying the words entered.
+    #[inline]
     fn advance(&mut self, seq: u64) {
         if seq <= self.highest {
             return;
@@ -133,12 +138,14 @@ impl ReplayWindow {
         self.highest = seq;
     }
 
+    #[inline]
     fn word(&self, seq: u64) -> u64 {
         let at = ((seq / WORD) & self.mask) as usize;
         self.ring.get(at).copied().unwrap_or(u64::MAX)
     }
 }
 
+#[inline]
 fn bit(seq: u64) -> u64 {
     1 << (seq % WORD)
 }
