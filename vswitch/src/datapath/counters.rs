@@ -28,7 +28,30 @@ pub struct Traffic {
     pub tx_dropped: u64,
 }
 
+/// Packets and bytes of one burst, entered at its end.
+#[derive(Debug, Clone, Copy, Default)]
+pub struct Sum {
+    packets: u64,
+    bytes: u64,
+}
+
+impl Sum {
+    /// One more packet.
+    #[inline]
+    pub fn add(&mut self, bytes: usize) {
+        self.packets += 1;
+        self.bytes += bytes as u64;
+    }
+}
+
 impl Traffic {
+    /// Counts received packets.
+    #[inline]
+    pub fn rx_all(&mut self, sum: Sum) {
+        self.rx_packets += sum.packets;
+        self.rx_bytes += sum.bytes;
+    }
+
     /// Adds another worker's figures.
     pub fn merge(&mut self, other: &Traffic) {
         self.rx_packets += other.rx_packets;

@@ -1,26 +1,21 @@
-//! Out of the overlay: replay, open, replay again, then the checks that make an overlay one:
-//! the VNI must be the SA's, the inner source must be mapped to the SA's peer, and what the
-//! frame says of its sender's IP addresses must not contradict the mappings.
+//! Out of the overlay: replay, open, replay again; the VNI must be the SA's. What is inside is
+//! checked in [`super::inner`].
 
 use std::net::IpAddr;
 
 use arrayvec::ArrayVec;
 use vswitch_aead::{Backend, Job};
 use vswitch_net::checksum::Checksum;
-use vswitch_net::frame::Frame;
 use vswitch_net::ip::protocol;
 use vswitch_net::outer::Outer;
-use vswitch_net::quick;
 use vswitch_net::tunnel::{self, Encapsulation, TunnelError};
-use vswitch_policy::Spoof;
 use vswitch_sa::{Authenticated, Candidate, Inbound, OpenError, Opened};
-use vswitch_vn::{Destination, Protection, SourceVerdict, TunnelId, VnId};
+use vswitch_vn::{Protection, TunnelId, VnId};
 
-use super::forward::Origin;
+use super::inner::Inner;
 use super::observe::Step;
 use super::probe::{Probe, Stage};
 use super::sightings::Subject;
-use super::tenant::check_addresses;
 use super::verdict::Verdict;
 use super::worker::Worker;
 use crate::dpdk::mbuf::{BURST, Mbuf};
@@ -88,6 +83,7 @@ impl<P: Probe> Worker<P> {
         self.run_open(&mut batch);
         self.counters.probe.leave(Stage::Open, n);
 
+        let mut inner = ArrayVec::new();
         for opening in batch.drain(..) {
             let Opening {
                 mut packet,
@@ -107,10 +103,11 @@ impl<P: Probe> Worker<P> {
                     .map_or("", |slot| slot.sa.algorithm().name()),
             });
             match self.after_opening(slot, start, authenticated, &mut packet) {
-                Ok((tunnel, vn)) => self.inner_input(tunnel, vn, packet),
+                Ok((tunnel, vn)) => inner.push(Inner { packet, tunnel, vn }),
                 Err(verdict) => self.sa_drop(port, slot, verdict, packet),
             }
         }
+        self.inner_input(&mut inner);
         self.counters.probe.leave(Stage::Decapsulate, n);
     }
 
@@ -210,19 +207,23 @@ impl<P: Probe> Worker<P> {
         Ok((id, tunnel.vn))
     }
 
-    /// A tunnel packet in the clear: only of a VN that asks for no protection, and from one
-    /// of its edges.
-    pub(super) fn open_clear(&mut self, port: u16, clear: Clear, mut packet: Mbuf) {
-        match self.check_clear(&clear, &packet) {
-            Ok((tunnel, vn, inner)) => {
-                packet.truncate(clear.end);
-                match packet.trim_front(inner) {
-                    Ok(()) => self.inner_input(tunnel, vn, packet),
-                    Err(_) => self.underlay_drop(port, Verdict::NotContiguous, packet),
+    /// Tunnel packets in the clear: only of VNs that ask for no protection, and from one of
+    /// their edges.
+    pub(super) fn open_clear(&mut self, port: u16, clear: &mut ArrayVec<(Mbuf, Clear), BURST>) {
+        let mut inner = ArrayVec::new();
+        for (mut packet, clear) in clear.drain(..) {
+            match self.check_clear(&clear, &packet) {
+                Ok((tunnel, vn, start)) => {
+                    packet.truncate(clear.end);
+                    match packet.trim_front(start) {
+                        Ok(()) => inner.push(Inner { packet, tunnel, vn }),
+                        Err(_) => self.underlay_drop(port, Verdict::NotContiguous, packet),
+                    }
                 }
+                Err(verdict) => self.underlay_drop(port, verdict, packet),
             }
-            Err(verdict) => self.underlay_drop(port, verdict, packet),
         }
+        self.inner_input(&mut inner);
     }
 
     fn check_clear(
@@ -265,75 +266,6 @@ impl<P: Probe> Worker<P> {
         Ok((tunnel, id, start + parsed.inner))
     }
 
-    /// A frame from a peer: its source must be mapped to that peer, and its sender's IP
-    /// addresses to that source. The peer has checked this too, but a member edge must not be
-    /// able to speak for another's tenant.
-    #[inline]
-    fn inner_input(&mut self, tunnel: TunnelId, vn: VnId, mut packet: Mbuf) {
-        let origin = Origin::Tunnel(tunnel);
-        packet.clear_offload_flags();
-        if let Some(traffic) = self.counters.tunnels.get_mut(tunnel.index()) {
-            traffic.rx(packet.len());
-        }
-        let entry = self.tables.tunnel(tunnel);
-        self.counters.step(&packet, || Step::Decapsulated {
-            tunnel,
-            vn,
-            encapsulation: entry.map(|t| t.encapsulation).unwrap_or_default(),
-            vni: entry.map_or(0, |t| t.vni.get()),
-        });
-        // What nearly all frames are; an observer wants to know of the mapping too.
-        if !P::OBSERVES
-            && let Some(quick) = quick::frame(packet.head(), packet.len())
-            && self
-                .tables
-                .vouches_remote(vn, quick.src, tunnel, quick.src_ip)
-        {
-            if let Some(traffic) = self.counters.vns.get_mut(vn.index()) {
-                traffic.tx(packet.len());
-            }
-            return self.forward(vn, origin, quick.dst, packet);
-        }
-        self.inner_input_thorough(tunnel, vn, packet);
-    }
-
-    #[inline(never)]
-    fn inner_input_thorough(&mut self, tunnel: TunnelId, vn: VnId, mut packet: Mbuf) {
-        let origin = Origin::Tunnel(tunnel);
-        if packet.head().len() < HEADERS.min(packet.len()) && packet.linearize().is_err() {
-            return self.end(origin, vn, Verdict::NotContiguous, packet);
-        }
-        let parsed = Frame::parse(packet.head(), packet.len());
-        let Ok(frame) = &parsed else {
-            return self.end(origin, vn, Verdict::Malformed, packet);
-        };
-        if frame.vlan.is_some() {
-            return self.end(origin, vn, Verdict::UnexpectedVlan, packet);
-        }
-        let Ok(known) = self.tables.check_remote_source(vn, frame.src, tunnel) else {
-            return self.end(origin, vn, Verdict::SpoofedRemote, packet);
-        };
-        let mapping = match known {
-            SourceVerdict::Mapped => self.tables.mapping(vn, frame.src),
-            SourceVerdict::Learn => None,
-        };
-        if let Err(spoof) = check_addresses(&self.tables, vn, mapping, false, frame) {
-            return self.end(origin, vn, remote_verdict(spoof), packet);
-        }
-        let (mac, generation) = (frame.src, mapping.map(|mapping| mapping.generation));
-        self.counters.step(&packet, || match generation {
-            Some(generation) => Step::SourceMapped { mac, generation },
-            None => Step::SourceUnmapped { mac },
-        });
-        if known == SourceVerdict::Learn {
-            self.learn(vn, frame.src, Destination::Tunnel(tunnel));
-        }
-        if let Some(traffic) = self.counters.vns.get_mut(vn.index()) {
-            traffic.tx(packet.len());
-        }
-        self.forward(vn, origin, frame.dst, packet);
-    }
-
     /// Ends an ESP packet and charges its SA and tunnel.
     fn sa_drop(&mut self, port: u16, slot: usize, verdict: Verdict, packet: Mbuf) {
         if !P::DRY
@@ -356,9 +288,6 @@ impl<P: Probe> Worker<P> {
         self.underlay_end(port, verdict, packet);
     }
 }
-
-/// Inner headers that must lie in the first buffer.
-const HEADERS: usize = 192;
 
 /// The slow way for a chain: opened alone, its segments read as one.
 fn open_chain(
@@ -428,21 +357,6 @@ fn udp_checksum_ok(outer: &Outer, packet: &Mbuf) -> bool {
     }
     sum.add_range(packet.segments(), outer.payload, udp.end);
     sum.finish() == 0
-}
-
-fn remote_verdict(spoof: Spoof) -> Verdict {
-    match spoof {
-        Spoof::Vlan => Verdict::UnexpectedVlan,
-        Spoof::Llc => Verdict::LlcFrame,
-        Spoof::Mac => Verdict::SpoofedRemote,
-        Spoof::ArpMac
-        | Spoof::ArpIp
-        | Spoof::Ipv4
-        | Spoof::Ipv6
-        | Spoof::NdTarget
-        | Spoof::NdLinkLayer => Verdict::SpoofedRemoteIp,
-        Spoof::RouterAdvertisement | Spoof::Redirect => Verdict::RogueRouter,
-    }
 }
 
 fn open_verdict(error: OpenError) -> Verdict {

@@ -35,6 +35,20 @@ impl<P: Probe> Worker<P> {
     /// Sends a checked frame to `dst` on its way within `vn`.
     #[inline]
     pub(super) fn forward(&mut self, vn: VnId, origin: Origin, dst: MacAddr, packet: Mbuf) {
+        let found = self.tables.lookup(vn, dst);
+        self.forward_to(vn, origin, dst, found, packet);
+    }
+
+    /// The same, when `dst` has been looked up already.
+    #[inline]
+    pub(super) fn forward_to(
+        &mut self,
+        vn: VnId,
+        origin: Origin,
+        dst: MacAddr,
+        found: Option<Destination>,
+        packet: Mbuf,
+    ) {
         if dst.is_multicast() {
             if is_link_local_group(dst) {
                 return self.end(origin, vn, Verdict::LinkLocalMulticast, packet);
@@ -42,7 +56,6 @@ impl<P: Probe> Worker<P> {
             self.counters.step(&packet, || Step::Flooded { vn });
             return self.flood(vn, origin, packet);
         }
-        let found = self.tables.lookup(vn, dst);
         if let Some(destination) = found {
             let tables = &self.tables;
             self.counters.step(&packet, || Step::Lookup {

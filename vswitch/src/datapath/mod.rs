@@ -20,6 +20,7 @@ mod drive;
 mod encap;
 mod forward;
 pub mod handoff;
+mod inner;
 mod intake;
 pub mod latency;
 pub mod ledger;

@@ -11,9 +11,10 @@ use vswitch_net::frame::Frame;
 use vswitch_net::quick;
 use vswitch_net::too_big;
 use vswitch_policy::{Spoof, check_source, check_stranger};
-use vswitch_vn::{Destination, Mapping, PortId, Tables, VnId};
+use vswitch_vn::{Destination, Key, Mapping, PortId, Tables, VnId};
 
 use super::attachment::Attachment;
+use super::counters::Sum;
 use super::forward::Origin;
 use super::observe::{Place, Step};
 use super::outlet::{Note, Way};
@@ -50,25 +51,33 @@ impl<P: Probe> Worker<P> {
             }
             return;
         };
-        let mut checked: ArrayVec<(Mbuf, MacAddr), BURST> = ArrayVec::new();
+        let (mut received, mut admitted) = (Sum::default(), Sum::default());
+        let mut checked: ArrayVec<Mbuf, BURST> = ArrayVec::new();
+        let mut keys: ArrayVec<Key, BURST> = ArrayVec::new();
         for mut packet in burst.drain(..) {
-            if let Some(traffic) = self.counters.ports.get_mut(port.index()) {
-                traffic.rx(packet.len());
-            }
+            let len = packet.len();
+            received.add(len);
             match self.check(port, &mut packet) {
-                Ok(admitted) => {
-                    self.note_admitted(port, &admitted, &packet);
-                    checked.push((packet, admitted.dst));
+                Ok(frame) => {
+                    admitted.add(len);
+                    self.note_admitted(port, &frame, &packet);
+                    keys.push(Key::new(vn, frame.dst));
+                    checked.push(packet);
                 }
                 Err(verdict) => self.end(Origin::Port(port), vn, verdict, packet),
             }
         }
+        if let Some(traffic) = self.counters.ports.get_mut(port.index()) {
+            traffic.rx_all(received);
+        }
+        if let Some(traffic) = self.counters.vns.get_mut(vn.index()) {
+            traffic.rx_all(admitted);
+        }
         self.counters.probe.leave(Stage::Check, n);
-        for (packet, dst) in checked.drain(..) {
-            if let Some(traffic) = self.counters.vns.get_mut(vn.index()) {
-                traffic.rx(packet.len());
-            }
-            self.forward(vn, Origin::Port(port), dst, packet);
+        let mut found = [None; BURST];
+        self.tables.lookup_burst(&keys, &mut found);
+        for ((packet, key), found) in checked.drain(..).zip(&keys).zip(found) {
+            self.forward_to(vn, Origin::Port(port), key.mac(), found, packet);
         }
         self.counters.probe.leave(Stage::Forward, n);
     }

@@ -142,9 +142,7 @@ impl<P: Probe> Worker<P> {
         if !clear.is_empty() {
             self.counters.probe.enter();
             let n = clear.len();
-            for (packet, tunnel) in clear.drain(..) {
-                self.open_clear(port, tunnel, packet);
-            }
+            self.open_clear(port, &mut clear);
             self.counters.probe.leave(Stage::Decapsulate, n);
         }
     }

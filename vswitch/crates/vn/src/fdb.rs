@@ -62,6 +62,17 @@ pub struct Entry {
     pub origin: Origin,
 }
 
+/// What a frame says of its sender: the addresses, and where it came from.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Claim {
+    /// Network and source MAC address.
+    pub key: Key,
+    /// Where the frame came from.
+    pub destination: Destination,
+    /// Its IPv4 source address.
+    pub ipv4: Ipv4Addr,
+}
+
 /// What an insertion did.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Insert {
@@ -125,6 +136,12 @@ impl Slot {
         } else {
             Destination::Tunnel(TunnelId(id))
         }
+    }
+
+    #[inline]
+    const fn vouches(self, claim: &Claim) -> bool {
+        self.meta == USED | STATIC | IPV4 | place(claim.destination)
+            && self.data == claim.ipv4.to_bits()
     }
 
     const fn entry(self) -> Entry {
@@ -267,36 +284,48 @@ impl Fdb {
         Some(slot.destination())
     }
 
-    /// Whether the control side has mapped the key to `destination` and named `ipv4` as the
-    /// first of its IPv4 addresses. `false` decides nothing.
-    #[inline]
-    pub fn vouches(&self, key: Key, destination: Destination, ipv4: Ipv4Addr) -> bool {
-        let home = self.home(key);
-        self.follow(key, home, self.slot(home)).is_some_and(|slot| {
-            slot.meta == USED | STATIC | IPV4 | place(destination) && slot.data == ipv4.to_bits()
-        })
-    }
-
     /// Looks up many keys; `out` is as long as `keys` (what is beyond the shorter of the two
     /// is left alone).
-    ///
+    pub fn lookup_burst(&self, keys: &[Key], out: &mut [Option<Destination>]) {
+        self.read_burst(keys, out, |key| *key, |_, slot| slot.map(Slot::destination));
+    }
+
+    /// Whether the control side has mapped the key of each claim to its destination and named
+    /// its IPv4 address as the first. `false` decides nothing. Lengths as for
+    /// [`Self::lookup_burst`].
+    pub fn vouch_burst(&self, claims: &[Claim], out: &mut [bool]) {
+        self.read_burst(
+            claims,
+            out,
+            |claim| claim.key,
+            |claim, slot| slot.is_some_and(|slot| slot.vouches(claim)),
+        );
+    }
+
     /// All hashes first, then one load from every home slot, then the comparisons: the loads
     /// do not depend on one another, so their cache misses overlap. (This stands in for
     /// prefetch instructions, which would need `unsafe`.)
-    pub fn lookup_burst(&self, keys: &[Key], out: &mut [Option<Destination>]) {
+    #[inline(always)]
+    fn read_burst<T, R>(
+        &self,
+        asked: &[T],
+        out: &mut [R],
+        key: impl Fn(&T) -> Key,
+        answer: impl Fn(&T, Option<Slot>) -> R,
+    ) {
         const WIDTH: usize = 32;
-        for (keys, out) in keys.chunks(WIDTH).zip(out.chunks_mut(WIDTH)) {
+        for (asked, out) in asked.chunks(WIDTH).zip(out.chunks_mut(WIDTH)) {
             let mut homes = [0; WIDTH];
             let mut slots = [Slot::default(); WIDTH];
-            for (home, &key) in homes.iter_mut().zip(keys) {
-                *home = self.home(key);
+            for (home, asked) in homes.iter_mut().zip(asked) {
+                *home = self.home(key(asked));
             }
-            for (slot, &home) in slots.iter_mut().zip(&homes).take(keys.len()) {
+            for (slot, &home) in slots.iter_mut().zip(&homes).take(asked.len()) {
                 *slot = self.slot(home);
             }
             let read = homes.iter().zip(&slots);
-            for ((&key, (&home, &slot)), out) in keys.iter().zip(read).zip(out) {
-                *out = self.follow(key, home, slot).map(Slot::destination);
+            for ((asked, (home, slot)), out) in asked.iter().zip(read).zip(out) {
+                *out = answer(asked, self.follow(key(asked), *home, *slot));
             }
         }
     }

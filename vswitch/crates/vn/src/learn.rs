@@ -1,11 +1,9 @@
 //! Learning from data, ageing, and the check of what a remote edge may say.
 
-use std::net::Ipv4Addr;
-
 use thiserror::Error;
 use vswitch_net::MacAddr;
 
-use crate::fdb::{Entry, Key, Origin, SEEN_MASK};
+use crate::fdb::{Claim, Entry, Key, Origin, SEEN_MASK};
 use crate::ids::{Destination, TunnelId, VnId};
 use crate::tables::Tables;
 
@@ -171,17 +169,16 @@ impl Tables {
         }
     }
 
-    /// Whether a whole, untagged IPv4 packet from `tunnel` passes both [`Self::check_remote_source`]
-    /// and the check of its source address, because a mapping names the peer and, first of
-    /// all, this address. `false` decides nothing.
-    #[inline]
-    pub fn vouches_remote(&self, vn: VnId, mac: MacAddr, tunnel: TunnelId, ip: Ipv4Addr) -> bool {
+    /// Whether whole, untagged IPv4 packets from tunnels pass both
+    /// [`Self::check_remote_source`] and the check of their source addresses, because mappings
+    /// name the peers and, first of all, these addresses. `false` decides nothing.
+    pub fn vouch_burst(&self, claims: &[Claim], out: &mut [bool]) {
         // A tunnel's id is of one network for as long as it exists, and mappings to it are of
         // that network: no further question.
-        is_station(mac)
-            && self
-                .fdb
-                .vouches(Key::new(vn, mac), Destination::Tunnel(tunnel), ip)
+        self.fdb.vouch_burst(claims, out);
+        for (claim, out) in claims.iter().zip(out) {
+            *out &= is_station(claim.key.mac());
+        }
     }
 
     /// Forgets every learned entry whose age is above its network's limit. Returns how many.

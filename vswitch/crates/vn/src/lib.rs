@@ -18,7 +18,7 @@ mod model;
 mod tables;
 
 pub use change::{Change, ChangeError, FlushScope, Refusal};
-pub use fdb::{Entry, Fdb, Insert, Key, Origin};
+pub use fdb::{Claim, Entry, Fdb, Insert, Key, Origin};
 pub use ids::{Destination, PeerId, PortId, TunnelId, VnId};
 pub use learn::{Learn, RemoteSpoof, SourceVerdict};
 pub use model::{Mapping, Peer, Port, PortKind, Protection, Tunnel, UnknownUnicast, Vn, VnConfig};

@@ -1,0 +1,141 @@
+//! A peer's frames, out of their tunnel: the source must be mapped to that peer, and what the
+//! frame says of its sender's IP addresses must not contradict the mappings. The peer has
+//! checked this too, but a member edge must not be able to speak for another's tenant.
+
+use arrayvec::ArrayVec;
+use vswitch_net::MacAddr;
+use vswitch_net::frame::Frame;
+use vswitch_net::quick::{self, Quick};
+use vswitch_policy::Spoof;
+use vswitch_vn::{Claim, Destination, Key, SourceVerdict, TunnelId, VnId};
+
+use super::forward::Origin;
+use super::observe::Step;
+use super::probe::Probe;
+use super::tenant::check_addresses;
+use super::verdict::Verdict;
+use super::worker::Worker;
+use crate::dpdk::mbuf::{BURST, Mbuf};
+
+/// A frame, and whose it is.
+pub(super) struct Inner {
+    pub packet: Mbuf,
+    pub tunnel: TunnelId,
+    pub vn: VnId,
+}
+
+/// Inner headers that must lie in the first buffer.
+const HEADERS: usize = 192;
+
+impl<P: Probe> Worker<P> {
+    /// Forwards what passes the check.
+    #[inline]
+    pub(super) fn inner_input(&mut self, frames: &mut ArrayVec<Inner, BURST>) {
+        let mut quick: ArrayVec<Option<Quick>, BURST> = ArrayVec::new();
+        let mut claims: ArrayVec<Claim, BURST> = ArrayVec::new();
+        let mut keys: ArrayVec<Key, BURST> = ArrayVec::new();
+        for Inner { packet, tunnel, vn } in frames.iter_mut() {
+            packet.clear_offload_flags();
+            if let Some(traffic) = self.counters.tunnels.get_mut(tunnel.index()) {
+                traffic.rx(packet.len());
+            }
+            let entry = self.tables.tunnel(*tunnel);
+            self.counters.step(packet, || Step::Decapsulated {
+                tunnel: *tunnel,
+                vn: *vn,
+                encapsulation: entry.map(|t| t.encapsulation).unwrap_or_default(),
+                vni: entry.map_or(0, |t| t.vni.get()),
+            });
+            // What nearly all frames are. An observer wants to know of the mapping too.
+            let found = match P::OBSERVES {
+                true => None,
+                false => quick::frame(packet.head(), packet.len()),
+            };
+            let known = found.unwrap_or(NOTHING);
+            claims.push(Claim {
+                key: Key::new(*vn, known.src),
+                destination: Destination::Tunnel(*tunnel),
+                ipv4: known.src_ip,
+            });
+            keys.push(Key::new(*vn, known.dst));
+            quick.push(found);
+        }
+        let (mut vouched, mut found) = ([false; BURST], [None; BURST]);
+        if !P::OBSERVES {
+            self.tables.vouch_burst(&claims, &mut vouched);
+            self.tables.lookup_burst(&keys, &mut found);
+        }
+        let known = quick.iter().zip(vouched).zip(found);
+        for (Inner { packet, tunnel, vn }, ((quick, vouched), found)) in frames.drain(..).zip(known)
+        {
+            match quick {
+                Some(quick) if vouched => {
+                    if let Some(traffic) = self.counters.vns.get_mut(vn.index()) {
+                        traffic.tx(packet.len());
+                    }
+                    self.forward_to(vn, Origin::Tunnel(tunnel), quick.dst, found, packet);
+                }
+                _ => self.inner_thorough(tunnel, vn, packet),
+            }
+        }
+    }
+
+    #[inline(never)]
+    fn inner_thorough(&mut self, tunnel: TunnelId, vn: VnId, mut packet: Mbuf) {
+        let origin = Origin::Tunnel(tunnel);
+        if packet.head().len() < HEADERS.min(packet.len()) && packet.linearize().is_err() {
+            return self.end(origin, vn, Verdict::NotContiguous, packet);
+        }
+        let parsed = Frame::parse(packet.head(), packet.len());
+        let Ok(frame) = &parsed else {
+            return self.end(origin, vn, Verdict::Malformed, packet);
+        };
+        if frame.vlan.is_some() {
+            return self.end(origin, vn, Verdict::UnexpectedVlan, packet);
+        }
+        let Ok(known) = self.tables.check_remote_source(vn, frame.src, tunnel) else {
+            return self.end(origin, vn, Verdict::SpoofedRemote, packet);
+        };
+        let mapping = match known {
+            SourceVerdict::Mapped => self.tables.mapping(vn, frame.src),
+            SourceVerdict::Learn => None,
+        };
+        if let Err(spoof) = check_addresses(&self.tables, vn, mapping, false, frame) {
+            return self.end(origin, vn, remote_verdict(spoof), packet);
+        }
+        let (mac, generation) = (frame.src, mapping.map(|mapping| mapping.generation));
+        self.counters.step(&packet, || match generation {
+            Some(generation) => Step::SourceMapped { mac, generation },
+            None => Step::SourceUnmapped { mac },
+        });
+        if known == SourceVerdict::Learn {
+            self.learn(vn, frame.src, Destination::Tunnel(tunnel));
+        }
+        if let Some(traffic) = self.counters.vns.get_mut(vn.index()) {
+            traffic.tx(packet.len());
+        }
+        self.forward(vn, origin, frame.dst, packet);
+    }
+}
+
+/// Stands for a frame that is not recognized: nobody vouches for the address zero.
+const NOTHING: Quick = Quick {
+    dst: MacAddr([0; 6]),
+    src: MacAddr([0; 6]),
+    src_ip: std::net::Ipv4Addr::UNSPECIFIED,
+};
+
+fn remote_verdict(spoof: Spoof) -> Verdict {
+    match spoof {
+        Spoof::Vlan => Verdict::UnexpectedVlan,
+        Spoof::Llc => Verdict::LlcFrame,
+        Spoof::Mac => Verdict::SpoofedRemote,
+        Spoof::ArpMac
+        | Spoof::ArpIp
+        | Spoof::Ipv4
+        | Spoof::Ipv6
+        | Spoof::NdTarget
+        | Spoof::NdLinkLayer => Verdict::SpoofedRemoteIp,
+        Spoof::RouterAdvertisement | Spoof::Redirect => Verdict::RogueRouter,
+    }
+}
