@@ -306,7 +306,21 @@ impl<P: Probe> Worker<P> {
 
 /// Makes room before and behind a frame. A chain is joined where it fits into one buffer;
 /// where it does not, headers and trailer each stay in one piece.
+#[inline]
 fn grow(packet: &mut Mbuf, before: usize, behind: usize, pool: &Mempool) -> Result<(), NoRoom> {
+    match packet.grow(before, behind) {
+        Ok(()) => Ok(()),
+        Err(NoRoom) => grow_thoroughly(packet, before, behind, pool),
+    }
+}
+
+#[cold]
+fn grow_thoroughly(
+    packet: &mut Mbuf,
+    before: usize,
+    behind: usize,
+    pool: &Mempool,
+) -> Result<(), NoRoom> {
     // What does not fit into one buffer stays a chain, which costs more but works.
     let _ = packet.linearize();
     packet.prepend(before)?;

@@ -190,6 +190,22 @@ impl Mbuf {
         Ok(unsafe { slice::from_raw_parts_mut(data(m).add(old), n) })
     }
 
+    /// Grows a packet in one segment by `before` bytes at its front and `behind` at its end
+    /// (contents undefined), if its buffer has room for both; else nothing is changed.
+    #[inline]
+    pub fn grow(&mut self, before: usize, behind: usize) -> Result<(), NoRoom> {
+        let m = self.raw_mut();
+        let (offset, len) = (usize::from(m.data_off), usize::from(m.data_len));
+        if m.nb_segs != 1 || before > offset || offset + len + behind > usize::from(m.buf_len) {
+            return Err(NoRoom);
+        }
+        // All of it is within the buffer, whose length is 16 bits.
+        m.data_off = (offset - before) as u16;
+        m.data_len = (before + len + behind) as u16;
+        m.pkt_len = u32::from(m.data_len);
+        Ok(())
+    }
+
     /// Removes `n` bytes from the front; all of them must lie in the first segment.
     #[inline]
     pub fn trim_front(&mut self, n: usize) -> Result<(), NoRoom> {
@@ -419,6 +435,20 @@ impl Drop for Mbuf {
         // SAFETY: self owns the chain, and it ends here.
         unsafe { sys::vs_pktmbuf_free(self.0.as_ptr()) }
     }
+}
+
+/// Fetches the headers of packets that a device has just written, before any is looked at: the
+/// waits for memory overlap.
+#[inline]
+pub(in crate::dpdk) fn fetch_heads(packets: &[Mbuf]) {
+    #[cfg(all(target_arch = "x86_64", not(miri)))]
+    for packet in packets {
+        use core::arch::x86_64::{_MM_HINT_T0, _mm_prefetch};
+        // SAFETY: a hint, which reads nothing that the program could see.
+        unsafe { _mm_prefetch::<_MM_HINT_T0>(data(packet.raw()).cast()) };
+    }
+    #[cfg(not(all(target_arch = "x86_64", not(miri))))]
+    let _ = packets;
 }
 
 /// Returns a burst's packets to their pools with one call.

@@ -7,7 +7,7 @@ use std::sync::Arc;
 use dpdk_sys as sys;
 
 use super::ethdev::Opened;
-use super::mbuf::{Burst, grown, room, taken};
+use super::mbuf::{Burst, fetch_heads, grown, room, taken};
 
 /// A receive queue of a started port. It may move to another thread, never be shared.
 #[derive(Debug)]
@@ -40,6 +40,7 @@ impl RxQueue {
         let n = unsafe { sys::vs_eth_rx_burst(self.port.id.0, self.queue, slots, free) };
         // SAFETY: the driver gave n chains up to us.
         unsafe { grown(burst, usize::from(n)) };
+        fetch_heads(burst);
         usize::from(n)
     }
 

@@ -69,17 +69,19 @@ pub(crate) const fn blocks(payload_len: usize) -> u64 {
     (payload_len + pad_len(payload_len) + TRAILER_LEN).div_ceil(16) as u64 + 1
 }
 
-/// Writes padding, pad length and next header into exactly the bytes given.
+/// Writes padding, pad length and next header into exactly the bytes given: two, and
+/// [`pad_len`].
 #[inline]
 pub(crate) fn write_trailer(trailer: &mut [u8], next_header: u8) {
-    let pad = trailer.len().saturating_sub(TRAILER_LEN);
-    for (at, byte) in trailer.iter_mut().enumerate() {
-        // At most three bytes of padding: the casts lose nothing.
-        *byte = match at.checked_sub(pad) {
-            None => at as u8 + 1,
-            Some(0) => pad as u8,
-            Some(_) => next_header,
-        };
+    // No loop: every packet passes here, and [`pad_len`] has four values.
+    match trailer {
+        [pad, next] => (*pad, *next) = (0, next_header),
+        [one, pad, next] => (*one, *pad, *next) = (1, 1, next_header),
+        [one, two, pad, next] => (*one, *two, *pad, *next) = (1, 2, 2, next_header),
+        [one, two, three, pad, next] => {
+            (*one, *two, *three, *pad, *next) = (1, 2, 3, 3, next_header);
+        }
+        _ => {}
     }
 }
 
