@@ -26,6 +26,9 @@ pub(crate) enum Tail<'a> {
     Contiguous(&'a [u8]),
     // Shared access to mutable slices: the form in which a chain of buffers arrives.
     Segments(&'a [&'a mut [u8]]),
+    // None: the head has a hash of all of it, which is so many bits long.
+    #[cfg_attr(any(miri, not(target_arch = "x86_64")), expect(dead_code))]
+    Folded(u64),
 }
 
 impl<'a> Aad<'a> {
@@ -59,9 +62,7 @@ impl<'a> Aad<'a> {
     fn build<const N: usize>(bytes: [u8; N], tail: Tail<'a>) -> Self {
         const { assert!(N <= AAD_INLINE) };
         let mut head = [0; AAD_INLINE];
-        for (to, from) in head.iter_mut().zip(bytes) {
-            *to = from;
-        }
+        head[..N].copy_from_slice(&bytes);
         Self {
             head,
             head_len: N as u8,
@@ -69,13 +70,36 @@ impl<'a> Aad<'a> {
         }
     }
 
-    /// All of it in one block, padded with zeros, if it is held by value and fits.
+    /// A block that leads to the same hash as associated data of so many bits.
+    #[cfg_attr(any(miri, not(target_arch = "x86_64")), expect(dead_code))]
+    pub(crate) fn folded(block: [u8; 16], bits: u64) -> Self {
+        Self::build(block, Tail::Folded(bits))
+    }
+
+    /// Whether [`Self::block`] has all of it.
     #[inline]
-    pub(crate) fn block(&self) -> Option<&[u8; 16]> {
+    pub(crate) fn is_block(&self) -> bool {
         match self.tail {
-            // What is behind the head's length is zero.
-            Tail::Contiguous([]) if self.head_len <= 16 => self.head.first_chunk(),
-            _ => None,
+            Tail::Contiguous(tail) => tail.is_empty() && self.head_len <= 16,
+            Tail::Segments(_) => false,
+            Tail::Folded(_) => true,
+        }
+    }
+
+    /// The first 16 bytes of the head, padded with zeros.
+    #[inline]
+    pub(crate) fn block(&self) -> &[u8; 16] {
+        // What is behind the head's length is zero. A head has 16 bytes.
+        self.head.first_chunk().unwrap_or(&[0; 16])
+    }
+
+    /// Length in bits.
+    #[inline]
+    pub(crate) fn bits(&self) -> u64 {
+        match self.tail {
+            Tail::Contiguous([]) => u64::from(self.head_len) * 8,
+            Tail::Folded(bits) => bits,
+            _ => self.len() as u64 * 8,
         }
     }
 
@@ -84,6 +108,7 @@ impl<'a> Aad<'a> {
         let (one, many) = match self.tail {
             Tail::Contiguous(t) => (t, [].as_slice()),
             Tail::Segments(s) => ([].as_slice(), s),
+            Tail::Folded(_) => ([].as_slice(), [].as_slice()),
         };
         [self.head(), one]
             .into_iter()
@@ -109,6 +134,7 @@ impl<'a> Aad<'a> {
             + match self.tail {
                 Tail::Contiguous(t) => t.len(),
                 Tail::Segments(s) => s.iter().map(|t| t.len()).sum(),
+                Tail::Folded(_) => 0,
             }
     }
 
@@ -266,12 +292,17 @@ impl<'a> Job<'a> {
         admitted
     }
 
-    /// Whether its data lies in one piece, and not too long a one, and all of its associated
-    /// data in one block.
+    /// The length of its data, if that lies in one piece and is not too long, and all of its
+    /// associated data in one block.
     #[inline]
-    pub(crate) fn is_plain(&self) -> bool {
-        matches!(&self.data, Data::Contiguous(data) if data.len() as u64 <= MAX_DATA)
-            && self.aad.block().is_some()
+    pub(crate) fn plain_len(&self) -> Option<usize> {
+        match &self.data {
+            Data::Contiguous(data) => {
+                let plain = data.len() as u64 <= MAX_DATA && self.aad.is_block();
+                plain.then_some(data.len())
+            }
+            Data::Segments(_) => None,
+        }
     }
 
     /// Marks success.

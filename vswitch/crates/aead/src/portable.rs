@@ -63,7 +63,9 @@ fn one(job: &mut Job<'_>, aad_scratch: &mut Scratch, scratch: &mut Scratch) -> R
         (true, Tail::Contiguous(t)) => t,
         (false, Tail::Contiguous([])) => head,
         (_, Tail::Contiguous(t)) => aad_scratch.gather(head.len() + t.len(), [head, t].into_iter()),
-        (_, Tail::Segments(_)) => aad_scratch.gather(job.aad.len(), job.aad.pieces()),
+        (_, Tail::Segments(_) | Tail::Folded(_)) => {
+            aad_scratch.gather(job.aad.len(), job.aad.pieces())
+        }
     };
     let len = job.data.len();
     match &mut job.data {

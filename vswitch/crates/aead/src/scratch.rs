@@ -23,6 +23,12 @@ impl Scratch {
         }
         &mut self.0
     }
+
+    /// What was gathered, and changed since.
+    #[cfg(all(target_arch = "x86_64", not(miri)))]
+    pub(crate) fn bytes(&self) -> &[u8] {
+        &self.0
+    }
 }
 
 /// Copies `from` back into the pieces it was gathered from.

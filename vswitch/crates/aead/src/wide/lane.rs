@@ -1,11 +1,14 @@
 //! A job as the kernels want it: one stretch of data, one block of associated data.
 
-use crate::job::{Data, Job, MAX_DATA, Outcome, Tag};
+use crate::job::{Data, Job, Outcome, Tag};
 
 use super::schedule::Schedule;
 
-/// Longest associated data in a [`Lane`] as it stands.
+/// Bytes of a block.
 const BLOCK: usize = 16;
+
+/// A job that needs no preparation, and its key.
+pub(super) type Packet<'l, 'j> = (&'l Schedule, &'l mut Job<'j>);
 
 /// One packet on its way through a kernel.
 pub(super) struct Lane<'l> {
@@ -25,56 +28,25 @@ pub(super) struct Lane<'l> {
 }
 
 impl<'l> Lane<'l> {
-    /// A job that needs no preparation; else nothing is changed.
+    /// A job that needs no preparation (see [`Job::plain_len`]): of others, data and some of the
+    /// associated data would be left out.
     #[inline(always)]
-    pub(super) fn of(job: &'l mut Job<'_>, schedule: &'l Schedule) -> Option<Self> {
-        let Data::Contiguous(data) = &mut job.data else {
-            return None;
-        };
-        if data.len() as u64 > MAX_DATA {
-            return None;
+    pub(super) fn of((schedule, job): Packet<'l, '_>) -> Self {
+        Lane {
+            schedule,
+            counter: &job.counter,
+            aad: job.aad.block(),
+            aad_bits: job.aad.bits(),
+            data: match &mut job.data {
+                Data::Contiguous(data) => data,
+                Data::Segments(_) => &mut [],
+            },
+            tag: match &mut job.tag {
+                Tag::Write(tag) => tag,
+                Tag::Compare(tag) => tag,
+            },
+            outcome: &mut job.outcome,
         }
-        Some(Lane {
-            schedule,
-            counter: &job.counter,
-            aad: job.aad.block()?,
-            aad_bits: job.aad.len() as u64 * 8,
-            data,
-            tag: place(&mut job.tag),
-            outcome: &mut job.outcome,
-        })
-    }
-
-    /// A job with its associated data folded, and its data if it had to be gathered.
-    pub(super) fn prepared(
-        job: &'l mut Job<'_>,
-        schedule: &'l Schedule,
-        aad: &'l [u8; 16],
-        gathered: Option<&'l mut [u8]>,
-    ) -> Option<Self> {
-        let aad_bits = job.aad.len() as u64 * 8;
-        let data = match (gathered, &mut job.data) {
-            (Some(gathered), _) => gathered,
-            (None, Data::Contiguous(data)) => data,
-            (None, Data::Segments(_)) => return None,
-        };
-        (data.len() as u64 <= MAX_DATA).then_some(Lane {
-            schedule,
-            counter: &job.counter,
-            aad,
-            aad_bits,
-            data,
-            tag: place(&mut job.tag),
-            outcome: &mut job.outcome,
-        })
-    }
-}
-
-#[inline(always)]
-fn place<'l>(tag: &'l mut Tag<'_>) -> &'l mut [u8; 16] {
-    match tag {
-        Tag::Write(tag) => tag,
-        Tag::Compare(tag) => tag,
     }
 }
 

@@ -1,7 +1,7 @@
 //! The backends for vector registers wider than a block: VAES and VPCLMULQDQ.
 //!
-//! A batch is done in parts. First every job becomes a [`Lane`] and its key is fetched; then
-//! short packets go through the kernel several at a time, packets of like length and key
+//! A batch is done in parts. First every job is looked at and its key is fetched; then short
+//! packets go through the kernel several at a time, packets of like length and key
 //! length together, whatever their keys, and long ones alone. Jobs that need preparation (data
 //! or associated data in several pieces, much associated data as with AES-GMAC) go alone
 //! before all others, the slow way.
@@ -13,42 +13,40 @@ mod avx2;
 mod avx512;
 mod lane;
 mod schedule;
+mod unroll;
 
 pub(crate) use avx2::Avx2;
 pub(crate) use avx512::Avx512;
 pub(crate) use schedule::Schedule;
 
-use crate::job::{Data, Job, Outcome};
+use crate::job::{Aad, Data, Job, MAX_DATA, Outcome, Tag};
 use crate::scratch::{Scratch, scatter};
-use lane::{Fold, Lane};
+use lane::{Fold, Packet};
 
 /// Jobs looked at before the first is worked on.
 const AHEAD: usize = 32;
 /// Packets that go through a kernel together.
 const TOGETHER: usize = 4;
-/// Kinds of short packets there are at most: classes of length, two lengths of key.
-const KINDS: usize = 6;
-
-/// Lanes that wait for company, and how many they are.
-type Waiting<'a, 'l> = ([Option<&'a mut Lane<'l>>; TOGETHER], usize);
+/// Classes of length of short packets.
+const CLASSES: usize = 3;
 
 /// The part of a backend that is its own.
 trait Kernel {
     /// Data bytes of the longest packet in each class of short ones, ascending.
-    const CLASSES: [usize; KINDS / 2];
+    const CLASSES: [usize; CLASSES];
 
     /// Seals or opens short packets, whose class is `class` or less and whose keys have the same
     /// length.
     ///
     /// # Safety
     /// The CPU has what the backend needs.
-    unsafe fn short<const P: usize, const SEAL: bool>(class: usize, lanes: [&mut Lane<'_>; P]);
+    unsafe fn short<const P: usize, const SEAL: bool>(class: usize, packets: [Packet<'_, '_>; P]);
 
     /// Seals or opens a packet that is in no class.
     ///
     /// # Safety
     /// As for [`Self::short`].
-    unsafe fn long<const SEAL: bool>(lane: &mut Lane<'_>);
+    unsafe fn long<const SEAL: bool>(packet: Packet<'_, '_>);
 
     /// GHASH of blocks, on top of a state.
     ///
@@ -68,94 +66,99 @@ unsafe fn run<K: Kernel, const SEAL: bool>(jobs: &mut [Job<'_>]) {
     }
 }
 
+/// Packets of a kind that wait for company, from the first place on.
+#[derive(Default)]
+struct Waiting<'l, 'j> {
+    packets: [Option<Packet<'l, 'j>>; TOGETHER],
+    count: usize,
+}
+
+impl<'l, 'j> Waiting<'l, 'j> {
+    /// One more; tells whether they are enough.
+    #[inline(always)]
+    fn push(&mut self, packet: Packet<'l, 'j>) -> bool {
+        if let Some(place) = self.packets.get_mut(self.count) {
+            *place = Some(packet);
+            self.count += 1;
+        }
+        self.count == TOGETHER
+    }
+
+    /// All that there are.
+    ///
+    /// # Safety
+    /// As for [`run`].
+    #[inline(always)]
+    unsafe fn go<K: Kernel, const SEAL: bool>(&mut self, class: usize) {
+        self.count = 0;
+        let [a, b, c, d] = &mut self.packets;
+        // SAFETY: as this function's.
+        unsafe {
+            match (a.take(), b.take(), c.take(), d.take()) {
+                (Some(a), Some(b), Some(c), Some(d)) => K::short::<4, SEAL>(class, [a, b, c, d]),
+                (Some(a), Some(b), Some(c), _) => K::short::<3, SEAL>(class, [a, b, c]),
+                (Some(a), Some(b), ..) => K::short::<2, SEAL>(class, [a, b]),
+                (Some(a), ..) => K::short::<1, SEAL>(class, [a]),
+                (None, ..) => {}
+            }
+        }
+    }
+}
+
 /// # Safety
 /// As for [`run`].
+#[inline(always)]
 unsafe fn run_part<K: Kernel, const SEAL: bool>(jobs: &mut [Job<'_>]) {
     let success = if SEAL {
         Outcome::Sealed
     } else {
         Outcome::Authentic
     };
-    let mut lanes: [Option<Lane<'_>>; AHEAD] = [const { None }; AHEAD];
-    for (job, place) in jobs.iter_mut().zip(&mut lanes) {
+    jobs.iter().for_each(|job| job.key.prefetch());
+    let mut waiting: [Waiting<'_, '_>; 2 * CLASSES] = Default::default();
+    for job in jobs {
         if !job.admit(success) {
             continue;
         }
-        let Some(schedule) = job.key.schedule() else {
+        let key = job.key;
+        let Some(schedule) = key.schedule() else {
             job.fail();
             continue;
         };
-        schedule.prefetch();
-        if job.is_plain() {
-            *place = Lane::of(job, schedule);
-        } else {
+        let Some(len) = job.plain_len() else {
             // SAFETY: as this function's.
             unsafe { slow::<K, SEAL>(job, schedule, success) };
-        }
-    }
-    let mut waiting: [Waiting<'_, '_>; KINDS] = [const { ([const { None }; TOGETHER], 0) }; KINDS];
-    for lane in lanes.iter_mut().flatten() {
-        let Some(class) = class::<K>(lane) else {
-            // SAFETY: as this function's.
-            unsafe { K::long::<SEAL>(lane) };
             continue;
         };
-        let kind = class
-            + if lane.schedule.rounds() == 10 {
-                0
-            } else {
-                KINDS / 2
-            };
-        let Some((held, count)) = waiting.get_mut(kind) else {
-            continue;
-        };
-        if let Some(place) = held.get_mut(*count) {
-            *place = Some(lane);
-            *count += 1;
-        }
-        if *count == TOGETHER {
-            *count = 0;
+        let class = class::<K>(len);
+        let kind = class + if schedule.rounds() == 10 { 0 } else { CLASSES };
+        match waiting.get_mut(kind).filter(|_| class < CLASSES) {
+            Some(waiting) => {
+                if waiting.push((schedule, job)) {
+                    // SAFETY: as this function's.
+                    unsafe { waiting.go::<K, SEAL>(class) };
+                }
+            }
             // SAFETY: as this function's.
-            unsafe { together::<K, SEAL>(class, held) };
+            None => unsafe { K::long::<SEAL>((schedule, job)) },
         }
     }
-    for (kind, (held, count)) in waiting.iter_mut().enumerate() {
-        if *count > 0 {
+    for (kind, waiting) in waiting.iter_mut().enumerate() {
+        if waiting.count > 0 {
             // SAFETY: as this function's.
-            unsafe { together::<K, SEAL>(kind % (KINDS / 2), held) };
+            unsafe { waiting.go::<K, SEAL>(kind % CLASSES) };
         }
     }
 }
 
-/// The class of a short packet.
+/// The class of a packet, [`CLASSES`] or more if it is not short. No branches: lengths of
+/// neighbours differ.
 #[inline(always)]
-fn class<K: Kernel>(lane: &Lane<'_>) -> Option<usize> {
-    K::CLASSES.iter().position(|most| lane.data.len() <= *most)
+fn class<K: Kernel>(len: usize) -> usize {
+    K::CLASSES.map(|most| usize::from(len > most)).iter().sum()
 }
 
-/// Those of a class that have come together, from the first place on; leaves nobody.
-///
-/// # Safety
-/// As for [`run`].
-#[inline(always)]
-unsafe fn together<K: Kernel, const SEAL: bool>(
-    class: usize,
-    held: &mut [Option<&mut Lane<'_>>; TOGETHER],
-) {
-    let lanes = core::mem::replace(held, [const { None }; TOGETHER]);
-    // SAFETY: as this function's.
-    unsafe {
-        match lanes {
-            [Some(a), Some(b), Some(c), Some(d)] => K::short::<4, SEAL>(class, [a, b, c, d]),
-            [Some(a), Some(b), Some(c), _] => K::short::<3, SEAL>(class, [a, b, c]),
-            [Some(a), Some(b), ..] => K::short::<2, SEAL>(class, [a, b]),
-            [Some(a), ..] => K::short::<1, SEAL>(class, [a]),
-            [None, ..] => {}
-        }
-    }
-}
-
-/// A job that needs preparation.
+/// A job that needs preparation: associated data is hashed into one block, data gathered.
 ///
 /// # Safety
 /// As for [`run`].
@@ -165,29 +168,53 @@ unsafe fn slow<K: Kernel, const SEAL: bool>(
     schedule: &Schedule,
     success: Outcome,
 ) {
+    if job.data.len() as u64 > MAX_DATA {
+        return job.fail();
+    }
     let mut fold = Fold::new(schedule, |schedule, state, blocks| {
         // SAFETY: as this function's.
         unsafe { K::hash(schedule, state, blocks) }
     });
     job.aad.pieces().for_each(|piece| fold.update(piece));
-    let aad = fold.finish();
+    let aad = Aad::folded(fold.finish(), job.aad.len() as u64 * 8);
     let mut scratch = Scratch::default();
-    let mut gathered = match &job.data {
-        Data::Contiguous(_) => None,
-        Data::Segments(pieces) => Some(scratch.gather(job.data.len(), pieces.iter().map(|p| &**p))),
+    let data = match &mut job.data {
+        Data::Contiguous(data) => &mut **data,
+        Data::Segments(pieces) => {
+            let len = pieces.iter().map(|p| p.len()).sum();
+            scratch.gather(len, pieces.iter().map(|p| &**p))
+        }
     };
-    if let Some(mut lane) = Lane::prepared(job, schedule, &aad, gathered.as_deref_mut()) {
+    let len = data.len();
+    let outcome = {
+        let mut prepared = Job {
+            key: job.key,
+            counter: job.counter,
+            aad,
+            data: Data::Contiguous(data),
+            tag: match &mut job.tag {
+                Tag::Write(tag) => Tag::Write(tag),
+                Tag::Compare(tag) => Tag::Compare(*tag),
+            },
+            outcome: Outcome::Pending,
+        };
+        let class = class::<K>(len);
+        let packet = (schedule, &mut prepared);
         // SAFETY: as this function's.
         unsafe {
-            match class::<K>(&lane) {
-                Some(class) => K::short::<1, SEAL>(class, [&mut lane]),
-                None => K::long::<SEAL>(&mut lane),
+            if class < CLASSES {
+                K::short::<1, SEAL>(class, [packet]);
+            } else {
+                K::long::<SEAL>(packet);
             }
         }
+        prepared.outcome
+    };
+    if outcome != success {
+        return job.fail();
     }
-    if job.outcome() != success {
-        job.fail();
-    } else if let (Some(all), Data::Segments(pieces)) = (gathered, &mut job.data) {
-        scatter(all, pieces);
+    job.succeed(success);
+    if let Data::Segments(pieces) = &mut job.data {
+        scatter(scratch.bytes(), pieces);
     }
 }

@@ -12,9 +12,9 @@ use crate::backend::{Backend, Sealed};
 use crate::job::Job;
 use crate::key::Form;
 
-use super::lane::Lane;
+use super::lane::Packet;
 use super::schedule::Schedule;
-use super::{KINDS, Kernel, run};
+use super::{CLASSES, Kernel, run};
 
 /// See the module's head.
 #[derive(Debug)]
@@ -53,18 +53,18 @@ impl Backend for Avx2 {
 
 impl Kernel for Avx2 {
     // What can be verified before it is deciphered, as the keystream fits into registers.
-    const CLASSES: [usize; KINDS / 2] = [packet::SHORT; KINDS / 2];
+    const CLASSES: [usize; CLASSES] = [packet::SHORT; CLASSES];
 
-    unsafe fn short<const P: usize, const SEAL: bool>(_class: usize, lanes: [&mut Lane<'_>; P]) {
-        for lane in lanes {
+    unsafe fn short<const P: usize, const SEAL: bool>(_class: usize, packets: [Packet<'_, '_>; P]) {
+        for packet in packets {
             // SAFETY: the features are there.
-            unsafe { packet::short::<SEAL>(lane) }
+            unsafe { packet::short::<SEAL>(packet) }
         }
     }
 
-    unsafe fn long<const SEAL: bool>(lane: &mut Lane<'_>) {
+    unsafe fn long<const SEAL: bool>(packet: Packet<'_, '_>) {
         // SAFETY: the features are there.
-        unsafe { packet::long::<SEAL>(lane) }
+        unsafe { packet::long::<SEAL>(packet) }
     }
 
     unsafe fn hash(schedule: &Schedule, state: &[u8; 16], blocks: &[[u8; 16]]) -> [u8; 16] {

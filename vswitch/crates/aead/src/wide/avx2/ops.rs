@@ -138,54 +138,62 @@ pub(super) fn with_zero(block: __m128i) -> V {
 
 /// Enciphers counter blocks into which the first round key is not yet mixed, and beside them
 /// one more block if `MORE`. The number of rounds is public, so there is a branch on it.
-#[inline]
-#[target_feature(enable = "avx2,aes,pclmulqdq,vaes,vpclmulqdq")]
-pub(super) fn encipher<const Z: usize, const MORE: bool>(
+///
+/// # Safety
+/// The CPU has AVX2 and VAES. Always inlined, where states are registers: a function with
+/// features of its own, which the language does not let us inline always, would have them in
+/// memory.
+#[inline(always)]
+pub(super) unsafe fn encipher<const Z: usize, const MORE: bool>(
     schedule: &Schedule,
     states: &mut [V; Z],
     more: &mut __m128i,
 ) {
-    // SAFETY: a round there is.
-    let key = unsafe { round_key(schedule, 0) };
-    for state in &mut *states {
-        *state = xor(*state, key);
-    }
-    *more = _mm_xor_si128(*more, _mm256_castsi256_si128(key));
-    for round in 1..10 {
-        one_round::<Z, MORE>(schedule, states, more, round);
-    }
-    let mut last = 10;
-    if schedule.rounds() != last {
-        last = 14;
-        for round in 10..14 {
+    // SAFETY: the features are there, and rounds go up to 14.
+    unsafe {
+        let key = round_key(schedule, 0);
+        for state in &mut *states {
+            *state = xor(*state, key);
+        }
+        *more = _mm_xor_si128(*more, _mm256_castsi256_si128(key));
+        for round in 1..10 {
             one_round::<Z, MORE>(schedule, states, more, round);
         }
-    }
-    // SAFETY: a round there is.
-    let key = unsafe { round_key(schedule, last) };
-    for state in states {
-        *state = _mm256_aesenclast_epi128(*state, key);
-    }
-    if MORE {
-        *more = _mm_aesenclast_si128(*more, _mm256_castsi256_si128(key));
+        let mut last = 10;
+        if schedule.rounds() != last {
+            last = 14;
+            for round in 10..14 {
+                one_round::<Z, MORE>(schedule, states, more, round);
+            }
+        }
+        let key = round_key(schedule, last);
+        for state in states {
+            *state = _mm256_aesenclast_epi128(*state, key);
+        }
+        if MORE {
+            *more = _mm_aesenclast_si128(*more, _mm256_castsi256_si128(key));
+        }
     }
 }
 
-#[inline]
-#[target_feature(enable = "avx2,aes,pclmulqdq,vaes,vpclmulqdq")]
-fn one_round<const Z: usize, const MORE: bool>(
+/// # Safety
+/// As for [`encipher`], and `round` is at most 14.
+#[inline(always)]
+unsafe fn one_round<const Z: usize, const MORE: bool>(
     schedule: &Schedule,
     states: &mut [V; Z],
     more: &mut __m128i,
     round: usize,
 ) {
-    // SAFETY: called for rounds from 1 to 13.
-    let key = unsafe { round_key(schedule, round) };
-    for state in states {
-        *state = _mm256_aesenc_epi128(*state, key);
-    }
-    if MORE {
-        *more = _mm_aesenc_si128(*more, _mm256_castsi256_si128(key));
+    // SAFETY: as this function's.
+    unsafe {
+        let key = round_key(schedule, round);
+        for state in states {
+            *state = _mm256_aesenc_epi128(*state, key);
+        }
+        if MORE {
+            *more = _mm_aesenc_si128(*more, _mm256_castsi256_si128(key));
+        }
     }
 }
 

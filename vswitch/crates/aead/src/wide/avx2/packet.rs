@@ -12,7 +12,7 @@ use super::ops::{
     with_zero, xor,
 };
 use crate::job::Outcome;
-use crate::wide::lane::Lane;
+use crate::wide::lane::{Lane, Packet};
 use crate::wide::schedule::{POWERS, Schedule};
 
 /// Registers of a chunk.
@@ -23,28 +23,39 @@ const WIDTH: usize = 32;
 pub(super) const SHORT: usize = CHUNK * WIDTH;
 
 /// Keystream, and J0's if `MORE`.
-#[inline]
-#[target_feature(enable = "avx2,aes,pclmulqdq,vaes,vpclmulqdq")]
-fn keystream<const Z: usize, const MORE: bool>(
+///
+/// # Safety
+/// As for [`encipher`], and as always inlined.
+#[inline(always)]
+unsafe fn keystream<const Z: usize, const MORE: bool>(
     schedule: &Schedule,
     nonce: __m128i,
     counter: u32,
 ) -> ([V; Z], __m128i) {
-    // Counters little-endian until they are shuffled, so that they can be added to.
-    let order = _mm_set_epi8(12, 13, 14, 15, 11, 10, 9, 8, 7, 6, 5, 4, 3, 2, 1, 0);
-    let order = _mm256_broadcastsi128_si256(order);
-    let nonce = _mm256_broadcastsi128_si256(nonce);
-    let mut states = [_mm256_setzero_si256(); Z];
-    for (z, state) in states.iter_mut().enumerate() {
-        let low = counter.wrapping_add(2 * z as u32);
-        let high = low.wrapping_add(1);
-        let numbers = _mm256_set_epi32(high as i32, 0, 0, 0, low as i32, 0, 0, 0);
-        *state = _mm256_shuffle_epi8(_mm256_or_si256(nonce, numbers), order);
+    // SAFETY: the features are there.
+    unsafe {
+        // Counters little-endian until they are shuffled, so that they can be added to.
+        let order = _mm_set_epi8(12, 13, 14, 15, 11, 10, 9, 8, 7, 6, 5, 4, 3, 2, 1, 0);
+        let order = _mm256_broadcastsi128_si256(order);
+        let nonce = _mm256_broadcastsi128_si256(nonce);
+        let start = _mm256_add_epi32(nonce, numbers(counter, counter.wrapping_add(1)));
+        let mut states = [start; Z];
+        for (z, state) in states.iter_mut().enumerate() {
+            let further = numbers(2 * z as u32, 2 * z as u32);
+            *state = _mm256_shuffle_epi8(_mm256_add_epi32(start, further), order);
+        }
+        let one = _mm_set_epi32(1_i32.to_be(), 0, 0, 0);
+        let mut j0 = _mm_or_si128(_mm256_castsi256_si128(nonce), one);
+        encipher::<Z, MORE>(schedule, &mut states, &mut j0);
+        (states, j0)
     }
-    let one = _mm_set_epi32(1_i32.to_be(), 0, 0, 0);
-    let mut j0 = _mm_or_si128(_mm256_castsi256_si128(nonce), one);
-    encipher::<Z, MORE>(schedule, &mut states, &mut j0);
-    (states, j0)
+}
+
+/// Two blocks of zeros but for the counters.
+#[inline]
+#[target_feature(enable = "avx2,aes,pclmulqdq,vaes,vpclmulqdq")]
+fn numbers(low: u32, high: u32) -> V {
+    _mm256_set_epi32(high as i32, 0, 0, 0, low as i32, 0, 0, 0)
 }
 
 /// The state after whole blocks, at most POWERS.
@@ -139,7 +150,9 @@ impl<'s> Walk<'s> {
         lane: &Lane<'_>,
         state: __m128i,
     ) -> (__m128i, __m128i, [V; Z]) {
-        let (keystream, j0) = keystream::<Z, MORE>(self.schedule, self.nonce, self.counter);
+        // SAFETY: this function has the features.
+        let (keystream, j0) =
+            unsafe { keystream::<Z, MORE>(self.schedule, self.nonce, self.counter) };
         let blocks = self.left.div_ceil(16);
         let mut products = Products::none();
         let mut carried = with_zero(state);
@@ -213,7 +226,8 @@ fn conclude<const SEAL: bool>(lane: &mut Lane<'_>, hash: __m128i, j0: __m128i) -
 
 /// Seals or opens a packet of at most [`SHORT`] bytes.
 #[target_feature(enable = "avx2,aes,pclmulqdq,vaes,vpclmulqdq")]
-pub(super) fn short<const SEAL: bool>(lane: &mut Lane<'_>) {
+pub(super) fn short<const SEAL: bool>(packet: Packet<'_, '_>) {
+    let lane = &mut Lane::of(packet);
     match lane.data.len().div_ceil(WIDTH) {
         0 => short_of::<0, SEAL>(lane),
         1 => short_of::<1, SEAL>(lane),
@@ -251,13 +265,17 @@ fn short_of<const Z: usize, const SEAL: bool>(lane: &mut Lane<'_>) {
 
 /// Seals or opens a packet of any length.
 #[target_feature(enable = "avx2,aes,pclmulqdq,vaes,vpclmulqdq")]
-pub(super) fn long<const SEAL: bool>(lane: &mut Lane<'_>) {
+pub(super) fn long<const SEAL: bool>(packet: Packet<'_, '_>) {
+    let lane = &mut Lane::of(packet);
     let mut walk = Walk::new(lane);
     let mut state = start(lane);
-    let (_, j0) = keystream::<0, true>(walk.schedule, walk.nonce, 0);
+    // SAFETY: this function has the features.
+    let (_, j0) = unsafe { keystream::<0, true>(walk.schedule, walk.nonce, 0) };
     let mut before: Option<*const u8> = None;
     while walk.left >= CHUNK * WIDTH {
-        let (keystream, _) = keystream::<CHUNK, false>(walk.schedule, walk.nonce, walk.counter);
+        // SAFETY: this function has the features.
+        let (keystream, _) =
+            unsafe { keystream::<CHUNK, false>(walk.schedule, walk.nonce, walk.counter) };
         // Meanwhile: the ciphertext before this chunk's, or this one's before it is gone.
         let hashed = if SEAL {
             before.replace(walk.at)

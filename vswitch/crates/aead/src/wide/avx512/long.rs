@@ -11,7 +11,7 @@ use super::ops::{
     store_masked, sum, xor,
 };
 use crate::job::Outcome;
-use crate::wide::lane::Lane;
+use crate::wide::lane::{Lane, Packet};
 use crate::wide::schedule::{POWERS, Schedule};
 
 /// Registers of a chunk.
@@ -32,20 +32,25 @@ struct Walk<'s> {
 
 impl Walk<'_> {
     /// Keystream for the next `Z` registers.
-    #[inline]
-    #[target_feature(enable = "avx512f,avx512bw,avx512vl,avx512dq,vaes,vpclmulqdq,bmi2")]
-    fn keystream<const Z: usize>(&self) -> [V; Z] {
-        // SAFETY: a round there is.
-        let key = unsafe { broadcast(self.schedule.round_key(0)) };
-        let order = _mm_set_epi8(12, 13, 14, 15, 11, 10, 9, 8, 7, 6, 5, 4, 3, 2, 1, 0);
-        let order = _mm512_broadcast_i32x4(order);
-        let mut states = [key; Z];
-        for (z, state) in states.iter_mut().enumerate() {
-            let counters = _mm512_add_epi32(self.counters, later(4 * z as i32));
-            *state = xor(key, _mm512_shuffle_epi8(counters, order));
+    ///
+    /// # Safety
+    /// As for [`encipher`], and as always inlined.
+    #[inline(always)]
+    unsafe fn keystream<const Z: usize>(&self) -> [V; Z] {
+        // SAFETY: the features are there, and a round there is.
+        unsafe {
+            let key = broadcast(self.schedule.round_key(0));
+            let order = _mm_set_epi8(12, 13, 14, 15, 11, 10, 9, 8, 7, 6, 5, 4, 3, 2, 1, 0);
+            let order = _mm512_broadcast_i32x4(order);
+            let mut states = [[key; Z]];
+            for (z, state) in states.as_flattened_mut().iter_mut().enumerate() {
+                let counters = _mm512_add_epi32(self.counters, later(4 * z as i32));
+                *state = xor(key, _mm512_shuffle_epi8(counters, order));
+            }
+            encipher([self.schedule], &mut states);
+            let [states] = states;
+            states
         }
-        encipher(self.schedule, &mut states);
-        states
     }
 
     /// Enciphers or deciphers the register's worth at `z`, of which the mask has the data;
@@ -111,7 +116,8 @@ impl Walk<'_> {
         lane: &Lane<'_>,
         state: impl FnOnce() -> __m128i,
     ) -> (__m128i, __m128i) {
-        let keystream = self.keystream::<Z>();
+        // SAFETY: this function has the features.
+        let keystream = unsafe { self.keystream::<Z>() };
         let state = state();
         let blocks = self.left.div_ceil(16);
         let lengths = _mm_set_epi64x(lane.aad_bits as i64, (lane.data.len() * 8) as i64);
@@ -173,7 +179,8 @@ fn hash_chunk(schedule: &Schedule, chunk: &[V; CHUNK], state: __m128i) -> __m128
 
 /// Seals or opens a packet of any length.
 #[target_feature(enable = "avx512f,avx512bw,avx512vl,avx512dq,vaes,vpclmulqdq,bmi2")]
-pub(super) fn long<const SEAL: bool>(lane: &mut Lane<'_>) {
+pub(super) fn long<const SEAL: bool>(packet: Packet<'_, '_>) {
+    let lane = Lane::of(packet);
     let schedule = lane.schedule;
     // SAFETY: 16 bytes.
     let nonce = unsafe { broadcast(lane.counter.as_ptr()) };
@@ -187,20 +194,22 @@ pub(super) fn long<const SEAL: bool>(lane: &mut Lane<'_>) {
     };
     let zero = _mm_setzero_si128();
     let (hash, j0) = if walk.left <= CHUNK_BYTES - 16 {
-        tail::<SEAL, true>(&walk, lane, &|| zero)
+        tail::<SEAL, true>(&walk, &lane, &|| zero)
     } else {
-        let keystream = walk.keystream();
+        // SAFETY: this function has the features.
+        let keystream = unsafe { walk.keystream() };
         let j0 = _mm512_castsi512_si128(keystream[0]);
         let mut state = zero;
-        let mut chunk = walk.chunk::<SEAL, true>(lane, &keystream);
+        let mut chunk = walk.chunk::<SEAL, true>(&lane, &keystream);
         while walk.left > CHUNK_BYTES - 16 {
-            let keystream = walk.keystream();
+            // SAFETY: this function has the features.
+            let keystream = unsafe { walk.keystream() };
             // Meanwhile: nothing of this depends on the keystream.
             state = hash_chunk(schedule, &chunk, state);
-            chunk = walk.chunk::<SEAL, false>(lane, &keystream);
+            chunk = walk.chunk::<SEAL, false>(&lane, &keystream);
         }
         let state = || hash_chunk(schedule, &chunk, state);
-        let (hash, _) = tail::<SEAL, false>(&walk, lane, &state);
+        let (hash, _) = tail::<SEAL, false>(&walk, &lane, &state);
         (hash, j0)
     };
     let tag = _mm_xor_si128(reverse1(hash), j0);

@@ -12,9 +12,9 @@ use crate::backend::{Backend, Sealed};
 use crate::job::Job;
 use crate::key::Form;
 
-use super::lane::Lane;
+use super::lane::Packet;
 use super::schedule::Schedule;
-use super::{KINDS, Kernel, run};
+use super::{CLASSES, Kernel, run};
 
 /// See the module's head.
 #[derive(Debug)]
@@ -59,22 +59,22 @@ impl Backend for Avx512 {
 impl Kernel for Avx512 {
     // 2, 3 and 4 registers: with the block of associated data before and that of the lengths
     // behind, 8, 12 and 16 blocks are hashed.
-    const CLASSES: [usize; KINDS / 2] = [6 * 16, 10 * 16, 14 * 16];
+    const CLASSES: [usize; CLASSES] = [6 * 16, 10 * 16, 14 * 16];
 
-    unsafe fn short<const P: usize, const SEAL: bool>(class: usize, lanes: [&mut Lane<'_>; P]) {
+    unsafe fn short<const P: usize, const SEAL: bool>(class: usize, packets: [Packet<'_, '_>; P]) {
         // SAFETY: the features are there, and the packets fit into so many registers.
         unsafe {
             match class {
-                0 => short::short::<P, 2, SEAL>(lanes),
-                1 => short::short::<P, 3, SEAL>(lanes),
-                _ => short::short::<P, 4, SEAL>(lanes),
+                0 => short::short::<P, 2, SEAL>(packets),
+                1 => short::short::<P, 3, SEAL>(packets),
+                _ => short::short::<P, 4, SEAL>(packets),
             }
         }
     }
 
-    unsafe fn long<const SEAL: bool>(lane: &mut Lane<'_>) {
+    unsafe fn long<const SEAL: bool>(packet: Packet<'_, '_>) {
         // SAFETY: the features are there.
-        unsafe { long::long::<SEAL>(lane) }
+        unsafe { long::long::<SEAL>(packet) }
     }
 
     unsafe fn hash(schedule: &Schedule, state: &[u8; 16], blocks: &[[u8; 16]]) -> [u8; 16] {

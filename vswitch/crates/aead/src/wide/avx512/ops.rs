@@ -3,6 +3,7 @@
 use core::arch::x86_64::*;
 
 use crate::wide::schedule::Schedule;
+use crate::wide::unroll::unrolled;
 
 /// Four blocks.
 pub(super) type V = __m512i;
@@ -95,55 +96,57 @@ pub(super) fn reverse1(block: __m128i) -> __m128i {
     _mm_shuffle_epi8(block, order)
 }
 
-/// Enciphers counter blocks, `N` registers of one key at a time; the first round key is in
-/// them already.
+/// Enciphers counter blocks, `N` registers for each of `P` keys with the same number of
+/// rounds; the first round key is in them already.
 ///
 /// The number of rounds is public, so there is a branch on it.
-#[inline]
-#[target_feature(enable = "avx512f,avx512bw,avx512vl,avx512dq,vaes,vpclmulqdq,bmi2")]
-pub(super) fn encipher<const N: usize>(schedule: &Schedule, states: &mut [V; N]) {
-    encipher_all(&[schedule], core::array::from_mut(states));
-}
-
-/// [`encipher`] for `P` keys with the same number of rounds.
-#[inline]
-#[target_feature(enable = "avx512f,avx512bw,avx512vl,avx512dq,vaes,vpclmulqdq,bmi2")]
-pub(super) fn encipher_all<const P: usize, const N: usize>(
-    schedules: &[&Schedule; P],
+///
+/// # Safety
+/// The CPU has AVX-512F and VAES. Always inlined, where states are registers: a function with
+/// features of its own, which the language does not let us inline always, would have them in
+/// memory.
+#[inline(always)]
+pub(super) unsafe fn encipher<const P: usize, const N: usize>(
+    schedules: [&Schedule; P],
     states: &mut [[V; N]; P],
 ) {
-    for round in 1..10 {
-        one_round(schedules, states, round);
-    }
-    let mut last = 10;
-    if schedules.first().is_some_and(|s| s.rounds() != last) {
-        last = 14;
-        for round in 10..14 {
+    // SAFETY: the features are there, and rounds go up to 14.
+    unsafe {
+        for round in 1..10 {
             one_round(schedules, states, round);
         }
-    }
-    for (schedule, states) in schedules.iter().zip(states) {
-        // SAFETY: a round there is.
-        let key = unsafe { broadcast(schedule.round_key(last)) };
-        for state in states {
-            *state = _mm512_aesenclast_epi128(*state, key);
+        let mut last = 10;
+        if schedules.first().is_some_and(|s| s.rounds() != last) {
+            last = 14;
+            for round in 10..14 {
+                one_round(schedules, states, round);
+            }
         }
+        unrolled!(I < P; {
+            let key = broadcast(schedules[I].round_key(last));
+            unrolled!(Z < N; {
+                states[I][Z] = _mm512_aesenclast_epi128(states[I][Z], key);
+            });
+        });
     }
 }
 
-#[inline]
-#[target_feature(enable = "avx512f,avx512bw,avx512vl,avx512dq,vaes,vpclmulqdq,bmi2")]
-fn one_round<const P: usize, const N: usize>(
-    schedules: &[&Schedule; P],
+/// # Safety
+/// As for [`encipher`], and `round` is at most 14.
+#[inline(always)]
+unsafe fn one_round<const P: usize, const N: usize>(
+    schedules: [&Schedule; P],
     states: &mut [[V; N]; P],
     round: usize,
 ) {
-    for (schedule, states) in schedules.iter().zip(states) {
-        // SAFETY: called for rounds from 1 to 13.
-        let key = unsafe { broadcast(schedule.round_key(round)) };
-        for state in states {
-            *state = _mm512_aesenc_epi128(*state, key);
-        }
+    // SAFETY: as this function's.
+    unsafe {
+        unrolled!(I < P; {
+            let key = broadcast(schedules[I].round_key(round));
+            unrolled!(Z < N; {
+                states[I][Z] = _mm512_aesenc_epi128(states[I][Z], key);
+            });
+        });
     }
 }
 

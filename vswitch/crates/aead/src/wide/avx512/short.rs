@@ -9,11 +9,12 @@
 use core::arch::x86_64::*;
 
 use super::ops::{
-    Products, V, block, broadcast, encipher_all, first_bytes, load, load_masked, reverse,
-    store_masked, sums, xor,
+    Products, V, block, broadcast, encipher, first_bytes, load, load_masked, reverse, store_masked,
+    sums, xor,
 };
 use crate::job::Outcome;
-use crate::wide::lane::Lane;
+use crate::wide::lane::{Lane, Packet};
+use crate::wide::unroll::unrolled;
 
 #[repr(align(64))]
 struct Counters([[u32; 4]; 16]);
@@ -45,134 +46,133 @@ fn window(data: *mut u8, len: usize, z: usize) -> (*mut u8, u64) {
 /// most `4 * Z - 2` blocks of data; `Z` is at most 4.
 #[target_feature(enable = "avx512f,avx512bw,avx512vl,avx512dq,vaes,vpclmulqdq,bmi2")]
 pub(super) fn short<const P: usize, const Z: usize, const SEAL: bool>(
-    mut lanes: [&mut Lane<'_>; P],
+    packets: [Packet<'_, '_>; P],
 ) {
     const { assert!(P <= 4 && Z <= 4) };
+    let mut lanes = packets.map(Lane::of);
+    let zero = _mm512_setzero_si512();
     let schedules = lanes.each_ref().map(|lane| lane.schedule);
-    let mut keystream = [[_mm512_setzero_si512(); Z]; P];
-    for (lane, states) in lanes.iter().zip(&mut keystream) {
+    let mut keystream = [[zero; Z]; P];
+    unrolled!(I < P, at most 4; {
         // SAFETY: 16 bytes each.
         let start = unsafe {
             xor(
-                broadcast(lane.counter.as_ptr()),
-                broadcast(lane.schedule.round_key(0)),
+                broadcast(lanes[I].counter.as_ptr()),
+                broadcast(schedules[I].round_key(0)),
             )
         };
-        for (z, state) in states.iter_mut().enumerate() {
+        unrolled!(R < Z; {
             // SAFETY: Z is at most 4, and there are 16 blocks.
-            *state = xor(start, unsafe {
-                load(COUNTERS.0.as_ptr().add(4 * z).cast())
-            });
-        }
-    }
-    encipher_all(&schedules, &mut keystream);
+            keystream[I][R] = xor(start, unsafe { load(COUNTERS.0.as_ptr().add(4 * R).cast()) });
+        });
+    });
+    // SAFETY: this function has the features.
+    unsafe { encipher(schedules, &mut keystream) };
 
-    let zero = _mm512_setzero_si512();
-    let (mut low, mut middle, mut high) = ([zero; 4], [zero; 4], [zero; 4]);
-    for (p, (lane, keystream)) in lanes.iter_mut().zip(&keystream).enumerate() {
-        let len = lane.data.len();
-        let blocks = len.div_ceil(16);
-        let lengths = _mm_set_epi64x(lane.aad_bits as i64, (len * 8) as i64);
-        // Two bits for each block: the one behind the data is that of the lengths.
-        let place = 3_u64 << (2 * (blocks + 1));
-        let data = lane.data.as_mut_ptr();
-        let mut products = Products::none();
-        for (z, stream) in keystream.iter().enumerate() {
-            let (at, mask) = window(data, len, z);
-            // SAFETY: the mask has bytes of the data only.
-            let input = unsafe { load_masked(at, mask) };
-            let mut hashed = input;
-            if SEAL {
-                let output = xor(input, *stream);
-                // SAFETY: as above.
-                unsafe { store_masked(at, mask, output) };
-                hashed = _mm512_maskz_mov_epi8(mask, output);
-            }
-            if z == 0 {
-                hashed = _mm512_mask_broadcast_i32x4(hashed, 0xf, block(lane.aad));
-            }
-            let hashed =
-                _mm512_mask_broadcast_i64x2(reverse(hashed), (place >> (8 * z)) as u8, lengths);
-            // SAFETY: the first block's power is blocks + 2, at most 4 * Z, at most POWERS; that
-            // of a later one may be beyond the table's end by 4 * Z - 2 blocks at most, which is
-            // within the schedule. Those blocks are zero, for what they meet is no power.
-            let powers = unsafe { load(lane.schedule.power(blocks + 2).add(64 * z)) };
-            products.add(hashed, powers);
-        }
-        low[p] = products.low;
-        middle[p] = products.middle;
-        high[p] = products.high;
-    }
+    let (mut low, mut middle, mut high, mut first) = ([zero; 4], [zero; 4], [zero; 4], [zero; 4]);
+    unrolled!(I < P, at most 4; {
+        // SAFETY: this function has the features.
+        let products = unsafe { absorb::<Z, SEAL>(&mut lanes[I], &keystream[I]) };
+        low[I] = products.low;
+        middle[I] = products.middle;
+        high[I] = products.high;
+        first[I] = keystream[I][0];
+    });
     let hash = Products {
         low: sums(low),
         middle: sums(middle),
         high: sums(high),
     };
-    let mut first = [zero; 4];
-    for (to, from) in first.iter_mut().zip(&keystream) {
-        *to = from[0];
-    }
     let [a, b, c, d] = first;
     let j0 = _mm512_shuffle_i32x4::<0x88>(
         _mm512_shuffle_i32x4::<0>(a, b),
         _mm512_shuffle_i32x4::<0>(c, d),
     );
     let tags = xor(reverse(hash.reduce()), j0);
-    if SEAL {
-        write(tags, lanes);
-    } else {
-        release(&keystream, tags, lanes);
-    }
-}
-
-/// Writes the tags of sealed packets.
-#[inline]
-#[target_feature(enable = "avx512f,avx512bw,avx512vl,avx512dq,vaes,vpclmulqdq,bmi2")]
-fn write<const P: usize>(tags: V, lanes: [&mut Lane<'_>; P]) {
     let tags = [
         _mm512_extracti32x4_epi32::<0>(tags),
         _mm512_extracti32x4_epi32::<1>(tags),
         _mm512_extracti32x4_epi32::<2>(tags),
         _mm512_extracti32x4_epi32::<3>(tags),
     ];
-    for (lane, tag) in lanes.into_iter().zip(tags) {
-        // SAFETY: 16 bytes.
-        unsafe { _mm_storeu_si128(lane.tag.as_mut_ptr().cast(), tag) };
-        *lane.outcome = Outcome::Sealed;
+    unrolled!(I < P, at most 4; {
+        if SEAL {
+            // SAFETY: 16 bytes.
+            unsafe { _mm_storeu_si128(lanes[I].tag.as_mut_ptr().cast(), tags[I]) };
+            *lanes[I].outcome = Outcome::Sealed;
+        } else {
+            // SAFETY: this function has the features.
+            unsafe { release::<Z>(&mut lanes[I], &keystream[I], tags[I]) };
+        }
+    });
+}
+
+/// Enciphers a packet if sealing, and multiplies its blocks with their powers.
+///
+/// # Safety
+/// As for [`encipher`], and as always inlined.
+#[inline(always)]
+unsafe fn absorb<const Z: usize, const SEAL: bool>(
+    lane: &mut Lane<'_>,
+    keystream: &[V; Z],
+) -> Products {
+    let len = lane.data.len();
+    let blocks = len.div_ceil(16);
+    // Two bits for each block: the one behind the data is that of the lengths.
+    let place = 3_u64 << (2 * (blocks + 1));
+    let data = lane.data.as_mut_ptr();
+    // SAFETY: the features are there.
+    unsafe {
+        let lengths = _mm_set_epi64x(lane.aad_bits as i64, (len * 8) as i64);
+        let mut products = Products::none();
+        unrolled!(R < Z; {
+            let (at, mask) = window(data, len, R);
+            // SAFETY: the mask has bytes of the data only.
+            let input = load_masked(at, mask);
+            let mut hashed = input;
+            if SEAL {
+                let output = xor(input, keystream[R]);
+                // SAFETY: as above.
+                store_masked(at, mask, output);
+                hashed = _mm512_maskz_mov_epi8(mask, output);
+            }
+            if R == 0 {
+                hashed = _mm512_mask_broadcast_i32x4(hashed, 0xf, block(lane.aad));
+            }
+            let place = (place >> (8 * R)) as u8;
+            let hashed = _mm512_mask_broadcast_i64x2(reverse(hashed), place, lengths);
+            // SAFETY: the first block's power is blocks + 2, at most 4 * Z, at most POWERS; that
+            // of a later one may be beyond the table's end by 4 * Z - 2 blocks at most, which is
+            // within the schedule. Those blocks are zero, for what they meet is no power.
+            let powers = load(lane.schedule.power(blocks + 2).add(64 * R));
+            products.add(hashed, powers);
+        });
+        products
     }
 }
 
-/// Deciphers packets whose tag is as it should be, and wipes the others.
-#[inline]
-#[target_feature(enable = "avx512f,avx512bw,avx512vl,avx512dq,vaes,vpclmulqdq,bmi2")]
-fn release<const P: usize, const Z: usize>(
-    keystream: &[[V; Z]; P],
-    tags: V,
-    lanes: [&mut Lane<'_>; P],
-) {
-    for (p, (lane, keystream)) in lanes.into_iter().zip(keystream).enumerate() {
-        let expected = match p {
-            0 => _mm512_extracti32x4_epi32::<0>(tags),
-            1 => _mm512_extracti32x4_epi32::<1>(tags),
-            2 => _mm512_extracti32x4_epi32::<2>(tags),
-            _ => _mm512_extracti32x4_epi32::<3>(tags),
-        };
+/// Deciphers a packet if its tag is as it should be, and wipes it otherwise.
+///
+/// # Safety
+/// As for [`encipher`], and as always inlined.
+#[inline(always)]
+unsafe fn release<const Z: usize>(lane: &mut Lane<'_>, keystream: &[V; Z], tag: __m128i) {
+    let (data, len) = (lane.data.as_mut_ptr(), lane.data.len());
+    // SAFETY: the features are there.
+    unsafe {
         // All 128 bits at once. From here on the verdict is public.
-        let authentic = _mm_cmpneq_epi64_mask(expected, block(lane.tag)) == 0;
+        let authentic = _mm_cmpneq_epi64_mask(tag, block(lane.tag)) == 0;
         *lane.outcome = if authentic {
             Outcome::Authentic
         } else {
             Outcome::Failed
         };
         let keep = u8::from(authentic).wrapping_neg();
-        let (data, len) = (lane.data.as_mut_ptr(), lane.data.len());
-        for (z, stream) in keystream.iter().enumerate() {
-            let (at, mask) = window(data, len, z);
+        unrolled!(R < Z; {
+            let (at, mask) = window(data, len, R);
             // SAFETY: the mask has bytes of the data only.
-            unsafe {
-                let plain = xor(load_masked(at, mask), *stream);
-                store_masked(at, mask, _mm512_maskz_mov_epi64(keep, plain));
-            }
-        }
+            let plain = xor(load_masked(at, mask), keystream[R]);
+            store_masked(at, mask, _mm512_maskz_mov_epi64(keep, plain));
+        });
     }
 }
