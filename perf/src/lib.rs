@@ -4,6 +4,7 @@
 //! [`report::Record`]s, printed as a table or as JSON lines.
 #![forbid(unsafe_code)]
 
+pub mod aead;
 pub mod datapath;
 pub mod e2e;
 pub mod latency;

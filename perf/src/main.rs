@@ -3,7 +3,7 @@
 
 use clap::{Parser, Subcommand};
 use peak_alloc::PeakAlloc;
-use vswitch_perf::{datapath, e2e, latency, tables};
+use vswitch_perf::{aead, datapath, e2e, latency, tables};
 
 /// Counts what is allocated, for `tables`; nothing that is timed allocates.
 #[global_allocator]
@@ -19,6 +19,8 @@ struct Arguments {
 
 #[derive(Debug, Subcommand)]
 enum Bench {
+    /// AES-GCM: our backends and others' libraries, sealing and opening, side by side.
+    Aead(aead::Options),
     /// One worker's pipeline: ticks and nanoseconds per packet, by direction, size and stage.
     Datapath(datapath::Options),
     /// What following packets for their latency costs: on and off in turn.
@@ -31,6 +33,7 @@ enum Bench {
 
 fn main() -> anyhow::Result<()> {
     match Arguments::parse().bench {
+        Bench::Aead(options) => aead::run(&options),
         Bench::Datapath(options) => datapath::run(&options),
         Bench::Latency(options) => latency::run(&options),
         Bench::Tables(options) => tables::run(&options, || ALLOCATOR.current_usage()),
