@@ -138,13 +138,13 @@ impl Contestant for Jobs {
     }
 
     fn seal(&mut self, packets: &mut [Packet]) -> usize {
-        let mut jobs = jobs(&self.keys, packets, to_seal);
-        ended(black_box(&mut jobs), Outcome::Pending)
+        let jobs = jobs(&self.keys, packets, to_seal);
+        ended(black_box(&jobs), Outcome::Pending)
     }
 
     fn open(&mut self, packets: &mut [Packet]) -> usize {
-        let mut jobs = jobs(&self.keys, packets, to_open);
-        ended(black_box(&mut jobs), Outcome::Pending)
+        let jobs = jobs(&self.keys, packets, to_open);
+        ended(black_box(&jobs), Outcome::Pending)
     }
 
     fn is_cipher(&self) -> bool {
