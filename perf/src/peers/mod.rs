@@ -6,14 +6,16 @@
 //! testpmd, and taken off where both have the same ports.
 
 pub mod frames;
+mod ground;
 mod inward;
 mod io;
 mod ovs;
 mod switch;
 mod tables;
+mod turns;
 
 use std::io::Write;
-use std::path::{Path, PathBuf};
+use std::path::PathBuf;
 use std::time::Duration;
 
 use anyhow::{Context, ensure};
@@ -22,17 +24,14 @@ use vswitch::dpdk::eal::{Eal, EalConfig, LogLevel};
 use vswitch::dpdk::hugepages::{Memory, choose, survey};
 use vswitch::dpdk::thread::allowed_cores;
 use vswitch::dpdk::time::TscClock;
-use vswitch_aead::Backend;
 
-use crate::datapath::edge::VNI;
 use crate::machine::Machine;
 use crate::report::{Record, write_json};
 use crate::save::save;
 use crate::stats::median;
 use frames::Tunnel;
-use io::{PortsAlone, Tenant};
-use ovs::{Ovs, Port, Setup};
-use switch::{Attachment, Switch};
+use ground::Ground;
+use turns::Side;
 
 /// Name of the benchmark.
 pub const NAME: &str = "peers";
@@ -44,8 +43,6 @@ pub const OURS: &str = "vswitch";
 /// The peer.
 pub const OVS: &str = "ovs-dpdk";
 
-/// Until caches of flows are warm after a pause.
-const SETTLE: Duration = Duration::from_millis(300);
 /// Hugepages that all processes of a case need together, in megabytes.
 const MEMORY: u32 = 1200;
 
@@ -83,7 +80,7 @@ pub struct Options {
     /// One short round: shows that everything works, not how fast it is.
     #[arg(long)]
     quick: bool,
-    /// Only ways whose name (such as `underlay-to-tenant`) contains this.
+    /// Only ways whose name (such as `underlay-to-tenant`) begins with this.
     #[arg(long, value_name = "TEXT")]
     only: Option<String>,
     /// Only frames of so many bytes.
@@ -132,33 +129,13 @@ impl Ticks {
     }
 }
 
-/// Ticks per packet by turn, of one side.
-#[derive(Debug, Clone, Default)]
-struct Side {
-    total: Vec<f64>,
-    /// Ports alone; empty where they are not taken off.
-    ports: Vec<f64>,
-}
-
 /// What was found of one case.
-struct Found {
+pub struct Found {
     way: Way,
     bytes: usize,
     ours: Side,
     /// `None` without Open vSwitch.
     ovs: Option<Side>,
-}
-
-/// What all cases have in common.
-struct Ground {
-    cores: Cores,
-    hugepages: bool,
-    backend: &'static dyn Backend,
-    /// Open vSwitch's programs, if it is there.
-    ovs: Option<PathBuf>,
-    tunnel: Tunnel,
-    rounds: usize,
-    time: Duration,
 }
 
 /// Runs the benchmark and prints what it found.
@@ -201,7 +178,10 @@ pub fn run(options: &Options) -> anyhow::Result<()> {
     };
     let only = options.only.as_deref().unwrap_or_default();
     let mut found = Vec::new();
-    for way in Way::ALL.into_iter().filter(|way| way.name().contains(only)) {
+    for way in Way::ALL
+        .into_iter()
+        .filter(|way| way.name().starts_with(only))
+    {
         let wanted = |bytes: &usize| options.size.is_none_or(|only| only == *bytes);
         for bytes in SIZES.into_iter().filter(wanted) {
             let case = ground.case(way, bytes);
@@ -224,251 +204,6 @@ pub fn run(options: &Options) -> anyhow::Result<()> {
         false => out.write_all(&text)?,
     }
     Ok(out.flush()?)
-}
-
-/// Ours, as far as one way needs it.
-enum Ours {
-    Switch(Switch),
-    Inward(inward::Inward),
-}
-
-impl Ground {
-    fn case(&self, way: Way, bytes: usize) -> anyhow::Result<Found> {
-        let dir = tempfile::Builder::new().prefix("vsw").tempdir()?;
-        let at = |name: &str| dir.path().join(name);
-        let (clear, ours) = (at("clear.pcap"), at("ours.pcap"));
-        match way {
-            Way::Out => {
-                frames::write(&clear, &frames::from_tenant(bytes, None))?;
-                frames::write(&ours, &frames::from_tenant(bytes, Some(switch::VID)))?;
-            }
-            // Ours is written by the worker's other end.
-            Way::In => frames::write(&clear, &frames::from_stations(bytes, self.tunnel, VNI)?)?,
-            Way::Vhost => frames::write(&clear, &frames::from_tenant(bytes, None))?,
-        }
-        let mut our_side = match way {
-            Way::Out => self.our_switch(dir.path(), Attachment::Capture(&ours), None)?,
-            Way::In => {
-                let inward = inward::start(self.cores.worker, self.backend, bytes, &ours)?;
-                Contestant::new(Ours::Inward(inward), None)
-            }
-            Way::Vhost => {
-                let socket = at("ours.sock");
-                let tenant = Tenant::start("tenant-1", self.cores, &clear, &socket)?;
-                self.our_switch(dir.path(), Attachment::Vhost(&socket), Some(tenant))?
-            }
-        };
-        if way != Way::Vhost {
-            our_side.ports = Some(self.ports("ports-1", &ours)?);
-        }
-        let peer = match &self.ovs {
-            Some(usr) => Some(self.peer(usr, dir.path(), way, &clear)?),
-            None => None,
-        };
-        self.turns(way, bytes, our_side, peer)
-    }
-
-    fn ports(&self, name: &str, capture: &Path) -> anyhow::Result<PortsAlone> {
-        PortsAlone::start(name, self.cores, self.hugepages, capture)
-    }
-
-    fn our_switch(
-        &self,
-        dir: &Path,
-        attachment: Attachment<'_>,
-        mut tenant: Option<Tenant>,
-    ) -> anyhow::Result<Contestant<Ours>> {
-        let switch = switch::start(dir, self.cores, self.hugepages, attachment)?;
-        if let Some(tenant) = &mut tenant {
-            tenant.ready()?;
-        }
-        switch.connected()?;
-        switch.pause(true)?;
-        Ok(Contestant::new(Ours::Switch(switch), tenant))
-    }
-
-    fn peer(
-        &self,
-        usr: &Path,
-        dir: &Path,
-        way: Way,
-        capture: &Path,
-    ) -> anyhow::Result<Contestant<Ovs>> {
-        let (source, sink) = (
-            Port::device(&io::source(0, capture)),
-            Port::device(&io::sink(0)),
-        );
-        let socket = dir.join("ovs.sock");
-        let (tenant, underlay) = match way {
-            Way::Out => (source, sink),
-            Way::In => (sink, source),
-            Way::Vhost => (Port::vhost(&socket), sink),
-        };
-        let mut sender = match way {
-            Way::Vhost => Some(Tenant::start("tenant-2", self.cores, capture, &socket)?),
-            _ => None,
-        };
-        let ovs = Ovs::start(
-            usr,
-            &Setup {
-                dir,
-                cores: self.cores,
-                hugepages: self.hugepages,
-                tunnel: self.tunnel,
-                vni: VNI,
-                tenant,
-                underlay,
-            },
-        )?;
-        if let Some(sender) = &mut sender {
-            sender.ready()?;
-            ovs.connected("vm")?;
-            sender.send(true)?;
-        }
-        ovs.prove(match way {
-            Way::In => "tun_id=",
-            _ => "tnl_push",
-        })?;
-        if let Some(sender) = &mut sender {
-            sender.send(false)?;
-        }
-        ovs.pause(true)?;
-        let mut peer = Contestant::new(ovs, sender);
-        if way != Way::Vhost {
-            peer.ports = Some(self.ports("ports-2", capture)?);
-        }
-        Ok(peer)
-    }
-
-    fn turns(
-        &self,
-        way: Way,
-        bytes: usize,
-        mut ours: Contestant<Ours>,
-        mut peer: Option<Contestant<Ovs>>,
-    ) -> anyhow::Result<Found> {
-        // One turn more, to warm up.
-        for round in 0..=self.rounds {
-            // Who goes first changes.
-            if round % 2 == 0 {
-                ours.turn(self.time)?;
-            }
-            if let Some(peer) = &mut peer {
-                peer.turn(self.time)?;
-            }
-            if round % 2 == 1 {
-                ours.turn(self.time)?;
-            }
-            if round == 0 {
-                ours.found = Side::default();
-                if let Some(peer) = &mut peer {
-                    peer.found = Side::default();
-                }
-            }
-        }
-        let found = Found {
-            way,
-            bytes,
-            ours: ours.found.clone(),
-            ovs: peer.as_ref().map(|peer| peer.found.clone()),
-        };
-        // The tenants first: their sockets' other ends would wait for them.
-        if let Some(peer) = peer {
-            let ovs = peer.end()?;
-            drop(ovs);
-        }
-        match ours.end()? {
-            Ours::Switch(switch) => {
-                switch.pause(false)?;
-                switch.stop()?;
-            }
-            Ours::Inward(inward) => inward.stop()?,
-        }
-        Ok(found)
-    }
-}
-
-/// A switch, its tenant, and its ports without it.
-struct Contestant<S> {
-    switch: S,
-    tenant: Option<Tenant>,
-    ports: Option<PortsAlone>,
-    found: Side,
-}
-
-/// What can be measured for a while, and is stopped otherwise.
-trait Measured {
-    fn pause(&self, pause: bool) -> anyhow::Result<()>;
-    fn measure(&self, time: Duration) -> anyhow::Result<Ticks>;
-}
-
-impl Measured for Ours {
-    fn pause(&self, pause: bool) -> anyhow::Result<()> {
-        match self {
-            Ours::Switch(switch) => switch.pause(pause),
-            // It waits by itself.
-            Ours::Inward(_) => Ok(()),
-        }
-    }
-
-    fn measure(&self, time: Duration) -> anyhow::Result<Ticks> {
-        match self {
-            Ours::Switch(switch) => switch.measure(time),
-            Ours::Inward(inward) => inward.measure(time),
-        }
-    }
-}
-
-impl Measured for Ovs {
-    fn pause(&self, pause: bool) -> anyhow::Result<()> {
-        Ovs::pause(self, pause)
-    }
-
-    fn measure(&self, time: Duration) -> anyhow::Result<Ticks> {
-        Ovs::measure(self, time)
-    }
-}
-
-impl<S: Measured> Contestant<S> {
-    fn new(switch: S, tenant: Option<Tenant>) -> Contestant<S> {
-        Contestant {
-            switch,
-            tenant,
-            ports: None,
-            found: Side::default(),
-        }
-    }
-
-    fn turn(&mut self, time: Duration) -> anyhow::Result<()> {
-        self.switch.pause(false)?;
-        if let Some(tenant) = &mut self.tenant {
-            tenant.send(true)?;
-        }
-        std::thread::sleep(SETTLE);
-        let ticks = self.switch.measure(time)?;
-        self.found.total.push(ticks.per_packet()?);
-        if let Some(tenant) = &mut self.tenant {
-            tenant.send(false)?;
-        }
-        self.switch.pause(true)?;
-        if let Some(ports) = &mut self.ports {
-            self.found
-                .ports
-                .push(ports.measure(time / 2)?.per_packet()?);
-        }
-        Ok(())
-    }
-
-    fn end(self) -> anyhow::Result<S> {
-        if let Some(ports) = self.ports {
-            ports.quit()?;
-        }
-        self.switch.pause(false)?;
-        if let Some(tenant) = self.tenant {
-            tenant.quit()?;
-        }
-        Ok(self.switch)
-    }
 }
 
 impl Found {

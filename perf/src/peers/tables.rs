@@ -2,7 +2,8 @@
 
 use std::io::Write;
 
-use super::{Ground, OURS, OVS, SIZES, Way};
+use super::ground::Ground;
+use super::{OURS, OVS, SIZES, Way};
 use crate::machine::Machine;
 use crate::report::{Record, Table};
 
