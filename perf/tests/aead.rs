@@ -7,7 +7,7 @@ use std::process::Command;
 use serde_json::Value;
 use vswitch_perf::aead::contestants::JOBS;
 use vswitch_perf::aead::measure::{Heat, Operation};
-use vswitch_perf::aead::{MIXED, cases, ipsec_mb};
+use vswitch_perf::aead::{CALL, MIXED, cases, ipsec_mb};
 
 #[test]
 fn every_contestant_has_its_figures() {
@@ -58,6 +58,9 @@ fn every_contestant_has_its_figures() {
                 assert!(value("ticks/packet", "min") <= ticks);
                 assert!(value("ns/packet", "median") <= ticks);
                 assert!(of == JOBS || ticks > 0.0, "{of}");
+                if backends.contains(&of) {
+                    assert!(value("ticks/packet", CALL) > 0.0, "{of}");
+                }
             }
         }
     }

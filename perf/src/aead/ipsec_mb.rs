@@ -9,7 +9,7 @@ use std::process::{Command, Stdio};
 use anyhow::{Context, ensure};
 use vswitch_aead::Algorithm;
 
-use super::measure::{Case, Found, Heat, Operation};
+use super::measure::{Case, Found, Heat, Operation, Span};
 
 /// Its name among the contestants.
 pub const NAME: &str = "ipsec-mb";
@@ -71,7 +71,10 @@ pub fn measure(run: &Run<'_>, cores: Cores, keys: usize, found: &mut Found) -> a
     let mut lines = 0;
     for (bytes, batch, ticks) in parse(&output(run, cores)?)? {
         let name = case(run, batch, bytes, keys).name(run.operation);
-        found.entry((name, bytes, NAME)).or_default().push(ticks);
+        found
+            .entry((name, bytes, NAME, Span::All))
+            .or_default()
+            .push(ticks);
         lines += 1;
     }
     ensure!(

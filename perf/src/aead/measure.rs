@@ -100,8 +100,17 @@ pub struct Effort {
     pub cold: usize,
 }
 
-/// Ticks per packet by round, of a case's name, bytes and contestant.
-pub type Found = BTreeMap<(String, usize, &'static str), Vec<f64>>;
+/// How much of a contestant's work a figure is of.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
+pub enum Span {
+    /// All that its user pays.
+    All,
+    /// A backend's call, its jobs made before.
+    Call,
+}
+
+/// Ticks per packet by round, of a case's name, bytes, contestant and span.
+pub type Found = BTreeMap<(String, usize, &'static str, Span), Vec<f64>>;
 
 /// Packets that are timed together when they are hot: a burst, or a batch if that is more.
 const WINDOW: usize = 32;
@@ -120,7 +129,8 @@ pub fn measure(
     let mut reference = contestants::reference(&material)?;
     material.seal(&mut *reference, pool)?;
     drop(reference);
-    let mut all = contestants::all(&material)?;
+    let idle = empty_window();
+    let mut all = contestants::all(&material, idle)?;
     let count = match case.heat {
         Heat::Hot => WINDOW.max(case.batch),
         Heat::Cold => effort.cold.max(WINDOW.max(case.batch)),
@@ -133,7 +143,7 @@ pub fn measure(
         random: fastrand::Rng::with_seed(SEED),
         order: Vec::new(),
         next: 0,
-        idle: empty_window(),
+        idle,
     };
     ground.random.shuffle(&mut ground.packets);
     for contestant in &mut all {
@@ -152,7 +162,11 @@ pub fn measure(
                 continue;
             }
             for (operation, ticks) in Operation::ALL.into_iter().zip(ticks) {
-                let key = (case.name(operation), case.bytes, contestant.name());
+                let span = match contestant.own_ticks() {
+                    Some(_) => Span::Call,
+                    None => Span::All,
+                };
+                let key = (case.name(operation), case.bytes, contestant.name(), span);
                 found.entry(key).or_default().push(ticks);
             }
         }
@@ -280,11 +294,12 @@ fn timed(
     idle: u64,
 ) -> anyhow::Result<u64> {
     let mut done = 0;
+    by.own_ticks();
     let start = time::tsc_in_order();
     for batch in window.chunks_mut(batch.max(1)) {
         done += work(by, operation, batch);
     }
     let ticks = time::tsc_in_order().wrapping_sub(start);
     ensure!(done == window.len(), "{} lost packets", by.name());
-    Ok(ticks.saturating_sub(idle))
+    Ok(by.own_ticks().unwrap_or(ticks.saturating_sub(idle)))
 }

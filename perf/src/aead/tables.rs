@@ -6,7 +6,7 @@ use vswitch_aead::Algorithm;
 
 use super::contestants::JOBS;
 use super::measure::{Case, Heat, Operation};
-use super::{BATCHES, KEYED_SIZES, KEYS, MIXED, SIZES, cases, ipsec_mb};
+use super::{BATCHES, CALL, KEYED_SIZES, KEYS, MIXED, SIZES, cases, ipsec_mb};
 use crate::machine::Machine;
 use crate::plot::Series;
 use crate::report::{Record, Table};
@@ -26,7 +26,8 @@ pub fn write(
     writeln!(
         out,
         "Nanoseconds per packet (TSC ticks), by bytes enciphered: medians. `{JOBS}` is what \
-         making the jobs costs, which is in the figures of our backends.\n"
+         making the jobs costs, which is in the figures of our backends; their calls alone are \
+         in the second table.\n"
     )?;
     if let Some(why) = missing {
         writeln!(out, "`{}`: not measured. {why}\n", ipsec_mb::NAME)?;
@@ -34,6 +35,15 @@ pub fn write(
     by_size(records, |find, of| {
         let (ns, ticks) = (find(of, NS)?, find(of, TICKS)?);
         Some(format!("{ns:.1} ({ticks:.0})"))
+    })
+    .write(out)?;
+    writeln!(
+        out,
+        "\nTicks per packet of our backends' calls alone, each between fences\n"
+    )?;
+    by_size(records, |find, of| {
+        let ticks = find(of, ("ticks/packet", CALL))?;
+        Some(format!("{ticks:.1}"))
     })
     .write(out)?;
     if let Some(best) = best() {

@@ -143,7 +143,8 @@ impl Ovs {
         ovs.vsctl("--no-wait init")?;
         let (main, worker) = (1u128 << setup.cores.main, 1u128 << setup.cores.worker);
         let memory = match setup.hugepages {
-            true => "-m 512",
+            // It would take what there is.
+            true => "-m 512 --socket-limit=512",
             // Open vSwitch would add --in-memory, which excludes --no-huge.
             false => "--no-huge --legacy-mem -m 1024",
         };
