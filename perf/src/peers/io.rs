@@ -68,7 +68,7 @@ fn ticks(text: &str) -> anyhow::Result<Ticks> {
     };
     Ok(Ticks {
         ticks: figure("total cycles=")?,
-        packets: figure("total RX packets=")?,
+        packets: figure("total io packets=")?,
     })
 }
 
@@ -115,7 +115,7 @@ mod tests {
 
     #[test]
     fn testpmd_says_cycles() {
-        let text = "  CPU cycles/packet=27.00 (total cycles=27000 / total RX packets=1000) at \
+        let text = "  CPU cycles/packet=27.00 (total cycles=27000 / total io packets=1000) at \
                     2000 MHz Clock\n";
         let found = ticks(text).expect("figures");
         assert_eq!((found.ticks, found.packets), (27_000, 1000));
