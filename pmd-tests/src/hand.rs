@@ -166,7 +166,7 @@ impl Hand {
             id: 0,
             idle: Idle::Poll,
             pool: pool.clone(),
-            backend: vswitch_aead::select(None).expect("AEAD"),
+            backend: crate::aead::backend(),
             seed: 0x5eed,
             inputs: vec![Input {
                 kind: InputKind::Underlay(0),
@@ -306,7 +306,12 @@ impl Hand {
 const _: () = assert!(BURST <= RING as usize);
 
 fn material(sa: &Sa) -> KeyMaterial {
-    KeyMaterial::from_bytes(Algorithm::Aes128Gcm, &sa.key_and_salt).expect("a key")
+    KeyMaterial::from_bytes(
+        crate::aead::backend(),
+        Algorithm::Aes128Gcm,
+        &sa.key_and_salt,
+    )
+    .expect("a key")
 }
 
 fn knowledge() -> Vec<Command> {

@@ -96,8 +96,9 @@ impl Host {
             "eal: {{memory: no-huge, memory-mb: 256, file-prefix: {name}}}"
         ));
         line(format!(
-            "workers: {{cores: [{}], idle: yield}}",
-            cores.join(", ")
+            "workers: {{cores: [{}], idle: yield, aead: {}}}",
+            cores.join(", "),
+            crate::aead::name()
         ));
         line("mempool: {mbufs: 8192, data-room: 2048}".into());
         line(format!("state-dir: {DIR}/state-{name}"));

@@ -3,12 +3,13 @@
 //! `isolate` gives each test a process; `frames` and `wire` build packets by hand, from the
 //! RFCs and not with the code under test; `setup` writes configurations and `rig` runs an
 //! edge in this process between rings, with `changes` saying what it counted and `tally` what
-//! it must have; `tenant` plays virtual machines, `discovery` what they say of themselves,
+//! it must have; `aead` chooses the cipher's backend; `tenant` plays virtual machines, `discovery` what they say of themselves,
 //! `hostile` what they should not; `hand` drives a worker, for `fuzz` and with `noise`; `lab`,
 //! `hosts`, `daemon`, `testpmd` and `guest` run the daemon over real drivers with real
 //! tenants; `peering`, `peer`, `ovs`, `scapy`, `pcap` and `records` set it against programs
 //! of other people's.
 
+pub mod aead;
 pub mod changes;
 pub mod daemon;
 pub mod discovery;

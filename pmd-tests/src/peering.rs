@@ -143,7 +143,10 @@ impl Peering {
         let mut line = |text: &str| writeln!(y, "{text}").expect("a string");
         line("nve: {name: a}");
         line("eal: {memory: no-huge, memory-mb: 256, file-prefix: a}");
-        line("workers: {cores: [0], idle: yield}");
+        line(&format!(
+            "workers: {{cores: [0], idle: yield, aead: {}}}",
+            crate::aead::name()
+        ));
         line("mempool: {mbufs: 8192, data-room: 2048}");
         line(&format!("state-dir: {DIR}/state-a"));
         line(&format!("api: {{socket: {DIR}/a.api}}"));

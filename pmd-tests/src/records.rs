@@ -18,7 +18,8 @@ pub fn goes_on_at(dir: &Path, sa: &Sa, next: u64) {
         crate::wire::Algorithm::Gmac128 => Algorithm::Aes128Gmac,
         crate::wire::Algorithm::Gmac256 => Algorithm::Aes256Gmac,
     };
-    let key = KeyMaterial::from_bytes(algorithm, &sa.key_and_salt).expect("a key");
+    let key = KeyMaterial::from_bytes(vswitch_aead::portable(), algorithm, &sa.key_and_salt)
+        .expect("a key");
     let record = Record {
         direction: Direction::Outbound,
         spi: sa.spi.try_into().expect("an SPI"),

@@ -261,7 +261,10 @@ impl Setup {
         let mut line = |text: String| writeln!(y, "{text}").expect("a string");
         line("nve: {name: host-a}".into());
         line("eal: {memory: no-huge, memory-mb: 192}".into());
-        line(format!("workers: {{cores: [{cores}], idle: yield}}"));
+        line(format!(
+            "workers: {{cores: [{cores}], idle: yield, aead: {}}}",
+            crate::aead::name()
+        ));
         line("mempool: {mbufs: 4096, data-room: 2048}".into());
         line(format!("state-dir: {d}/state"));
         line(format!("api: {{socket: {d}/api.sock}}"));

@@ -346,14 +346,13 @@ fn next(wire: &mut Wire) -> Vec<u8> {
 
 /// What lies between IV and ICV, opened with the key: payload, padding, trailer.
 fn open(esp: &mut [u8], spi: u32, algorithm: Algorithm, key: &[u8]) -> Vec<u8> {
-    let material = KeyMaterial::from_bytes(algorithm, key).expect("a key");
+    let backend = vswitch_aead::select(None).expect("a backend");
+    let material = KeyMaterial::from_bytes(backend, algorithm, key).expect("a key");
     let config = InboundConfig::new(Spi::new(spi).expect("an SPI"));
     let sa = Inbound::new(material, config).expect("an association");
     let candidate = sa.precheck(esp).expect("well formed");
     let mut jobs = [sa.open_job(&candidate, esp).expect("the same packet")];
-    vswitch_aead::select(None)
-        .expect("a backend")
-        .open(&mut jobs);
+    backend.open(&mut jobs);
     let _authentic = candidate.verdict(&jobs[0]).expect("authentic");
     esp[16..esp.len() - 16].to_vec()
 }

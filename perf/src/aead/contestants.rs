@@ -82,11 +82,11 @@ pub fn keys(backend: &'static dyn Backend, material: &Material) -> anyhow::Resul
 
 /// One key as a backend wants it.
 pub fn expand(
-    _backend: &'static dyn Backend,
+    backend: &'static dyn Backend,
     algorithm: Algorithm,
     bytes: &[u8],
 ) -> anyhow::Result<Key> {
-    Ok(Key::new(algorithm, bytes)?)
+    Ok(Key::new(backend, algorithm, bytes)?)
 }
 
 struct Ours {

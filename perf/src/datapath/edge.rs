@@ -82,7 +82,12 @@ impl Side {
     }
 
     /// Its key. Known to everyone, which is no harm: these packets never leave the process.
-    fn key(self, algorithm: Algorithm, vn: u16) -> anyhow::Result<KeyMaterial> {
+    fn key(
+        self,
+        backend: &dyn Backend,
+        algorithm: Algorithm,
+        vn: u16,
+    ) -> anyhow::Result<KeyMaterial> {
         let [high, low] = vn.to_be_bytes();
         let mut bytes: Vec<u8> = (0..algorithm.key_len() + vswitch_sa::SALT_LEN)
             .map(|i| (i as u8).wrapping_mul(37) ^ self.number())
@@ -90,7 +95,7 @@ impl Side {
         for (byte, more) in bytes.iter_mut().zip([high, low]) {
             *byte ^= more;
         }
-        Ok(KeyMaterial::from_bytes(algorithm, &bytes)?)
+        Ok(KeyMaterial::from_bytes(backend, algorithm, &bytes)?)
     }
 }
 
@@ -126,13 +131,21 @@ pub struct Edge<P: Probe> {
 
 /// What the tunnel's other end sends by in the first network: a new association each time,
 /// which has seen no packet.
-pub fn inbound(side: Side, algorithm: Algorithm) -> anyhow::Result<Command> {
-    inbound_of(side, algorithm, 0)
+pub fn inbound(side: Side, backend: &dyn Backend, algorithm: Algorithm) -> anyhow::Result<Command> {
+    inbound_of(side, backend, algorithm, 0)
 }
 
-fn inbound_of(side: Side, algorithm: Algorithm, vn: u16) -> anyhow::Result<Command> {
+fn inbound_of(
+    side: Side,
+    backend: &dyn Backend,
+    algorithm: Algorithm,
+    vn: u16,
+) -> anyhow::Result<Command> {
     let back = side.other().spi(vn)?;
-    let sa = Inbound::new(side.other().key(algorithm, vn)?, InboundConfig::new(back))?;
+    let sa = Inbound::new(
+        side.other().key(backend, algorithm, vn)?,
+        InboundConfig::new(back),
+    )?;
     Ok(Command::InstallInbound(Box::new(InboundSetup {
         tunnel: TunnelId(vn.into()),
         sa: Box::new(sa),
@@ -263,14 +276,17 @@ pub(super) fn knowledge(side: Side, common: &Common) -> anyhow::Result<Vec<Comma
     for vn in 0..common.vns {
         let tunnel = TunnelId(vn.into());
         let out = side.spi(vn)?;
-        let sa = Outbound::new(side.key(algorithm, vn)?, OutboundConfig::ephemeral(out))?;
+        let sa = Outbound::new(
+            side.key(common.backend, algorithm, vn)?,
+            OutboundConfig::ephemeral(out),
+        )?;
         commands.push(Command::InstallOutbound(Box::new(OutboundSetup {
             tunnel,
             sa: Box::new(sa),
             source_port: source_port(out.get()),
             low_water: 0,
         })));
-        commands.push(inbound_of(side, algorithm, vn)?);
+        commands.push(inbound_of(side, common.backend, algorithm, vn)?);
     }
     Ok(commands)
 }

@@ -84,6 +84,9 @@ pub struct Options {
     /// A few packets of each case: shows that everything works, not how fast it is.
     #[arg(long)]
     quick: bool,
+    /// Totals only: one worker without probe, nothing beside it. For a profiler to sample.
+    #[arg(long)]
+    alone: bool,
     /// Only cases whose name (such as `underlay-to-tenant/aes-128-gcm`) contains this.
     #[arg(long, value_name = "TEXT")]
     only: Option<String>,
@@ -123,6 +126,8 @@ enum Pages {
 struct Effort {
     rounds: usize,
     windows: usize,
+    /// Only the worker without probe.
+    alone: bool,
 }
 
 /// Runs the benchmark and prints what it found.
@@ -155,11 +160,13 @@ pub fn run(options: &Options) -> anyhow::Result<()> {
         Effort {
             rounds: 3,
             windows: 1,
+            alone: options.alone,
         }
     } else {
         Effort {
             rounds: usize::from(options.rounds),
             windows: options.packets as usize / (WINDOW * BURST),
+            alone: options.alone,
         }
     };
     let only = options.only.clone().unwrap_or_default();
@@ -220,38 +227,42 @@ fn measure(
                 vns,
             };
             let mut plain = Pair::new(&common, NoProbe)?;
-            let mut probed = Pair::new(&common, TickProbe::default())?;
-            let mut traced = Traced::new(&common)?;
+            let mut beside = match effort.alone {
+                true => None,
+                false => Some(Beside::new(&common)?),
+            };
             for direction in Direction::ALL {
                 if !case(direction).contains(only) {
                     continue;
                 }
                 for &bytes in sizes {
                     prove(&mut plain, bytes)?;
-                    prove(&mut probed, bytes)?;
-                    prove(&mut traced.idle, bytes)?;
-                    prove(&mut traced.early, bytes)?;
-                    prove(&mut traced.late, bytes)?;
-                    let pairs = (&mut plain, &mut probed, &mut traced);
-                    let found = rounds(pairs, direction, bytes, effort)?;
+                    if let Some(beside) = &mut beside {
+                        beside.prove(bytes)?;
+                    }
+                    let found = rounds(&mut plain, beside.as_mut(), direction, bytes, effort)?;
                     records.extend(found.records(&case(direction), bytes, clock)?);
                 }
             }
             plain.near.check()?;
-            probed.near.check()?;
+            if let Some(beside) = &beside {
+                beside.probed.near.check()?;
+            }
         }
     }
     Ok(records)
 }
 
-/// Workers that are, or were, watched.
-struct Traced {
+/// Workers that take turns with the plain one: one that times its stages, and those that are,
+/// or were, watched.
+struct Beside {
+    probed: Pair<TickProbe>,
     idle: Pair<NoProbe>,
     early: Pair<Observer>,
     late: Pair<Observer>,
 }
 
-impl Traced {
+impl Beside {
     fn new(common: &Common) -> anyhow::Result<Self> {
         // ARP, of which there is none here.
         let by_type = Match {
@@ -262,11 +273,47 @@ impl Traced {
             verdict: Some(Wanted::AnyDrop),
             ..Match::default()
         };
-        Ok(Traced {
+        Ok(Beside {
+            probed: Pair::new(common, TickProbe::default())?,
             idle: Pair::watched(common, Match::default())?.unwatched(),
             early: Pair::watched(common, by_type)?,
             late: Pair::watched(common, by_drop)?,
         })
+    }
+
+    fn prove(&mut self, bytes: usize) -> anyhow::Result<()> {
+        prove(&mut self.probed, bytes)?;
+        prove(&mut self.idle, bytes)?;
+        prove(&mut self.early, bytes)?;
+        prove(&mut self.late, bytes)
+    }
+
+    /// A round of each.
+    fn round(
+        &mut self,
+        found: &mut Found,
+        direction: Direction,
+        bytes: usize,
+        windows: usize,
+    ) -> anyhow::Result<()> {
+        let packets = (windows * WINDOW * BURST) as f64;
+        let mut aside = Durations::new()?;
+        self.probed.near.worker.probe().reset();
+        let ticks = self.probed.round(direction, bytes, windows, &mut aside)?;
+        let stages = self.probed.near.worker.probe().ticks();
+        for (of_stage, ticks) in found.stages.iter_mut().zip(stages) {
+            of_stage.push(ticks as f64 / packets);
+        }
+        let rest = ticks.saturating_sub(stages.iter().sum());
+        found.rest.push(rest as f64 / packets);
+        let [idle, early, late] = &mut found.traced;
+        let ticks = self.idle.round(direction, bytes, windows, &mut aside)?;
+        idle.push(ticks as f64 / packets);
+        let ticks = self.early.round(direction, bytes, windows, &mut aside)?;
+        early.push(ticks as f64 / packets);
+        let ticks = self.late.round(direction, bytes, windows, &mut aside)?;
+        late.push(ticks as f64 / packets);
+        Ok(())
     }
 }
 
@@ -292,7 +339,8 @@ struct Found {
 }
 
 fn rounds(
-    (plain, probed, traced): (&mut Pair<NoProbe>, &mut Pair<TickProbe>, &mut Traced),
+    plain: &mut Pair<NoProbe>,
+    mut beside: Option<&mut Beside>,
     direction: Direction,
     bytes: usize,
     effort: Effort,
@@ -305,38 +353,19 @@ fn rounds(
         traced: Default::default(),
     };
     let packets = (effort.windows * WINDOW * BURST) as f64;
-    let mut aside = Durations::new()?;
     // Caches, branch predictors and the clock of the core.
     let warm_up = effort.windows;
-    plain.round(direction, bytes, warm_up, &mut aside)?;
-    probed.round(direction, bytes, warm_up, &mut aside)?;
+    plain.round(direction, bytes, warm_up, &mut Durations::new()?)?;
+    if let Some(beside) = &mut beside {
+        let mut aside = Durations::new()?;
+        beside.probed.round(direction, bytes, warm_up, &mut aside)?;
+    }
     for _ in 0..effort.rounds {
         let ticks = plain.round(direction, bytes, effort.windows, &mut found.bursts)?;
         found.total.push(ticks as f64 / packets);
-
-        probed.near.worker.probe().reset();
-        let ticks = probed.round(direction, bytes, effort.windows, &mut aside)?;
-        let stages = probed.near.worker.probe().ticks();
-        for (of_stage, ticks) in found.stages.iter_mut().zip(stages) {
-            of_stage.push(ticks as f64 / packets);
+        if let Some(beside) = &mut beside {
+            beside.round(&mut found, direction, bytes, effort.windows)?;
         }
-        let [idle, early, late] = &mut found.traced;
-        let time = |ticks: u64, into: &mut Vec<f64>| into.push(ticks as f64 / packets);
-        let windows = effort.windows;
-        time(
-            traced.idle.round(direction, bytes, windows, &mut aside)?,
-            idle,
-        );
-        time(
-            traced.early.round(direction, bytes, windows, &mut aside)?,
-            early,
-        );
-        time(
-            traced.late.round(direction, bytes, windows, &mut aside)?,
-            late,
-        );
-        let rest = ticks.saturating_sub(stages.iter().sum());
-        found.rest.push(rest as f64 / packets);
     }
     Ok(found)
 }
@@ -364,6 +393,9 @@ impl Found {
             record(TOTAL, "ticks/burst", "p50", p(0.5)),
             record(TOTAL, "ticks/burst", "p99", p(0.99)),
         ];
+        if self.rest.is_empty() {
+            return Ok(records);
+        }
         let mut without_io = total;
         for (stage, ticks) in Stage::ALL.into_iter().zip(&self.stages) {
             let ticks = median(ticks).context("no rounds")?;

@@ -78,7 +78,13 @@ impl Ground {
         attachment: Attachment<'_>,
         mut tenant: Option<Tenant>,
     ) -> anyhow::Result<Contestant<Ours>> {
-        let switch = switch::start(dir, self.cores, self.hugepages, attachment)?;
+        let switch = switch::start(
+            dir,
+            self.cores,
+            self.hugepages,
+            self.backend.name(),
+            attachment,
+        )?;
         if let Some(tenant) = &mut tenant {
             tenant.ready()?;
         }

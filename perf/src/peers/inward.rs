@@ -94,6 +94,7 @@ impl Inward {
 
 /// The worker and its ports.
 struct Near {
+    backend: &'static dyn Backend,
     worker: Worker<NoProbe>,
     commands: Sender<Command>,
     _events: Receiver<Event>,
@@ -122,6 +123,7 @@ impl Near {
             events,
         } = alone(Side::Near, &common, NoProbe, queues)?;
         let mut near = Near {
+            backend,
             worker,
             commands,
             _events: events,
@@ -148,7 +150,7 @@ impl Near {
     /// The capture's last burst, after which everything begins anew: the worker hears of its
     /// new association when it has passed on what it has in hand.
     fn renew(&mut self) -> anyhow::Result<()> {
-        let fresh = Command::Transaction(vec![inbound(Side::Near, ALGORITHM)?]);
+        let fresh = Command::Transaction(vec![inbound(Side::Near, self.backend, ALGORITHM)?]);
         let sent = self.commands.send(fresh);
         sent.map_err(|_| anyhow!("the worker takes no commands"))?;
         self.passes(1).map(drop)

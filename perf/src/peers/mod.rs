@@ -95,6 +95,9 @@ pub struct Options {
     /// The tunnel of Open vSwitch; ours is always Geneve in ESP.
     #[arg(long, value_enum, default_value_t = Tunnel::Vxlan)]
     tunnel: Tunnel,
+    /// Our AES-GCM implementation, by name; without it, the best that this CPU can run.
+    #[arg(long, value_name = "NAME")]
+    aead: Option<String>,
     /// The CPU to measure on; without it, the last that may be used.
     #[arg(long, value_name = "CPU")]
     core: Option<usize>,
@@ -146,7 +149,7 @@ pub fn run(options: &Options) -> anyhow::Result<()> {
     let main = cores.iter().copied().find(|core| *core != worker);
     let main = main.context("two CPUs are needed: one polls, one has everything else")?;
     let hugepages = choose(Memory::Auto, MEMORY, &survey()).is_ok_and(|found| found.hugepages);
-    let backend = vswitch_aead::select(None)?;
+    let backend = vswitch_aead::select(options.aead.as_deref())?;
     let eal = Eal::init(&EalConfig {
         memory: if hugepages {
             Memory::Hugepages

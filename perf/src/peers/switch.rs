@@ -39,9 +39,10 @@ pub fn start(
     dir: &Path,
     cores: Cores,
     hugepages: bool,
+    aead: &str,
     attachment: Attachment<'_>,
 ) -> anyhow::Result<Switch> {
-    let yaml = configuration(dir, cores, hugepages, attachment)?;
+    let yaml = configuration(dir, cores, hugepages, aead, attachment)?;
     Daemon::start(dir, NAME, &yaml).map(Switch)
 }
 
@@ -49,6 +50,7 @@ fn configuration(
     dir: &Path,
     cores: Cores,
     hugepages: bool,
+    aead: &str,
     attachment: Attachment<'_>,
 ) -> anyhow::Result<String> {
     let (near, far) = (Side::Near, Side::Far);
@@ -56,7 +58,7 @@ fn configuration(
     let mut yaml = format!(
         "nve: {{name: {NAME}}}\n\
          eal: {{memory: {memory}, memory-mb: 256, file-prefix: {}}}\n\
-         workers: {{cores: [{}], idle: poll}}\n\
+         workers: {{cores: [{}], idle: poll, aead: {aead}}}\n\
          mempool: {{mbufs: 16384, data-room: 2048}}\n\
          state-dir: {}\n\
          api: {{socket: {}}}\n",

@@ -222,25 +222,28 @@ fn filters_let_through_what_they_say() {
 
 #[test]
 fn what_is_not_read_in_time_is_lost_and_counted() {
-    isolated("filters::what_is_not_read_in_time_is_lost_and_counted", || {
-        let mut rig = Rig::start(Setup::new());
-        let watch = rig.watch(Filter::default(), 2).unwrap();
-        let frames: Vec<_> = (0..10).map(|i| pattern(mac(3), mac(1), i, 64)).collect();
-        rig.from_vlan(101, &frames);
-        let out = rig.settle();
-        assert_eq!(
-            out.trunk.len(),
-            10,
-            "the packets themselves are not touched"
-        );
-        assert_eq!((Rig::told(&watch).len(), watch.lost()), (2, 8));
-        // Eight at a time; those that nobody reads any more make room.
-        let mut watches = vec![watch];
-        watches.extend((1..8).map(|_| rig.watch(Filter::default(), 1).unwrap()));
-        let error = rig.watch(Filter::default(), 1).err().expect("one too many");
-        assert!(error.to_string().contains("8 traces"), "{error}");
-        watches.clear();
-        rig.watch(Filter::default(), 1).unwrap();
-        rig.stop();
-    });
+    isolated(
+        "filters::what_is_not_read_in_time_is_lost_and_counted",
+        || {
+            let mut rig = Rig::start(Setup::new());
+            let watch = rig.watch(Filter::default(), 2).unwrap();
+            let frames: Vec<_> = (0..10).map(|i| pattern(mac(3), mac(1), i, 64)).collect();
+            rig.from_vlan(101, &frames);
+            let out = rig.settle();
+            assert_eq!(
+                out.trunk.len(),
+                10,
+                "the packets themselves are not touched"
+            );
+            assert_eq!((Rig::told(&watch).len(), watch.lost()), (2, 8));
+            // Eight at a time; those that nobody reads any more make room.
+            let mut watches = vec![watch];
+            watches.extend((1..8).map(|_| rig.watch(Filter::default(), 1).unwrap()));
+            let error = rig.watch(Filter::default(), 1).err().expect("one too many");
+            assert!(error.to_string().contains("8 traces"), "{error}");
+            watches.clear();
+            rig.watch(Filter::default(), 1).unwrap();
+            rig.stop();
+        },
+    );
 }

@@ -10,6 +10,7 @@ use vswitch_net::checksum::Checksum;
 use vswitch_net::frame::Frame;
 use vswitch_net::ip::protocol;
 use vswitch_net::outer::Outer;
+use vswitch_net::quick;
 use vswitch_net::tunnel::{self, Encapsulation, TunnelError};
 use vswitch_policy::Spoof;
 use vswitch_sa::{Authenticated, Candidate, Inbound, OpenError, Opened};
@@ -281,6 +282,24 @@ impl<P: Probe> Worker<P> {
             encapsulation: entry.map(|t| t.encapsulation).unwrap_or_default(),
             vni: entry.map_or(0, |t| t.vni.get()),
         });
+        // What nearly all frames are; an observer wants to know of the mapping too.
+        if !P::OBSERVES
+            && let Some(quick) = quick::frame(packet.head(), packet.len())
+            && self
+                .tables
+                .vouches_remote(vn, quick.src, tunnel, quick.src_ip)
+        {
+            if let Some(traffic) = self.counters.vns.get_mut(vn.index()) {
+                traffic.tx(packet.len());
+            }
+            return self.forward(vn, origin, quick.dst, packet);
+        }
+        self.inner_input_thorough(tunnel, vn, packet);
+    }
+
+    #[inline(never)]
+    fn inner_input_thorough(&mut self, tunnel: TunnelId, vn: VnId, mut packet: Mbuf) {
+        let origin = Origin::Tunnel(tunnel);
         if packet.head().len() < HEADERS.min(packet.len()) && packet.linearize().is_err() {
             return self.end(origin, vn, Verdict::NotContiguous, packet);
         }

@@ -175,7 +175,8 @@ impl<P: Probe> Worker<P> {
             // Never the real SA in a dry run: its numbers are for what is sent.
             let usable = !P::DRY || {
                 let secret = self.counters.probe.throw_away_secret();
-                self.sas.rehearse_outbound(slot, secret).is_some()
+                let backend = self.backend;
+                self.sas.rehearse_outbound(slot, secret, backend).is_some()
             };
             let Some(out) = self.sas.outbound_mut(slot).filter(|_| usable) else {
                 self.tunnel_drop(id, Verdict::NoSa, packet);

@@ -4,6 +4,7 @@ use std::collections::HashMap;
 use std::hash::{BuildHasher, Hasher};
 use std::sync::Arc;
 
+use vswitch_aead::Backend;
 use vswitch_sa::{Inbound, KeyMaterial, Outbound, SALT_LEN, Spi};
 use vswitch_vn::TunnelId;
 use zeroize::Zeroizing;
@@ -135,7 +136,12 @@ impl SaTable {
     /// Puts an SA with a throw-away key in the place of the one in a slot, until
     /// [`Self::end_rehearsal`]. `None`: that is not possible, and the real one must not be
     /// used.
-    pub fn rehearse_outbound(&mut self, slot: usize, secret: &[u8]) -> Option<()> {
+    pub fn rehearse_outbound(
+        &mut self,
+        slot: usize,
+        secret: &[u8],
+        backend: &dyn Backend,
+    ) -> Option<()> {
         if self.set_aside.iter().any(|(aside, _)| *aside == slot) {
             return Some(());
         }
@@ -147,7 +153,7 @@ impl SaTable {
         for (byte, of_slot) in bytes.iter_mut().rev().zip((slot as u32).to_le_bytes()) {
             *byte ^= of_slot;
         }
-        let material = KeyMaterial::from_bytes(algorithm, &bytes).ok()?;
+        let material = KeyMaterial::from_bytes(backend, algorithm, &bytes).ok()?;
         let stand_in = Box::new(out.sa.rehearsal(material).ok()?);
         let real = std::mem::replace(&mut out.sa, stand_in);
         self.set_aside.push((slot, real));

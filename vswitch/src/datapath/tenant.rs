@@ -8,10 +8,12 @@ use vswitch_net::MacAddr;
 use vswitch_net::checksum;
 use vswitch_net::ethernet::{HEADER_LEN, TAG_LEN};
 use vswitch_net::frame::Frame;
+use vswitch_net::quick;
 use vswitch_net::too_big;
 use vswitch_policy::{Spoof, check_source, check_stranger};
 use vswitch_vn::{Destination, Mapping, PortId, Tables, VnId};
 
+use super::attachment::Attachment;
 use super::forward::Origin;
 use super::observe::{Place, Step};
 use super::outlet::{Note, Way};
@@ -76,14 +78,36 @@ impl<P: Probe> Worker<P> {
     /// more than all of the check.
     #[inline]
     fn check(&self, port: PortId, packet: &mut Mbuf) -> Result<Admitted, Verdict> {
+        let Some(Some(attachment)) = self.attachments.get(port.index()) else {
+            return Err(Verdict::NoVn);
+        };
+        if let Some(bindings) = &attachment.bindings
+            && !packet.needs_l4_checksum()
+            && let Some(quick) = quick::frame(packet.head(), packet.len())
+            && bindings.binds(quick.src, quick.src_ip)
+        {
+            return Ok(Admitted {
+                src: quick.src,
+                dst: quick.dst,
+                stranger: false,
+                completed: false,
+            });
+        }
+        self.check_thoroughly(port, attachment, packet)
+    }
+
+    #[inline(never)]
+    fn check_thoroughly(
+        &self,
+        port: PortId,
+        attachment: &Attachment,
+        packet: &mut Mbuf,
+    ) -> Result<Admitted, Verdict> {
         if packet.head().len() < HEADERS.min(packet.len()) && packet.linearize().is_err() {
             return Err(Verdict::NotContiguous);
         }
         let parsed = Frame::parse(packet.head(), packet.len());
         let frame = parsed.as_ref().map_err(|_| Verdict::Malformed)?;
-        let Some(Some(attachment)) = self.attachments.get(port.index()) else {
-            return Err(Verdict::NoVn);
-        };
         let stranger = match &attachment.bindings {
             Some(bindings) => {
                 bindings.check(frame).map_err(spoof_verdict)?;

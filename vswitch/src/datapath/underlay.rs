@@ -9,6 +9,7 @@ use vswitch_net::esp::{self, UdpPayload};
 use vswitch_net::ethernet::ethertype;
 use vswitch_net::ip::{Fragment, protocol};
 use vswitch_net::outer::{self, Outer, OuterError};
+use vswitch_net::quick::{self, QuickOuter};
 use vswitch_net::tunnel::Encapsulation;
 
 use super::decap::{Clear, Sealed};
@@ -174,8 +175,31 @@ impl<P: Probe> Worker<P> {
         located
     }
 
+    /// What nearly all packets are is found out quickly: ESP over UDP and IPv4, for us.
     #[inline]
     fn classify(&self, port: u16, packet: &Mbuf) -> Kind {
+        let head = packet.head();
+        if let Some(quick) = quick::outer(head, packet.len())
+            && quick.dport == self.endpoints.esp_port
+            && self.endpoints.macs.get(usize::from(port)) == Some(&quick.dst_mac)
+            && self.endpoints.local.contains(&IpAddr::V4(quick.dst))
+            && let UdpPayload::Esp { spi, .. } = esp::classify(
+                head.get(QuickOuter::PAYLOAD..).unwrap_or_default(),
+                quick.end - QuickOuter::PAYLOAD,
+            )
+        {
+            return Kind::Esp {
+                spi,
+                start: QuickOuter::PAYLOAD,
+                end: quick.end,
+                src: IpAddr::V4(quick.src),
+            };
+        }
+        self.classify_thoroughly(port, packet)
+    }
+
+    #[inline(never)]
+    fn classify_thoroughly(&self, port: u16, packet: &Mbuf) -> Kind {
         let head = packet.head();
         let ours = self.endpoints.macs.get(usize::from(port)).copied();
         let outer = match outer::classify(head, packet.len()) {

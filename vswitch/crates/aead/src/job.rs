@@ -1,8 +1,6 @@
 //! One packet's worth of work: what is authenticated, what is enciphered, and what came
 //! of it.
 
-use zeroize::Zeroize;
-
 use crate::key::Key;
 
 /// Length of a tag in bytes.
@@ -33,12 +31,14 @@ pub(crate) enum Tail<'a> {
 impl<'a> Aad<'a> {
     /// Only a head; `N` is at most [`AAD_INLINE`].
     #[must_use]
+    #[inline]
     pub fn new<const N: usize>(head: [u8; N]) -> Self {
         Self::build(head, Tail::Contiguous(&[]))
     }
 
     /// A head and a borrowed tail (AES-GMAC over a contiguous packet).
     #[must_use]
+    #[inline]
     pub fn with_tail<const N: usize>(head: [u8; N], tail: &'a [u8]) -> Self {
         Self::build(head, Tail::Contiguous(tail))
     }
@@ -55,6 +55,7 @@ impl<'a> Aad<'a> {
         Self::build([], Tail::Contiguous(aad))
     }
 
+    #[inline]
     fn build<const N: usize>(bytes: [u8; N], tail: Tail<'a>) -> Self {
         const { assert!(N <= AAD_INLINE) };
         let mut head = [0; AAD_INLINE];
@@ -66,6 +67,27 @@ impl<'a> Aad<'a> {
             head_len: N as u8,
             tail,
         }
+    }
+
+    /// All of it in one block, padded with zeros, if it is held by value and fits.
+    #[inline]
+    pub(crate) fn block(&self) -> Option<&[u8; 16]> {
+        match self.tail {
+            // What is behind the head's length is zero.
+            Tail::Contiguous([]) if self.head_len <= 16 => self.head.first_chunk(),
+            _ => None,
+        }
+    }
+
+    /// Its pieces, in order.
+    pub(crate) fn pieces(&self) -> impl Iterator<Item = &[u8]> {
+        let (one, many) = match self.tail {
+            Tail::Contiguous(t) => (t, [].as_slice()),
+            Tail::Segments(s) => ([].as_slice(), s),
+        };
+        [self.head(), one]
+            .into_iter()
+            .chain(many.iter().map(|t| &**t))
     }
 
     /// The bytes held by value.
@@ -123,10 +145,12 @@ impl Data<'_> {
         self.len() == 0
     }
 
+    /// The buffers are the caller's, so no optimizer takes these writes for useless; and they
+    /// are many at a time, for whoever sends forged packets.
     fn wipe(&mut self) {
         match self {
-            Self::Contiguous(d) => d.zeroize(),
-            Self::Segments(s) => s.iter_mut().for_each(|d| d.zeroize()),
+            Self::Contiguous(d) => d.fill(0),
+            Self::Segments(s) => s.iter_mut().for_each(|d| d.fill(0)),
         }
     }
 }
@@ -140,8 +164,8 @@ pub enum Outcome {
     Sealed,
     /// Tag verified, data deciphered.
     Authentic,
-    /// Not authentic, too long, or a seal job given to open (or the reverse). The data is
-    /// wiped.
+    /// Not authentic, too long, a seal job given to open (or the reverse), or a key that was
+    /// expanded for backends of another [`Form`](crate::Form). The data is wiped.
     Failed,
 }
 
@@ -156,17 +180,19 @@ pub(crate) enum Tag<'a> {
 #[derive(Debug)]
 pub struct Job<'a> {
     pub(crate) key: &'a Key,
-    pub(crate) nonce: [u8; 12],
+    /// The nonce and 32 bits of counter, zero here: as it is enciphered.
+    pub(crate) counter: [u8; 16],
     pub(crate) aad: Aad<'a>,
     pub(crate) data: Data<'a>,
     pub(crate) tag: Tag<'a>,
-    outcome: Outcome,
+    pub(crate) outcome: Outcome,
 }
 
 impl<'a> Job<'a> {
     /// Work for [`Backend::seal`](crate::Backend::seal); the tag is written to `tag`.
     /// The same `nonce` must never be given twice with the same key.
     #[must_use]
+    #[inline]
     pub fn seal(
         key: &'a Key,
         nonce: [u8; 12],
@@ -179,6 +205,7 @@ impl<'a> Job<'a> {
 
     /// Work for [`Backend::open`](crate::Backend::open); `tag` is compared in constant time.
     #[must_use]
+    #[inline]
     pub fn open(
         key: &'a Key,
         nonce: [u8; 12],
@@ -189,10 +216,13 @@ impl<'a> Job<'a> {
         Self::build(key, nonce, aad, data, Tag::Compare(tag))
     }
 
+    #[inline]
     fn build(key: &'a Key, nonce: [u8; 12], aad: Aad<'a>, data: Data<'a>, tag: Tag<'a>) -> Self {
+        let mut counter = [0; 16];
+        counter[..12].copy_from_slice(&nonce);
         Self {
             key,
-            nonce,
+            counter,
             aad,
             data,
             tag,
@@ -202,20 +232,46 @@ impl<'a> Job<'a> {
 
     /// What came of it.
     #[must_use]
+    #[inline]
     pub fn outcome(&self) -> Outcome {
         self.outcome
     }
 
     /// The nonce it was made with.
     #[must_use]
-    pub fn nonce(&self) -> &[u8; 12] {
-        &self.nonce
+    pub fn nonce(&self) -> [u8; 12] {
+        let [nonce @ .., _, _, _, _] = self.counter;
+        nonce
     }
 
     /// The part of its associated data that it holds by value.
     #[must_use]
     pub fn aad_head(&self) -> &[u8] {
         self.aad.head()
+    }
+
+    /// Whether it may be worked on so that it ends as `success`; marks it failed if not.
+    #[inline]
+    pub(crate) fn admit(&mut self, success: Outcome) -> bool {
+        let right_way = matches!(
+            (&self.tag, success),
+            (Tag::Write(_), Outcome::Sealed) | (Tag::Compare(_), Outcome::Authentic)
+        );
+        // A job is worked on once: sealing twice would encipher the ciphertext under the
+        // same nonce, which is plaintext XOR plaintext to whoever saw both.
+        let admitted = right_way && self.outcome == Outcome::Pending;
+        if !admitted {
+            self.fail();
+        }
+        admitted
+    }
+
+    /// Whether its data lies in one piece, and not too long a one, and all of its associated
+    /// data in one block.
+    #[inline]
+    pub(crate) fn is_plain(&self) -> bool {
+        matches!(&self.data, Data::Contiguous(data) if data.len() as u64 <= MAX_DATA)
+            && self.aad.block().is_some()
     }
 
     /// Marks success.

@@ -22,7 +22,10 @@ mod portable;
 mod scratch;
 #[allow(unsafe_code)]
 pub mod vault;
+#[cfg(all(target_arch = "x86_64", not(miri)))]
+#[allow(unsafe_code)]
+mod wide;
 
-pub use backend::{Backend, SelectError, backends, select};
+pub use backend::{Backend, SelectError, backends, names, portable, select};
 pub use job::{AAD_INLINE, Aad, Data, Job, MAX_DATA, Outcome, TAG_LEN};
-pub use key::{Algorithm, Key, KeyError};
+pub use key::{Algorithm, Form, Key, KeyError};

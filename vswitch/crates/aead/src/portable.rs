@@ -7,14 +7,16 @@
 use aes_gcm::aead::inout::InOutBuf;
 use aes_gcm::{AeadInOut, Error, Nonce, Tag as GcmTag};
 
-use crate::backend::Backend;
+use crate::backend::{Backend, Sealed};
 use crate::job::{Data, Job, Outcome, Tag, Tail};
-use crate::key::Cipher;
+use crate::key::{Cipher, Form};
 use crate::scratch::{Scratch, scatter};
 
 /// See the module's head.
 #[derive(Debug)]
 pub(crate) struct Portable;
+
+impl Sealed for Portable {}
 
 impl Backend for Portable {
     fn name(&self) -> &'static str {
@@ -23,6 +25,10 @@ impl Backend for Portable {
 
     fn usable(&self) -> bool {
         true
+    }
+
+    fn form(&self) -> Form {
+        Form::Portable
     }
 
     fn seal(&self, jobs: &mut [Job<'_>]) {
@@ -38,14 +44,7 @@ fn run(jobs: &mut [Job<'_>], success: Outcome) {
     let mut aad = Scratch::default();
     let mut data = Scratch::default();
     for job in jobs {
-        let right_way = matches!(
-            (&job.tag, success),
-            (Tag::Write(_), Outcome::Sealed) | (Tag::Compare(_), Outcome::Authentic)
-        );
-        // A job is worked on once: sealing twice would encipher the ciphertext under the
-        // same nonce, which is plaintext XOR plaintext to whoever saw both.
-        if !right_way || job.outcome() != Outcome::Pending {
-            job.fail();
+        if !job.admit(success) {
             continue;
         }
         match one(job, &mut aad, &mut data) {
@@ -57,22 +56,21 @@ fn run(jobs: &mut [Job<'_>], success: Outcome) {
 
 /// Seals or opens one job, as its tag says.
 fn one(job: &mut Job<'_>, aad_scratch: &mut Scratch, scratch: &mut Scratch) -> Result<(), Error> {
+    let cipher = job.key.cipher();
+    let nonce = job.nonce();
     let head = job.aad.head();
     let aad: &[u8] = match (head.is_empty(), job.aad.tail()) {
         (true, Tail::Contiguous(t)) => t,
         (false, Tail::Contiguous([])) => head,
         (_, Tail::Contiguous(t)) => aad_scratch.gather(head.len() + t.len(), [head, t].into_iter()),
-        (_, Tail::Segments(s)) => aad_scratch.gather(
-            job.aad.len(),
-            core::iter::once(head).chain(s.iter().map(|t| &**t)),
-        ),
+        (_, Tail::Segments(_)) => aad_scratch.gather(job.aad.len(), job.aad.pieces()),
     };
     let len = job.data.len();
     match &mut job.data {
-        Data::Contiguous(d) => crypt(job.key.cipher(), &job.nonce, aad, d, &mut job.tag),
+        Data::Contiguous(d) => crypt(cipher, &nonce, aad, d, &mut job.tag),
         Data::Segments(pieces) => {
             let all = scratch.gather(len, pieces.iter().map(|p| &**p));
-            crypt(job.key.cipher(), &job.nonce, aad, all, &mut job.tag)?;
+            crypt(cipher, &nonce, aad, all, &mut job.tag)?;
             scatter(all, pieces);
             Ok(())
         }
@@ -93,6 +91,8 @@ fn crypt(
             **tag = match cipher {
                 Cipher::Aes128(c) => c.encrypt_inout_detached(&nonce, aad, data),
                 Cipher::Aes256(c) => c.encrypt_inout_detached(&nonce, aad, data),
+                #[cfg(all(target_arch = "x86_64", not(miri)))]
+                Cipher::Wide(_) => Err(Error),
             }?
             .into();
             Ok(())
@@ -102,6 +102,8 @@ fn crypt(
             match cipher {
                 Cipher::Aes128(c) => c.decrypt_inout_detached(&nonce, aad, data, &tag),
                 Cipher::Aes256(c) => c.decrypt_inout_detached(&nonce, aad, data, &tag),
+                #[cfg(all(target_arch = "x86_64", not(miri)))]
+                Cipher::Wide(_) => Err(Error),
             }
         }
     }

@@ -5,7 +5,7 @@ mod common;
 
 use common::{Message, reference, run};
 use proptest::prelude::*;
-use vswitch_aead::{Aad, Algorithm, Data, Job, Key, Outcome, backends};
+use vswitch_aead::{Aad, Algorithm, Backend, Data, Job, Key, Outcome, backends};
 
 /// What an attacker changes in a sealed message.
 #[derive(Debug, Clone, Copy)]
@@ -28,10 +28,10 @@ fn secrets() -> Vec<(Algorithm, Vec<u8>)> {
         .collect()
 }
 
-fn keys() -> Vec<Key> {
+fn keys(backend: &dyn Backend) -> Vec<Key> {
     secrets()
         .iter()
-        .map(|(a, k)| Key::new(*a, k).unwrap())
+        .map(|(a, k)| Key::new(backend, *a, k).unwrap())
         .collect()
 }
 
@@ -40,6 +40,13 @@ fn length() -> impl Strategy<Value = usize> {
     prop_oneof![
         4 => 0..300usize,
         2 => (0..40usize, -1..=1isize).prop_map(|(b, d)| (b * 16).saturating_add_signed(d)),
+        // Where kernels change their ways: at 6, 10 and 14 blocks, and around chunks of 8, 16
+        // and 32 blocks, before which 16 bytes of something else are counted.
+        4 => (
+            prop::sample::select(vec![6, 10, 14, 15, 30, 31, 32, 62, 63, 64, 65, 95, 96]),
+            -2..=2isize,
+        )
+            .prop_map(|(b, d)| usize::saturating_add_signed(b * 16, d)),
         1 => 0..=9200usize,
     ]
 }
@@ -99,7 +106,7 @@ proptest! {
 
     #[test]
     fn equals_the_reference(batch in prop::collection::vec(message(), 1..=64)) {
-        let (secrets, keys) = (secrets(), keys());
+        let secrets = secrets();
         let expected: Vec<_> = batch
             .iter()
             .map(|m| {
@@ -108,6 +115,7 @@ proptest! {
             })
             .collect();
         for backend in backends() {
+            let keys = keys(backend);
             let mut work = batch.clone();
             let outcomes = run(backend, &keys, &mut work, true);
             prop_assert!(outcomes.iter().all(|o| *o == Outcome::Sealed));
@@ -128,8 +136,8 @@ proptest! {
     fn tampering_fails_alone(
         batch in prop::collection::vec((message(), tamper()), 1..=64),
     ) {
-        let keys = keys();
         for backend in backends() {
+            let keys = keys(backend);
             let mut work: Vec<_> = batch.iter().map(|(m, _)| m.clone()).collect();
             run(backend, &keys, &mut work, true);
             let mut bad = Vec::new();
@@ -165,8 +173,8 @@ proptest! {
 /// Not by chance but one after the other: each bit of a whole message.
 #[test]
 fn every_bit_matters() {
-    let keys = keys();
     for backend in backends() {
+        let keys = keys(backend);
         for cuts in [None, Some(vec![3, 20])] {
             let mut sealed = Message {
                 head: 12,
@@ -203,8 +211,8 @@ fn every_bit_matters() {
 /// Bytes moved from the end of the AAD to the start of the data are another message.
 #[test]
 fn boundary_of_aad_and_data_is_authenticated() {
-    let keys = keys();
     for backend in backends() {
+        let keys = keys(backend);
         let mut gmac = Message::contiguous(&[1; 12], &[3; 48], &[]);
         run(backend, &keys, core::slice::from_mut(&mut gmac), true);
         gmac.data = gmac.aad.split_off(32);
@@ -215,8 +223,8 @@ fn boundary_of_aad_and_data_is_authenticated() {
 
 #[test]
 fn a_job_is_worked_on_once_and_in_its_direction() {
-    let keys = keys();
     for backend in backends() {
+        let keys = keys(backend);
         let (mut data, mut tag) = ([1; 40], [0; 16]);
         {
             let aad = Aad::new([0; 12]);

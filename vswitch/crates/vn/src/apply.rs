@@ -1,5 +1,7 @@
 //! How a change gets into the tables. What may be applied is decided in [`crate::draft`].
 
+use std::net::IpAddr;
+
 use vswitch_net::MacAddr;
 
 use crate::change::{Change, ChangeError, FlushScope};
@@ -198,7 +200,12 @@ impl Tables {
         let key = Key::new(vn, mac);
         let entry = Entry {
             destination: mapping.destination,
-            origin: Origin::Static,
+            origin: Origin::Static {
+                ipv4: mapping.ips.iter().find_map(|ip| match ip {
+                    IpAddr::V4(ip) => Some(*ip),
+                    IpAddr::V6(_) => None,
+                }),
+            },
         };
         if let Insert::Replaced(Entry {
             origin: Origin::Learned { .. },
@@ -226,7 +233,7 @@ impl Tables {
                 return true;
             }
             match entry.origin {
-                Origin::Static => {
+                Origin::Static { .. } => {
                     if let Some(old) = known.remove(&key) {
                         holders.remove(key.vn(), &old);
                     }

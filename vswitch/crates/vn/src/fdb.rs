@@ -6,6 +6,8 @@
 //! so it happens at change time only: learning, which runs while packets wait, never grows
 //! it and never makes a chain longer than [`Fdb::LEARN_PROBES`].
 
+use std::net::Ipv4Addr;
+
 use vswitch_net::MacAddr;
 
 use crate::hash::KeyedHash;
@@ -39,7 +41,11 @@ impl Key {
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Origin {
     /// A mapping of the control side. Learning does not touch it.
-    Static,
+    Static {
+        /// The first IPv4 address of the mapping, so that the check of most sources needs
+        /// nothing but the entry.
+        ipv4: Option<Ipv4Addr>,
+    },
     /// Learned from data; the time of last use in seconds modulo 2²⁹.
     Learned {
         /// Seconds modulo 2²⁹.
@@ -68,34 +74,36 @@ pub enum Insert {
 const USED: u32 = 1 << 31;
 const STATIC: u32 = 1 << 30;
 const TUNNEL: u32 = 1 << 29;
+const IPV4: u32 = 1 << 28;
+const ID_MASK: u32 = IPV4 - 1;
 /// Time stamps are kept modulo this.
-pub(crate) const SEEN_MASK: u32 = TUNNEL - 1;
+pub(crate) const SEEN_MASK: u32 = (1 << 29) - 1;
 
-/// `meta` holds `USED | STATIC | TUNNEL | seen`; an empty slot is all zero.
+/// `meta` holds `USED | STATIC | TUNNEL | IPV4 | id`, `data` the time of last use of a learned
+/// entry and the IPv4 address of a static one; an empty slot is all zero.
 #[derive(Clone, Copy, Debug, Default)]
 #[repr(C)]
 struct Slot {
     key: u64,
-    id: u32,
+    data: u32,
     meta: u32,
 }
 
 const _: () = assert!(size_of::<Slot>() == 16);
+const _: () = assert!(TunnelId::LIMIT <= ID_MASK && PortId(u16::MAX).0 as u32 <= ID_MASK);
 
 impl Slot {
     fn new(key: Key, entry: Entry) -> Self {
-        let (id, kind) = match entry.destination {
-            Destination::Port(PortId(id)) => (u32::from(id), 0),
-            Destination::Tunnel(TunnelId(id)) => (id, TUNNEL),
-        };
-        let origin = match entry.origin {
-            Origin::Static => STATIC,
-            Origin::Learned { seen } => seen & SEEN_MASK,
+        let place = place(entry.destination);
+        let (origin, data) = match entry.origin {
+            Origin::Static { ipv4: Some(ipv4) } => (STATIC | IPV4, ipv4.to_bits()),
+            Origin::Static { ipv4: None } => (STATIC, 0),
+            Origin::Learned { seen } => (0, seen & SEEN_MASK),
         };
         Self {
             key: key.0,
-            id,
-            meta: USED | kind | origin,
+            data,
+            meta: USED | place | origin,
         }
     }
 
@@ -111,25 +119,37 @@ impl Slot {
 
     #[inline]
     const fn destination(self) -> Destination {
+        let id = self.meta & ID_MASK;
         if self.meta & TUNNEL == 0 {
-            Destination::Port(PortId(self.id as u16))
+            Destination::Port(PortId(id as u16))
         } else {
-            Destination::Tunnel(TunnelId(self.id))
+            Destination::Tunnel(TunnelId(id))
         }
     }
 
     const fn entry(self) -> Entry {
         let origin = if self.meta & STATIC == 0 {
-            Origin::Learned {
-                seen: self.meta & SEEN_MASK,
-            }
+            Origin::Learned { seen: self.data }
+        } else if self.meta & IPV4 == 0 {
+            Origin::Static { ipv4: None }
         } else {
-            Origin::Static
+            Origin::Static {
+                ipv4: Some(Ipv4Addr::from_bits(self.data)),
+            }
         };
         Entry {
             destination: self.destination(),
             origin,
         }
+    }
+}
+
+/// A destination as `meta` holds it.
+#[inline]
+const fn place(destination: Destination) -> u32 {
+    match destination {
+        Destination::Port(PortId(id)) => id as u32,
+        Destination::Tunnel(TunnelId(id)) => TUNNEL | id & ID_MASK,
     }
 }
 
@@ -226,10 +246,10 @@ impl Fdb {
 
     /// Follows a chain from a slot that was read already.
     #[inline]
-    fn follow(&self, key: Key, mut index: usize, mut slot: Slot) -> Option<Destination> {
+    fn follow(&self, key: Key, mut index: usize, mut slot: Slot) -> Option<Slot> {
         loop {
             if slot.holds(key) {
-                return Some(slot.destination());
+                return Some(slot);
             }
             if slot.is_empty() {
                 return None;
@@ -243,7 +263,18 @@ impl Fdb {
     #[inline]
     pub fn lookup(&self, key: Key) -> Option<Destination> {
         let home = self.home(key);
-        self.follow(key, home, self.slot(home))
+        let slot = self.follow(key, home, self.slot(home))?;
+        Some(slot.destination())
+    }
+
+    /// Whether the control side has mapped the key to `destination` and named `ipv4` as the
+    /// first of its IPv4 addresses. `false` decides nothing.
+    #[inline]
+    pub fn vouches(&self, key: Key, destination: Destination, ipv4: Ipv4Addr) -> bool {
+        let home = self.home(key);
+        self.follow(key, home, self.slot(home)).is_some_and(|slot| {
+            slot.meta == USED | STATIC | IPV4 | place(destination) && slot.data == ipv4.to_bits()
+        })
     }
 
     /// Looks up many keys; `out` is as long as `keys` (what is beyond the shorter of the two
@@ -265,7 +296,7 @@ impl Fdb {
             }
             let read = homes.iter().zip(&slots);
             for ((&key, (&home, &slot)), out) in keys.iter().zip(read).zip(out) {
-                *out = self.follow(key, home, slot);
+                *out = self.follow(key, home, slot).map(Slot::destination);
             }
         }
     }

@@ -1,5 +1,7 @@
 //! Learning from data, ageing, and the check of what a remote edge may say.
 
+use std::net::Ipv4Addr;
+
 use thiserror::Error;
 use vswitch_net::MacAddr;
 
@@ -151,7 +153,7 @@ impl Tables {
         match self.fdb.get(Key::new(vn, mac)) {
             Some(Entry {
                 destination,
-                origin: Origin::Static,
+                origin: Origin::Static { .. },
             }) => {
                 if destination == Destination::Tunnel(tunnel) {
                     Ok(SourceVerdict::Mapped)
@@ -167,6 +169,19 @@ impl Tables {
                 }
             }
         }
+    }
+
+    /// Whether a whole, untagged IPv4 packet from `tunnel` passes both [`Self::check_remote_source`]
+    /// and the check of its source address, because a mapping names the peer and, first of
+    /// all, this address. `false` decides nothing.
+    #[inline]
+    pub fn vouches_remote(&self, vn: VnId, mac: MacAddr, tunnel: TunnelId, ip: Ipv4Addr) -> bool {
+        // A tunnel's id is of one network for as long as it exists, and mappings to it are of
+        // that network: no further question.
+        is_station(mac)
+            && self
+                .fdb
+                .vouches(Key::new(vn, mac), Destination::Tunnel(tunnel), ip)
     }
 
     /// Forgets every learned entry whose age is above its network's limit. Returns how many.

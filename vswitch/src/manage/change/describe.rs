@@ -97,7 +97,11 @@ fn node(model: &Model) -> Vec<Object> {
         ),
         single(
             "workers",
-            vec![("cores", list(&model.workers.cores)), ("idle", one(idle))],
+            vec![
+                ("cores", list(&model.workers.cores)),
+                ("idle", one(idle)),
+                ("aead", one(model.workers.aead.name())),
+            ],
         ),
         single(
             "mempool",

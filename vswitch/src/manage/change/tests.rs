@@ -118,7 +118,8 @@ fn a_difference_reads_well() {
     let key = |n: u8| {
         let bytes: Vec<u8> = [[n; 16].as_slice(), &[9; 4]].concat();
         let algorithm = vswitch_sa::Algorithm::Aes128Gcm;
-        let key = vswitch_sa::KeyMaterial::from_bytes(algorithm, &bytes).unwrap();
+        let key = vswitch_sa::KeyMaterial::from_bytes(vswitch_aead::portable(), algorithm, &bytes)
+            .unwrap();
         key.fingerprint().to_string()
     };
     let expected = format!(

@@ -1,6 +1,6 @@
 //! Every default of the configuration file, in one place. `docs/configuration.md` repeats them.
 
-use super::types::{Encapsulation, Idle, Memory, Protection, UnknownUnicast, VhostMode};
+use super::types::{Aead, Encapsulation, Idle, Memory, Protection, UnknownUnicast, VhostMode};
 
 pub(super) const MEMORY: Memory = Memory::Auto;
 pub(super) const MEMORY_MB: u64 = 1024;
@@ -8,6 +8,7 @@ pub(super) const MEMORY_MB: u64 = 1024;
 pub(super) const FILE_PREFIX: &str = "vswitch-";
 pub(super) const CORES: &[u64] = &[0];
 pub(super) const IDLE: Idle = Idle::Poll;
+pub(super) const AEAD: Aead = Aead::Auto;
 pub(super) const MBUFS: u64 = 16384;
 pub(super) const TENANT_MBUFS: u64 = 2048;
 pub(super) const STATE_DIR: &str = "/var/lib/vswitch";

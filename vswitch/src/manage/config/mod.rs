@@ -35,7 +35,7 @@ pub use model::{
 };
 pub use problem::{ConfigError, Position, Problem};
 pub use types::{
-    Algorithm, DeviceId, Direction, Encapsulation, Idle, IpPrefix, Limits, MacAddr, Memory,
+    Aead, Algorithm, DeviceId, Direction, Encapsulation, Idle, IpPrefix, Limits, MacAddr, Memory,
     NotAPrefix, PeerId, Protection, Spi, UnknownUnicast, VhostMode, VnId, Vni,
 };
 

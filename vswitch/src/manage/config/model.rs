@@ -7,11 +7,12 @@ use std::net::{IpAddr, SocketAddr};
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
 
+use vswitch_aead::Backend;
 use vswitch_sa::{Fingerprint, KeyMaterial, KeyMaterialError, SecretBytes};
 
 use super::types::{
-    Algorithm, DeviceId, Direction, Encapsulation, Idle, IpPrefix, Limits, MacAddr, Memory, PeerId,
-    Protection, Spi, UnknownUnicast, VhostMode, VnId, Vni,
+    Aead, Algorithm, DeviceId, Direction, Encapsulation, Idle, IpPrefix, Limits, MacAddr, Memory,
+    PeerId, Protection, Spi, UnknownUnicast, VhostMode, VnId, Vni,
 };
 
 /// Everything the file says, with defaults filled in.
@@ -69,6 +70,8 @@ pub struct Workers {
     pub cores: Vec<u16>,
     /// What they do when there is nothing to do.
     pub idle: Idle,
+    /// What they seal and open with.
+    pub aead: Aead,
 }
 
 /// Packet buffers.
@@ -308,7 +311,9 @@ impl ManualKey {
         key_and_salt: SecretBytes,
         file: &Path,
     ) -> Result<Self, KeyMaterialError> {
-        let material = KeyMaterial::from_bytes(algorithm, key_and_salt.expose())?;
+        // Only to be looked at: which backend will use it is decided at start.
+        let material =
+            KeyMaterial::from_bytes(vswitch_aead::portable(), algorithm, key_and_salt.expose())?;
         let fingerprint = material.fingerprint();
         Ok(Self {
             algorithm,
@@ -318,10 +323,10 @@ impl ManualKey {
         })
     }
 
-    /// What an association is made of. An error would mean that what was fit when the file
+    /// What an association is made of, for a worker with `backend`. An error would mean that what was fit when the file
     /// was checked no longer is.
-    pub fn material(&self) -> Result<KeyMaterial, KeyMaterialError> {
-        KeyMaterial::from_bytes(self.algorithm, self.key_and_salt.expose())
+    pub fn material(&self, backend: &dyn Backend) -> Result<KeyMaterial, KeyMaterialError> {
+        KeyMaterial::from_bytes(backend, self.algorithm, self.key_and_salt.expose())
     }
 
     /// Key and salt, one after the other, where they lie in the vault. For a key export that

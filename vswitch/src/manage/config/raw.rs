@@ -6,7 +6,9 @@
 use serde::Deserialize;
 
 use super::scalars::{Account, AlgorithmName, Auto, FileMode};
-use super::types::{Direction, Encapsulation, Idle, Memory, Protection, UnknownUnicast, VhostMode};
+use super::types::{
+    Aead, Direction, Encapsulation, Idle, Memory, Protection, UnknownUnicast, VhostMode,
+};
 
 /// The whole file.
 #[derive(Clone, Debug, Deserialize)]
@@ -65,6 +67,7 @@ pub(super) struct Eal {
 pub(super) struct Workers {
     pub(super) cores: Option<Vec<u64>>,
     pub(super) idle: Option<Idle>,
+    pub(super) aead: Option<Aead>,
 }
 
 /// `mempool`.

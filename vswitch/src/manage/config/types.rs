@@ -32,6 +32,37 @@ pub enum Idle {
     Yield,
 }
 
+/// The implementation of AES-GCM.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "kebab-case")]
+pub enum Aead {
+    /// The fastest that the CPU can run.
+    Auto,
+    /// The one that every CPU can run.
+    Portable,
+    /// Vectors of 256 bits.
+    VaesAvx2,
+    /// Vectors of 512 bits.
+    VaesAvx512,
+}
+
+impl Aead {
+    /// As in the file.
+    pub fn name(self) -> &'static str {
+        self.forced().unwrap_or("auto")
+    }
+
+    /// The backend that must be it, by the name it has in `vswitch_aead`.
+    pub fn forced(self) -> Option<&'static str> {
+        match self {
+            Self::Auto => None,
+            Self::Portable => Some("portable"),
+            Self::VaesAvx2 => Some("vaes-avx2"),
+            Self::VaesAvx512 => Some("vaes-avx512"),
+        }
+    }
+}
+
 /// Who creates the socket of a vhost-user port.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(rename_all = "kebab-case")]

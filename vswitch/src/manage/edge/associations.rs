@@ -31,7 +31,7 @@ impl Control {
         let (Some(tunnel), Some(peer)) = (plan.tunnel(sa.vn, sa.peer), peer) else {
             return Ok(None);
         };
-        let outbound = keys::outbound(&mut self.state, sa)?;
+        let outbound = keys::outbound(&mut self.state, sa, self.backend)?;
         Ok(Some(Box::new(OutboundSetup {
             tunnel,
             low_water: outbound.reservation_left() / 2,
@@ -53,7 +53,7 @@ impl Control {
         let (Some(tunnel), Some(peer)) = (plan.tunnel(sa.vn, sa.peer), peer) else {
             return Ok(None);
         };
-        let (inbound, floor) = keys::inbound(&mut self.state, sa, peer)?;
+        let (inbound, floor) = keys::inbound(&mut self.state, sa, peer, self.backend)?;
         let setup = Box::new(InboundSetup {
             tunnel,
             sa: inbound,

@@ -8,6 +8,7 @@ use std::time::{Duration, Instant};
 
 use crossbeam::channel::{Receiver, Sender, never, select, tick};
 use tokio::sync::watch;
+use vswitch_aead::Backend;
 use vswitch_vn::{Change, PeerId, Tables, TunnelId};
 
 use super::change::Changes;
@@ -75,7 +76,7 @@ impl Member {
 /// What a control thread is made of.
 pub(super) struct Parts {
     pub started: Instant,
-    pub backend: &'static str,
+    pub backend: &'static dyn Backend,
     pub hugepages: bool,
     pub pools: Vec<Mempool>,
     pub config: Config,
@@ -101,7 +102,7 @@ pub(super) struct Channels {
 /// Its state.
 pub(super) struct Control {
     pub started: Instant,
-    pub backend: &'static str,
+    pub backend: &'static dyn Backend,
     pub hugepages: bool,
     /// Of each worker; those of one node share one.
     pub pools: Vec<Mempool>,

@@ -79,7 +79,8 @@ mod tests {
         let dir = tempfile::tempdir().unwrap();
         let (table, _) = MappedCounters::open(&dir.path().join("floor"), 1).unwrap();
         let table = Arc::new(table);
-        let key = KeyMaterial::from_bytes(Algorithm::Aes128Gcm, &[1; 20]).unwrap();
+        let key = KeyMaterial::from_bytes(vswitch_aead::portable(), Algorithm::Aes128Gcm, &[1; 20])
+            .unwrap();
         let mut floor = Floor::new(key.fingerprint(), Arc::clone(&table));
         floor.keep();
         assert_eq!(floor.written, Some(0));

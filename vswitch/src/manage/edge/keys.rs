@@ -4,6 +4,7 @@ use std::io;
 use std::path::PathBuf;
 use std::sync::Arc;
 
+use vswitch_aead::Backend;
 use vswitch_sa::reservation::RecordError;
 use vswitch_sa::{Inbound, InboundConfig, IvMode, Outbound, OutboundConfig, Spi};
 
@@ -111,9 +112,13 @@ fn charged(first: u64) -> u64 {
 pub fn outbound(
     state: &mut StateDir,
     config: &SecurityAssociation,
+    backend: &dyn Backend,
 ) -> Result<Box<Outbound>, KeyError> {
     let block = state.reserve(config.spi, config.key.fingerprint(), config.esn)?;
-    let material = config.key.material().map_err(|e| invalid(config.spi, e))?;
+    let material = config
+        .key
+        .material(backend)
+        .map_err(|e| invalid(config.spi, e))?;
     let mut setup = OutboundConfig::reserved(config.spi, block.first, block.until);
     setup.esn = config.esn;
     setup.limits = config.limits;
@@ -128,9 +133,13 @@ pub fn inbound(
     state: &mut StateDir,
     config: &SecurityAssociation,
     peer: &Peer,
+    backend: &dyn Backend,
 ) -> Result<(Box<Inbound>, Arc<MappedCounters>), KeyError> {
     let (table, floor) = state.floor(config.key.fingerprint())?;
-    let material = config.key.material().map_err(|e| invalid(config.spi, e))?;
+    let material = config
+        .key
+        .material(backend)
+        .map_err(|e| invalid(config.spi, e))?;
     let setup = InboundConfig {
         spi: config.spi,
         esn: config.esn,
@@ -165,7 +174,9 @@ mod tests {
         assert_eq!(charged(3), 2 * 601);
         assert_eq!(charged(u64::MAX), u64::MAX);
         let start = |first, hard| {
-            let key = KeyMaterial::from_bytes(Algorithm::Aes128Gcm, &[1; 20]).unwrap();
+            let key =
+                KeyMaterial::from_bytes(vswitch_aead::portable(), Algorithm::Aes128Gcm, &[1; 20])
+                    .unwrap();
             let mut setup = OutboundConfig::reserved(Spi::new(4096).unwrap(), first, first + 9);
             setup.limits = vswitch_sa::Limits { soft: hard, hard };
             setup.blocks_used = charged(first);

@@ -4,7 +4,7 @@ use std::collections::BTreeMap;
 use std::time::{Duration, Instant};
 
 use hdrhistogram::Histogram;
-use vswitch_aead::Key;
+use vswitch_aead::Form;
 
 use super::control::Control;
 use crate::datapath::latency::{Direction, histogram};
@@ -180,7 +180,9 @@ impl Control {
             fdb_bytes: fdb.memory_bytes() as u64,
             ..Tables::default()
         };
-        let workers = snapshots.iter().map(|s| tables(s.worker, &s.memory));
+        let workers = snapshots
+            .iter()
+            .map(|s| tables(s.worker, &s.memory, self.backend.form()));
         Memory {
             hugepages: self.hugepages,
             pages: memory::hugepages().into_iter().map(Pages::from).collect(),
@@ -204,7 +206,7 @@ fn pool(pool: &Mempool, port: Option<String>) -> Pool {
     }
 }
 
-fn tables(worker: u16, memory: &MemorySnapshot) -> Tables {
+fn tables(worker: u16, memory: &MemorySnapshot, keys: Form) -> Tables {
     Tables {
         worker: Some(worker),
         fdb_entries: memory.fdb_entries as u64,
@@ -212,7 +214,7 @@ fn tables(worker: u16, memory: &MemorySnapshot) -> Tables {
         fdb_bytes: memory.fdb_bytes as u64,
         sas: memory.sas as u64,
         sa_bytes: memory.sa_bytes as u64,
-        key_bytes: (memory.sas * Key::MEMORY) as u64,
+        key_bytes: (memory.sas * keys.memory()) as u64,
         counter_bytes: memory.counter_bytes as u64,
     }
 }

@@ -105,8 +105,8 @@ pub enum StartError {
     #[error(transparent)]
     Host(#[from] HostError),
     /// The AEAD implementation.
-    #[error("{0}")]
-    Aead(String),
+    #[error("workers.aead: {0}; write one of those, or `auto`")]
+    Aead(#[from] vswitch_aead::SelectError),
     /// The forwarding tables.
     #[error("forwarding tables: {0}")]
     Tables(#[from] vswitch_vn::ChangeError),
@@ -160,7 +160,7 @@ impl Edge {
         config: Config,
         given: BTreeMap<String, Port>,
     ) -> Result<Edge, StartError> {
-        let backend = vswitch_aead::select(None).map_err(|e| StartError::Aead(e.to_string()))?;
+        let backend = vswitch_aead::select(config.workers.aead.forced())?;
         tracing::info!(backend = backend.name(), "AEAD backend");
         let state = state::StateDir::open(&config.state_dir)?;
         let shared_cores = shares_cores(&config);
@@ -230,7 +230,7 @@ impl Edge {
         let (failed_tx, failed) = watch::channel(false);
         let control = Control::new(control::Parts {
             started: Instant::now(),
-            backend: backend.name(),
+            backend,
             hugepages: eal.hugepages(),
             pools,
             config,

@@ -74,7 +74,7 @@ impl Control {
                 name: self.config.name.clone(),
                 version: env!("CARGO_PKG_VERSION").to_owned(),
                 dpdk: crate::dpdk::eal::version(),
-                aead: self.backend.to_owned(),
+                aead: self.backend.name().to_owned(),
                 hugepages: self.hugepages,
                 uptime: uptime.as_secs(),
                 uptime_ns: u64::try_from(uptime.as_nanos()).unwrap_or(u64::MAX),
@@ -226,7 +226,7 @@ impl Control {
                     destination,
                     place: place.to_owned(),
                     origin: match entry.origin {
-                        Origin::Static => "static",
+                        Origin::Static { .. } => "static",
                         Origin::Learned { .. } => "learned",
                     }
                     .to_owned(),

@@ -1,7 +1,7 @@
 //! Associations for tests, and one packet's way through them.
 #![allow(dead_code)] // each test binary uses its own part
 
-use vswitch_aead::{Outcome, select};
+use vswitch_aead::{Backend, Outcome, select};
 use vswitch_sa::{
     Algorithm, Inbound, InboundConfig, KeyMaterial, OpenError, Opened, Outbound, OutboundConfig,
     PREFIX_LEN, SealError, Spi, sealed_len,
@@ -28,6 +28,12 @@ pub(crate) fn spi() -> Spi {
 }
 
 /// A key of 10 11 12.. or 40 41 42.., salt a0b1c2d3.
+/// The preferred one, or that of `VSWITCH_TEST_AEAD`.
+pub(crate) fn backend() -> &'static dyn Backend {
+    let forced = std::env::var("VSWITCH_TEST_AEAD").ok();
+    select(forced.as_deref().filter(|name| *name != "auto")).unwrap()
+}
+
 pub(crate) fn material(algorithm: Algorithm) -> KeyMaterial {
     let first = if algorithm.key_len() == 16 {
         0x10
@@ -36,7 +42,7 @@ pub(crate) fn material(algorithm: Algorithm) -> KeyMaterial {
     };
     let mut bytes: Vec<u8> = (first..).take(algorithm.key_len()).collect();
     bytes.extend([0xa0, 0xb1, 0xc2, 0xd3]);
-    KeyMaterial::from_bytes(algorithm, &bytes).unwrap()
+    KeyMaterial::from_bytes(backend(), algorithm, &bytes).unwrap()
 }
 
 pub(crate) fn outbound(algorithm: Algorithm) -> Outbound {
@@ -57,7 +63,7 @@ pub(crate) fn seal(
     let mut packet = vec![0xee; sealed_len(payload.len())];
     packet[PREFIX_LEN..][..payload.len()].copy_from_slice(payload);
     let mut job = sa.seal_job(assigned, &mut packet, next_header)?;
-    select(None).unwrap().seal(core::slice::from_mut(&mut job));
+    backend().seal(core::slice::from_mut(&mut job));
     assert_eq!(job.outcome(), Outcome::Sealed);
     Ok(packet)
 }
@@ -66,7 +72,7 @@ pub(crate) fn seal(
 pub(crate) fn open(sa: &mut Inbound, packet: &mut [u8]) -> Result<Opened, OpenError> {
     let candidate = sa.precheck(packet)?;
     let mut job = sa.open_job(&candidate, packet)?;
-    select(None).unwrap().open(core::slice::from_mut(&mut job));
+    backend().open(core::slice::from_mut(&mut job));
     let authenticated = candidate.verdict(&job)?;
     sa.accept(authenticated, packet)
 }

@@ -10,10 +10,48 @@ fn key(vn: u16, mac: u64) -> Key {
     Key::new(VnId(vn), MacAddr::from_u64(mac))
 }
 
+/// What is vouched for is what the entry says, all of it.
+#[test]
+fn only_the_whole_entry_vouches() {
+    let ip = |last| Ipv4Addr::new(10, 0, 0, last);
+    let tunnel = |id| Destination::Tunnel(TunnelId(id));
+    let mut fdb = Fdb::new(7);
+    let origin = Origin::Static { ipv4: Some(ip(1)) };
+    let destination = tunnel(3);
+    fdb.insert(
+        key(1, 2),
+        Entry {
+            destination,
+            origin,
+        },
+    );
+    assert!(fdb.vouches(key(1, 2), tunnel(3), ip(1)));
+    assert!(!fdb.vouches(key(2, 2), tunnel(3), ip(1)), "network");
+    assert!(!fdb.vouches(key(1, 3), tunnel(3), ip(1)), "MAC address");
+    assert!(!fdb.vouches(key(1, 2), tunnel(2), ip(1)), "tunnel");
+    let port = Destination::Port(PortId(3));
+    assert!(!fdb.vouches(key(1, 2), port, ip(1)), "kind of place");
+    assert!(!fdb.vouches(key(1, 2), tunnel(3), ip(2)), "address");
+    fdb.insert(key(1, 2), to_tunnel(3));
+    let zero = Ipv4Addr::UNSPECIFIED;
+    assert!(
+        !fdb.vouches(key(1, 2), tunnel(3), zero),
+        "no address at all"
+    );
+    let learned = Entry {
+        destination,
+        origin: Origin::Learned {
+            seen: ip(1).to_bits() & SEEN_MASK,
+        },
+    };
+    fdb.insert(key(1, 2), learned);
+    assert!(!fdb.vouches(key(1, 2), tunnel(3), ip(1)), "learned");
+}
+
 fn to_tunnel(id: u32) -> Entry {
     Entry {
         destination: Destination::Tunnel(TunnelId(id)),
-        origin: Origin::Static,
+        origin: Origin::Static { ipv4: None },
     }
 }
 
@@ -147,10 +185,10 @@ fn any_key() -> impl Strategy<Value = Key> {
 fn any_entry() -> impl Strategy<Value = Entry> {
     let destination = prop_oneof![
         any::<u16>().prop_map(|id| Destination::Port(PortId(id))),
-        any::<u32>().prop_map(|id| Destination::Tunnel(TunnelId(id))),
+        (0..TunnelId::LIMIT).prop_map(|id| Destination::Tunnel(TunnelId(id))),
     ];
     let origin = prop_oneof![
-        Just(Origin::Static),
+        any::<Option<Ipv4Addr>>().prop_map(|ipv4| Origin::Static { ipv4 }),
         (0..=SEEN_MASK).prop_map(|seen| Origin::Learned { seen }),
     ];
     (destination, origin).prop_map(|(destination, origin)| Entry {

@@ -153,9 +153,15 @@ pub fn assert_consistent(tables: &Tables) {
             Destination::Tunnel(id) => tables.tunnel(id).map(|tunnel| tunnel.vn),
         };
         assert_eq!(owner, Some(key.vn()), "{key:?} leads to its own network");
-        if entry.origin == Origin::Static {
+        if let Origin::Static { ipv4 } = entry.origin {
             fixed += 1;
             let mapping = tables.mapping(key.vn(), key.mac());
+            let mut ips = mapping.iter().flat_map(|mapping| mapping.ips.iter());
+            let first = ips.find_map(|ip| match ip {
+                IpAddr::V4(ip) => Some(*ip),
+                IpAddr::V6(_) => None,
+            });
+            assert_eq!(ipv4, first);
             assert_eq!(
                 mapping.map(|mapping| mapping.destination),
                 Some(entry.destination)

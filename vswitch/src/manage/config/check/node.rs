@@ -72,7 +72,8 @@ pub(super) fn workers(raw: &raw::File, f: &mut Findings) -> Workers {
         // Reported above; the checks that follow count on one.
         cores.push(0);
     }
-    Workers { cores, idle }
+    let aead = section.aead.unwrap_or(defaults::AEAD);
+    Workers { cores, idle, aead }
 }
 
 pub(super) fn eal(raw: &raw::File, f: &mut Findings) -> Eal {

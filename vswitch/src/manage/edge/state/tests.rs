@@ -4,7 +4,7 @@ use super::*;
 use vswitch_sa::{Algorithm, KeyMaterial};
 
 fn key(byte: u8) -> Fingerprint {
-    KeyMaterial::from_bytes(Algorithm::Aes128Gcm, &[byte; 20])
+    KeyMaterial::from_bytes(vswitch_aead::portable(), Algorithm::Aes128Gcm, &[byte; 20])
         .unwrap()
         .fingerprint()
 }
