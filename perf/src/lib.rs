@@ -4,12 +4,17 @@
 //! [`report::Record`]s, printed as a table or as JSON lines.
 #![forbid(unsafe_code)]
 
+pub mod aead;
+pub mod daemon;
 pub mod datapath;
 pub mod e2e;
 pub mod latency;
 pub mod machine;
+pub mod peers;
 pub mod plot;
 pub mod report;
 pub mod save;
 pub mod stats;
 pub mod tables;
+pub mod testpmd;
+pub mod timing;

@@ -3,7 +3,7 @@
 
 use clap::{Parser, Subcommand};
 use peak_alloc::PeakAlloc;
-use vswitch_perf::{datapath, e2e, latency, tables};
+use vswitch_perf::{aead, datapath, e2e, latency, peers, tables, timing};
 
 /// Counts what is allocated, for `tables`; nothing that is timed allocates.
 #[global_allocator]
@@ -19,21 +19,30 @@ struct Arguments {
 
 #[derive(Debug, Subcommand)]
 enum Bench {
+    /// AES-GCM: our backends and others' libraries, sealing and opening, side by side.
+    Aead(aead::Options),
     /// One worker's pipeline: ticks and nanoseconds per packet, by direction, size and stage.
     Datapath(datapath::Options),
     /// What following packets for their latency costs: on and off in turn.
     Latency(latency::Options),
     /// Forwarding tables of 10³ to 10⁶ entries: lookups and changes per second, and memory.
     Tables(tables::Options),
+    /// This switch, protected, beside Open vSwitch with DPDK in the clear, on the same ports.
+    Peers(peers::Options),
+    /// Whether AES-GCM's time depends on keys, data or where a tag is wrong, by statistics.
+    Timing(timing::Options),
     /// Tenant to tenant through two switches: packets per second, loss, and what limits.
     E2e(e2e::Options),
 }
 
 fn main() -> anyhow::Result<()> {
     match Arguments::parse().bench {
+        Bench::Aead(options) => aead::run(&options),
         Bench::Datapath(options) => datapath::run(&options),
         Bench::Latency(options) => latency::run(&options),
         Bench::Tables(options) => tables::run(&options, || ALLOCATOR.current_usage()),
+        Bench::Peers(options) => peers::run(&options),
+        Bench::Timing(options) => timing::run(&options),
         Bench::E2e(options) => e2e::run(&options),
     }
 }

@@ -5,23 +5,17 @@ use std::net::{IpAddr, Ipv4Addr};
 use std::sync::Arc;
 use std::sync::atomic::{AtomicU32, Ordering};
 
-use anyhow::{Context, anyhow, ensure};
-use crossbeam::channel::{Receiver, Sender, bounded};
+use anyhow::{Context, ensure};
+use crossbeam::channel::{Receiver, Sender};
 use vswitch::datapath::command::{Command, Event, InboundSetup, OutboundSetup, Path, PortSetup};
-use vswitch::datapath::counters::Account;
-use vswitch::datapath::handoff::Handoff;
 use vswitch::datapath::observe::Observer;
-use vswitch::datapath::outlet::{Outlet, Queue, Way};
 use vswitch::datapath::probe::{NoProbe, Probe};
-use vswitch::datapath::verdict::Verdict;
-use vswitch::datapath::worker::{Idle, Input, InputKind, Worker, WorkerSetup};
-use vswitch::datapath::{Endpoints, source_port};
+use vswitch::datapath::source_port;
+use vswitch::datapath::worker::Worker;
 use vswitch::dpdk::ethdev::{Port, PortConfig, Queues};
 use vswitch::dpdk::mempool::Mempool;
-use vswitch::dpdk::quiescence::Domain;
 use vswitch::dpdk::ring::{Consumer, Producer};
 use vswitch::dpdk::ring_port::ring_port;
-use vswitch::dpdk::time::TscClock;
 use vswitch_aead::Backend;
 use vswitch_net::{Encapsulation, MacAddr, Vni};
 use vswitch_policy::Bindings;
@@ -31,13 +25,17 @@ use vswitch_vn::{
     VnId,
 };
 
+use super::alone::{Alone, EdgeQueues, alone};
 use super::frames::{FLOWS, TENANT_IP, TENANT_MAC, station_ip, station_mac};
 
 /// The tenant port of an edge in its first network; the others count up from it.
 pub const PORT: PortId = PortId(0);
 const PEER: PeerId = PeerId(0);
 /// Of the underlay: what a frame of 9000 bytes needs.
-const MTU: u16 = 9216;
+pub(super) const MTU: u16 = 9216;
+
+/// Identifier of the first network; the others count up from it.
+pub const VNI: u32 = 0x1234;
 
 /// Packets that fit into the rings.
 pub const RING: u32 = 1024;
@@ -66,11 +64,13 @@ impl Side {
         }
     }
 
-    const fn mac(self) -> MacAddr {
+    /// Its MAC address on the underlay.
+    pub const fn mac(self) -> MacAddr {
         MacAddr([2, 0, 0, 9, 0, self.number()])
     }
 
-    const fn ip(self) -> IpAddr {
+    /// Its address there.
+    pub const fn ip(self) -> IpAddr {
         IpAddr::V4(Ipv4Addr::new(192, 0, 2, self.number()))
     }
 
@@ -129,6 +129,30 @@ pub struct Edge<P: Probe> {
     _ports: [Port; 2],
 }
 
+/// What the tunnel's other end sends by in the first network: a new association each time,
+/// which has seen no packet.
+pub fn inbound(side: Side, backend: &dyn Backend, algorithm: Algorithm) -> anyhow::Result<Command> {
+    inbound_of(side, backend, algorithm, 0)
+}
+
+fn inbound_of(
+    side: Side,
+    backend: &dyn Backend,
+    algorithm: Algorithm,
+    vn: u16,
+) -> anyhow::Result<Command> {
+    let back = side.other().spi(vn)?;
+    let sa = Inbound::new(
+        side.other().key(backend, algorithm, vn)?,
+        InboundConfig::new(back),
+    )?;
+    Ok(Command::InstallInbound(Box::new(InboundSetup {
+        tunnel: TunnelId(vn.into()),
+        sa: Box::new(sa),
+        floor: None,
+    })))
+}
+
 impl<P: Probe> Edge<P> {
     /// An edge that knows its tenants, its peer and the tunnel between them.
     pub fn new(side: Side, common: &Common, probe: P) -> anyhow::Result<Self> {
@@ -136,70 +160,23 @@ impl<P: Probe> Edge<P> {
         let (tenant, mut tenant_queues, tenants) = open("bench-tenant", &common.pool)?;
         let (to_underlay, from_underlay) = outside;
         let (_, from_tenant_port) = tenants;
-        let (commands, mailbox) = bounded(16);
-        let (events, event_rx) = bounded(64);
-        let queue = underlay_queues.rx.pop().context("receive queue")?;
-        let out = underlay_queues.tx.pop().context("transmit queue")?;
-        let to_underlay_outlet = Outlet::new(
-            Queue::Ethernet(out),
-            Verdict::ToUnderlay,
-            Verdict::UnderlayTxFull,
-            Account::Underlay(0),
-        );
-        let tenant_queue = tenant_queues.tx.pop().context("transmit queue")?;
-        let (tenant_queue, trunks) = match common.vns {
-            1 => (Some(tenant_queue), Vec::new()),
-            _ => {
-                let queue = Queue::Ethernet(tenant_queue);
-                let outlet =
-                    Outlet::new(queue, Verdict::ToVlan, Verdict::VlanTxFull, Account::Trunk);
-                (None, vec![Way::Mine(Box::new(outlet))])
-            }
+        let queues = EdgeQueues {
+            from_underlay: underlay_queues.rx.pop().context("receive queue")?,
+            to_underlay: underlay_queues.tx.pop().context("transmit queue")?,
+            to_tenant: tenant_queues.tx.pop().context("transmit queue")?,
         };
-        let setup = WorkerSetup {
-            id: 0,
-            idle: Idle::Poll,
-            pool: common.pool.clone(),
-            backend: common.backend,
-            seed: 0x5eed_0123_4567_89ab,
-            inputs: vec![Input {
-                kind: InputKind::Underlay(0),
-                queue,
-            }],
-            underlays: vec![Way::Mine(Box::new(to_underlay_outlet))],
-            taps: vec![Way::Down],
-            trunk_mtus: trunks.iter().map(|_| MTU).collect(),
-            trunks,
-            handoff: Handoff::default(),
-            endpoints: Endpoints {
-                local: vec![side.ip()],
-                esp_port: 4500,
-                macs: vec![side.mac()],
-            },
-            kernel_rate: 1000,
-            clock: TscClock::new()?,
-            mailbox,
+        let Alone {
+            worker,
+            commands,
             events,
-            reader: Domain::new().reader("benchmark"),
-        };
-        let mut worker = Worker::new(setup, probe);
-        let knowledge = Command::Transaction(knowledge(side, common)?);
-        commands
-            .send(knowledge)
-            .map_err(|_| anyhow!("the worker takes no commands"))?;
-        worker.pass();
-        if let Some(queue) = tenant_queue {
-            worker
-                .set_tenant_queue(PORT, queue)
-                .map_err(|_| anyhow!("the tenant's port is missing"))?;
-        }
+        } = alone(side, common, probe, queues)?;
         Ok(Edge {
             worker,
             to_underlay,
             from_underlay,
             from_tenant_port,
             _commands: commands,
-            _events: event_rx,
+            _events: events,
             _ports: [underlay, tenant],
         })
     }
@@ -265,7 +242,7 @@ fn open(name: &str, pool: &Mempool) -> anyhow::Result<(Port, Queues, (Producer, 
 }
 
 /// What the control side would tell the worker.
-fn knowledge(side: Side, common: &Common) -> anyhow::Result<Vec<Command>> {
+pub(super) fn knowledge(side: Side, common: &Common) -> anyhow::Result<Vec<Command>> {
     let one = common.vns == 1;
     let mut commands = vec![Command::Tables(tables(side, common)?.into())];
     for vn in 0..common.vns {
@@ -298,7 +275,7 @@ fn knowledge(side: Side, common: &Common) -> anyhow::Result<Vec<Command>> {
     };
     for vn in 0..common.vns {
         let tunnel = TunnelId(vn.into());
-        let (out, back) = (side.spi(vn)?, side.other().spi(vn)?);
+        let out = side.spi(vn)?;
         let sa = Outbound::new(
             side.key(common.backend, algorithm, vn)?,
             OutboundConfig::ephemeral(out),
@@ -309,15 +286,7 @@ fn knowledge(side: Side, common: &Common) -> anyhow::Result<Vec<Command>> {
             source_port: source_port(out.get()),
             low_water: 0,
         })));
-        let sa = Inbound::new(
-            side.other().key(common.backend, algorithm, vn)?,
-            InboundConfig::new(back),
-        )?;
-        commands.push(Command::InstallInbound(Box::new(InboundSetup {
-            tunnel,
-            sa: Box::new(sa),
-            floor: None,
-        })));
+        commands.push(inbound_of(side, common.backend, algorithm, vn)?);
     }
     Ok(commands)
 }
@@ -343,7 +312,7 @@ fn tables(side: Side, common: &Common) -> anyhow::Result<Vec<Change>> {
     for vn in 0..common.vns {
         let id = VnId(vn);
         let (port, tunnel) = (PortId(vn), TunnelId(vn.into()));
-        let vni = Vni::new(0x1234 + u32::from(vn)).context("VNI")?;
+        let vni = Vni::new(VNI + u32::from(vn)).context("VNI")?;
         let mut config = VnConfig::new(vni, u32::from(MTU));
         if common.algorithm.is_none() {
             config.protection = Protection::None;

@@ -5,6 +5,7 @@
 //! probe, the split from a second one that reads the TSC between stages; the two take turns,
 //! so that what disturbs the machine disturbs both.
 
+pub mod alone;
 pub mod edge;
 pub mod frames;
 pub mod pair;

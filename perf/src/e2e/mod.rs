@@ -5,7 +5,7 @@
 //! slowest part of the path carries without loss. Three processes share what cores there are (`idle: yield`), so that the figures say what a
 //! small machine does as a whole, and what was limiting it.
 
-mod edges;
+pub mod edges;
 mod tenants;
 
 use std::collections::BTreeMap;
@@ -18,11 +18,12 @@ use clap::Args;
 use vswitch::dpdk::thread::allowed_cores;
 use vswitch::manage::status::Status;
 
+use crate::daemon::Daemon;
 use crate::machine::{Machine, describe};
 use crate::plot::Series;
 use crate::report::{Record, Table, write_json};
 use crate::save::{self, Picture};
-use edges::{Edge, PROTECTIONS};
+use edges::PROTECTIONS;
 use tenants::Tenants;
 
 /// Name of the benchmark.
@@ -79,16 +80,16 @@ pub fn run(options: &Options) -> anyhow::Result<()> {
         let dir = tempfile::Builder::new().prefix("vsw").tempdir()?;
         // testpmd makes the sockets, the switches connect to them.
         let mut tenants = Tenants::start(dir.path(), core(2))?;
-        let edges = [
-            Edge::start(dir.path(), 1, core(0), protection)?,
-            Edge::start(dir.path(), 2, core(1), protection)?,
+        let switches = [
+            edges::start(dir.path(), 1, core(0), protection)?,
+            edges::start(dir.path(), 2, core(1), protection)?,
         ];
         tenants.ready()?;
-        connected(&edges)?;
+        connected(&switches)?;
         for bytes in SIZES {
-            found.push(case(&mut tenants, &edges, protection.0, bytes, seconds)?);
+            found.push(case(&mut tenants, &switches, protection.0, bytes, seconds)?);
         }
-        let [a, b] = edges;
+        let [a, b] = switches;
         tenants.quit()?;
         a.stop()?;
         b.stop()?;
@@ -108,7 +109,7 @@ pub fn run(options: &Options) -> anyhow::Result<()> {
 }
 
 /// Waits until both tenants and the underlay between the switches are up.
-fn connected(edges: &[Edge; 2]) -> anyhow::Result<()> {
+fn connected(edges: &[Daemon; 2]) -> anyhow::Result<()> {
     let began = Instant::now();
     loop {
         let mut up = true;
@@ -134,7 +135,7 @@ fn connected(edges: &[Edge; 2]) -> anyhow::Result<()> {
     }
 }
 
-fn dropped(edges: &[Edge; 2]) -> anyhow::Result<(BTreeMap<String, u64>, [Status; 2])> {
+fn dropped(edges: &[Daemon; 2]) -> anyhow::Result<(BTreeMap<String, u64>, [Status; 2])> {
     let states = [edges[0].status()?, edges[1].status()?];
     let mut drops = BTreeMap::new();
     for drop in states.iter().flat_map(|status| &status.drops) {
@@ -147,7 +148,7 @@ fn dropped(edges: &[Edge; 2]) -> anyhow::Result<(BTreeMap<String, u64>, [Status;
 
 fn case(
     tenants: &mut Tenants,
-    edges: &[Edge; 2],
+    edges: &[Daemon; 2],
     protection: &str,
     bytes: usize,
     seconds: u64,
