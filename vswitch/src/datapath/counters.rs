@@ -95,6 +95,12 @@ impl TrafficTable {
         self.0.get_mut(id)
     }
 
+    /// The entry of `id`.
+    #[inline]
+    pub fn get(&self, id: usize) -> Option<&Traffic> {
+        self.0.get(id)
+    }
+
     /// Forgets what a removed id counted, so that its successor starts at zero.
     pub fn clear(&mut self, id: usize) {
         if let Some(entry) = self.0.get_mut(id) {

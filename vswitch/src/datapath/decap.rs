@@ -59,6 +59,14 @@ impl<P: Probe> Worker<P> {
     pub(super) fn open(&mut self, port: u16, sealed: &mut ArrayVec<Sealed, BURST>) {
         self.counters.probe.enter();
         let n = sealed.len();
+        if self.sas.are_many() {
+            let (tables, tunnels) = (&self.tables, &self.counters.tunnels);
+            let slots = sealed.iter().map(|sealed| sealed.slot);
+            self.sas.touch_inbound(slots, |tunnel| {
+                let vni = tables.tunnel(tunnel).map_or(0, |t| t.vni.get());
+                u64::from(vni) ^ tunnels.get(tunnel.index()).map_or(0, |t| t.rx_packets)
+            });
+        }
         let mut batch: ArrayVec<Opening, BURST> = ArrayVec::new();
         for sealed in sealed.drain(..) {
             match self.before_opening(&sealed) {

@@ -34,7 +34,7 @@ pub(crate) enum Tail<'a> {
 impl<'a> Aad<'a> {
     /// Only a head; `N` is at most [`AAD_INLINE`].
     #[must_use]
-    #[inline]
+    #[inline(always)]
     pub fn new<const N: usize>(head: [u8; N]) -> Self {
         Self::build(head, Tail::Contiguous(&[]))
     }
@@ -58,7 +58,7 @@ impl<'a> Aad<'a> {
         Self::build([], Tail::Contiguous(aad))
     }
 
-    #[inline]
+    #[inline(always)]
     fn build<const N: usize>(bytes: [u8; N], tail: Tail<'a>) -> Self {
         const { assert!(N <= AAD_INLINE) };
         let mut head = [0; AAD_INLINE];
@@ -218,7 +218,7 @@ impl<'a> Job<'a> {
     /// Work for [`Backend::seal`](crate::Backend::seal); the tag is written to `tag`.
     /// The same `nonce` must never be given twice with the same key.
     #[must_use]
-    #[inline]
+    #[inline(always)]
     pub fn seal(
         key: &'a Key,
         nonce: [u8; 12],
@@ -231,7 +231,7 @@ impl<'a> Job<'a> {
 
     /// Work for [`Backend::open`](crate::Backend::open); `tag` is compared in constant time.
     #[must_use]
-    #[inline]
+    #[inline(always)]
     pub fn open(
         key: &'a Key,
         nonce: [u8; 12],
@@ -242,7 +242,7 @@ impl<'a> Job<'a> {
         Self::build(key, nonce, aad, data, Tag::Compare(tag))
     }
 
-    #[inline]
+    #[inline(always)]
     fn build(key: &'a Key, nonce: [u8; 12], aad: Aad<'a>, data: Data<'a>, tag: Tag<'a>) -> Self {
         let mut counter = [0; 16];
         counter[..12].copy_from_slice(&nonce);

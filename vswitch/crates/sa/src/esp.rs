@@ -32,12 +32,12 @@ pub(crate) struct Prefix {
 }
 
 impl Prefix {
-    #[inline]
+    #[inline(always)]
     pub(crate) fn read(bytes: &[u8; PREFIX_LEN]) -> Self {
         transmute!(*bytes)
     }
 
-    #[inline]
+    #[inline(always)]
     pub(crate) fn write(self, bytes: &mut [u8; PREFIX_LEN]) {
         *bytes = transmute!(self);
     }
@@ -123,7 +123,7 @@ pub(crate) fn parse_trailer<'p>(
 }
 
 /// Nonce of RFC 4106 section 4: salt and IV.
-#[inline]
+#[inline(always)]
 pub(crate) fn nonce(salt: [u8; 4], iv: u64) -> [u8; 12] {
     let mut nonce = [0; 12];
     nonce[..4].copy_from_slice(&salt);
@@ -143,7 +143,7 @@ impl Sequence {
     /// Associated data, and what is left to encipher. AES-GCM (RFC 4106 section 5) covers
     /// SPI and sequence number and enciphers the payload; AES-GMAC (RFC 4543 section 3.3)
     /// covers the IV and the payload as well, and enciphers nothing.
-    #[inline]
+    #[inline(always)]
     pub(crate) fn split<'a>(
         self,
         algorithm: Algorithm,

@@ -196,7 +196,7 @@ impl Inbound {
     ///
     /// # Errors
     /// When `packet` is not the one that was checked.
-    #[inline]
+    #[inline(always)]
     pub fn open_job<'a>(
         &'a self,
         candidate: &Candidate,
@@ -243,7 +243,7 @@ impl Inbound {
         Ok(self.job(candidate, Data::Segments(segments), icv))
     }
 
-    #[inline]
+    #[inline(always)]
     fn same(&self, candidate: &Candidate, len: usize) -> Result<(), OpenError> {
         if candidate.spi == self.spi && candidate.len == len {
             Ok(())
@@ -252,7 +252,7 @@ impl Inbound {
         }
     }
 
-    #[inline]
+    #[inline(always)]
     fn job<'a>(&'a self, candidate: &Candidate, data: Data<'a>, icv: [u8; ICV_LEN]) -> Job<'a> {
         let sequence = Sequence {
             spi: self.spi.get(),
@@ -333,6 +333,15 @@ impl Inbound {
         let result = what(self);
         (self.window, self.counters) = (window, counters);
         result
+    }
+
+    /// Fetches key and window, without waiting, before a batch of packets of many associations
+    /// is looked at one by one. Returns a number without meaning, which the caller must not let
+    /// the compiler find unused.
+    #[inline]
+    pub fn touch(&self) -> u64 {
+        self.key.prefetch();
+        self.window.touch()
     }
 
     /// Takes every number up to `floor` for received; see [`ReplayWindow::restore_floor`].

@@ -229,7 +229,7 @@ impl Outbound {
     /// # Errors
     /// When the buffer has another length or `assigned` is another association's. The
     /// sequence number is spent all the same.
-    #[inline]
+    #[inline(always)]
     pub fn seal_job<'a>(
         &'a self,
         assigned: Assigned,
@@ -311,7 +311,7 @@ impl Outbound {
         })
     }
 
-    #[inline]
+    #[inline(always)]
     fn check(&self, assigned: &Assigned, len: usize) -> Result<(), SealError> {
         if assigned.spi != self.spi {
             return Err(SealError::WrongAssociation);
@@ -322,7 +322,7 @@ impl Outbound {
         Ok(())
     }
 
-    #[inline]
+    #[inline(always)]
     fn write_prefix(&self, prefix: &mut [u8; PREFIX_LEN], seq: u64) {
         Prefix {
             spi: self.spi.get().into(),
@@ -332,7 +332,7 @@ impl Outbound {
         .write(prefix);
     }
 
-    #[inline]
+    #[inline(always)]
     fn job<'a>(&'a self, seq: u64, data: Data<'a>, tag: &'a mut [u8; ICV_LEN]) -> Job<'a> {
         let sequence = Sequence {
             spi: self.spi.get(),

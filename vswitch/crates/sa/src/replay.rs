@@ -100,6 +100,12 @@ impl ReplayWindow {
         Ok(())
     }
 
+    /// Loads the word that the next packets' bits are in.
+    #[inline]
+    pub(crate) fn touch(&self) -> u64 {
+        self.word(self.highest)
+    }
+
     /// The highest number received, or the floor; 0 before the first packet.
     #[must_use]
     #[inline]
