@@ -68,6 +68,16 @@ impl<P: Probe> Worker<P> {
         let mut gathered: ArrayVec<Gathered, SEAL_BATCH> = ArrayVec::new();
         gathered.extend(self.sealing.drain(..));
         let n = gathered.len();
+        // Frames for many peers, one behind the other.
+        if gathered
+            .iter()
+            .any(|frame| Some(frame.tunnel) != gathered.first().map(|f| f.tunnel))
+        {
+            let slots = self
+                .tunnels
+                .touch(gathered.iter().map(|frame| frame.tunnel));
+            self.sas.touch_outbound(slots.iter().copied());
+        }
         for frame in gathered.drain(..) {
             if let Some(sealing) = self.prepare(frame) {
                 batch.push(sealing);

@@ -136,6 +136,18 @@ impl SaTable {
         self.outbound.get_mut(slot)?.as_mut()
     }
 
+    /// As [`Self::touch_inbound`], for the outbound SAs in these slots.
+    pub fn touch_outbound(&self, slots: impl Iterator<Item = usize> + Clone) {
+        let mut seen = 0;
+        for slot in slots.clone().filter_map(|slot| self.outbound(slot)) {
+            seen ^= u64::from(slot.source_port);
+        }
+        for slot in slots.filter_map(|slot| self.outbound(slot)) {
+            seen ^= slot.sa.touch();
+        }
+        std::hint::black_box(seen);
+    }
+
     /// Puts an SA with a throw-away key in the place of the one in a slot, until
     /// [`Self::end_rehearsal`]. `None`: that is not possible, and the real one must not be
     /// used.

@@ -3,12 +3,14 @@
 
 use std::sync::Arc;
 
+use arrayvec::ArrayVec;
 use vswitch_net::ip::IpVersion;
 use vswitch_net::mtu::{self, Wrapping};
 use vswitch_net::template::Template;
 use vswitch_vn::{PeerId, Protection, Tunnel, TunnelId};
 
 use super::command::{Path, WorkerId};
+use super::worker::SEAL_BATCH;
 
 /// A constant in the dynamic range (RFC 6335, 6) for an SA or a clear tunnel, so that ECMP
 /// and RSS spread SAs and learn nothing of inner headers.
@@ -52,6 +54,28 @@ impl TunnelTable {
     #[inline]
     pub fn get(&self, id: TunnelId) -> Option<&TunnelState> {
         self.tunnels.get(id.index())?.as_deref()
+    }
+
+    /// Reads what a burst will need of these tunnels, as
+    /// [`SaTable::touch_inbound`](super::sas::SaTable::touch_inbound) does of SAs; their SAs.
+    pub fn touch(
+        &self,
+        ids: impl Iterator<Item = TunnelId> + Clone,
+    ) -> ArrayVec<usize, SEAL_BATCH> {
+        let mut seen = 0;
+        for id in ids.clone() {
+            seen ^= usize::from(self.tunnels.get(id.index()).is_some_and(Option::is_some));
+        }
+        let mut slots = ArrayVec::new();
+        for state in ids.take(SEAL_BATCH).filter_map(|id| self.get(id)) {
+            slots.extend(state.sa);
+            let route = state.route.as_ref();
+            seen ^= route.map_or(0, |route| {
+                usize::from(route.path.mtu) ^ route.template.len()
+            });
+        }
+        std::hint::black_box(seen);
+        slots
     }
 
     /// The state of a tunnel, made if it is new.

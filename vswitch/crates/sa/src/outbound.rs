@@ -343,6 +343,13 @@ impl Outbound {
         Job::seal(&self.key, nonce(*self.salt, seq), aad, data, tag)
     }
 
+    /// Fetches the key, without waiting; as [`Inbound::touch`](crate::Inbound::touch).
+    #[inline]
+    pub fn touch(&self) -> u64 {
+        self.key.prefetch();
+        self.next ^ self.blocks ^ self.counters.bytes
+    }
+
     /// Raises the exclusive end of the reservation to `until`, which must be recorded
     /// durably by then. A lower value changes nothing.
     pub fn extend_reservation(&mut self, until: u64) {
