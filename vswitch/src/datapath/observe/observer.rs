@@ -95,11 +95,25 @@ impl Observer {
         self.recorder.recycle(record);
     }
 
+    /// Counts a packet that cannot be reported to these observations.
+    fn lose(&self, candidates: u8) {
+        for observation in self.observations.iter().flatten() {
+            if candidates & 1 << observation.id != 0 {
+                observation.lost.fetch_add(1, Ordering::Relaxed);
+            }
+        }
+    }
+
     /// Takes over what other workers passed.
     fn read_exchange(&mut self) {
         while let Some(passed) = self.exchange.receive(self.recorder.worker()) {
             match passed {
-                Passed::Goes(key, record) => self.recorder.adopt(key, record),
+                Passed::Goes(key, record) => {
+                    let candidates = record.candidates;
+                    if !self.recorder.adopt(key, record) {
+                        self.lose(candidates);
+                    }
+                }
                 Passed::Stays(key, verdict, tsc) => {
                     let mut record = self.recorder.end(key, verdict);
                     if let Some(record) = &mut record {
@@ -121,7 +135,8 @@ impl Probe for Observer {
 
     fn arrived(&mut self, from: Place, vn: Option<VnId>, packet: &Mbuf) {
         let Some(mut record) = self.recorder.begin(from, vn, packet) else {
-            return;
+            // Whether anybody wanted it is not known: better one too many.
+            return self.lose(u8::MAX);
         };
         record.candidates = self.candidates(&record);
         if record.candidates == 0 {

@@ -13,7 +13,7 @@ use crate::dpdk::mbuf::Mbuf;
 use crate::dpdk::time;
 use vswitch_vn::{Destination, VnId};
 
-/// Packets that one worker keeps records of at a time; those beyond are not seen.
+/// Packets that one worker keeps records of at a time; those beyond count as lost.
 pub const LIVE: usize = 4096;
 
 /// Records kept for re-use, so that a packet that does not match costs no allocation.
@@ -89,11 +89,14 @@ impl Recorder {
         self.live.insert(packet.key(), record);
     }
 
-    /// Keeps a record that came along from another worker.
-    pub fn adopt(&mut self, key: Key, record: Box<Record>) {
-        if self.live.len() < LIVE {
+    /// Keeps a record that came along from another worker. `false`: too many.
+    #[must_use]
+    pub fn adopt(&mut self, key: Key, record: Box<Record>) -> bool {
+        let room = self.live.len() < LIVE;
+        if room {
             self.live.insert(key, record);
         }
+        room
     }
 
     /// Notes a step, and what it says of the packet.
