@@ -200,7 +200,8 @@ impl Worker<DryRun> {
                     record,
                     ..
                 } = aside;
-                self.counters.probe.recorder.adopt(packet.key(), record);
+                // A dry run follows a handful of packets.
+                let _ = self.counters.probe.recorder.adopt(packet.key(), record);
                 self.counters.hand_in(from, true, &mut packet);
                 burst.push(packet);
                 self.take_over(&mut burst);
