@@ -10,7 +10,7 @@ use super::io::{self, PortsAlone, Tenant};
 use super::ovs::{Ovs, Port, Setup};
 use super::switch::{self, Attachment};
 use super::turns::{Contestant, Ours, Side};
-use super::{Cores, Found, Way, inward};
+use super::{Cores, Found, Way, inward, stop};
 use crate::datapath::edge::VNI;
 
 /// What all cases have in common.
@@ -34,6 +34,7 @@ pub struct Ground {
 impl Ground {
     /// Measures one case.
     pub fn case(&self, way: Way, bytes: usize) -> anyhow::Result<Found> {
+        stop::check()?;
         let dir = tempfile::Builder::new().prefix("vsw").tempdir()?;
         let at = |name: &str| dir.path().join(name);
         let (clear, ours) = (at("clear.pcap"), at("ours.pcap"));

@@ -10,6 +10,7 @@ mod ground;
 mod inward;
 mod io;
 mod ovs;
+mod stop;
 mod switch;
 mod tables;
 mod turns;
@@ -160,6 +161,7 @@ pub fn run(options: &Options) -> anyhow::Result<()> {
         log_level: LogLevel::Error,
         ..EalConfig::default()
     })?;
+    stop::listen()?;
     let hz = TscClock::new()?.hz();
     let machine = Machine::here(worker, cores.len(), hz, eal.hugepages(), backend.name());
     let (usr, missing) = match ovs::find() {

@@ -13,7 +13,7 @@ use rustix::process::{Pid, Signal, kill_process};
 use serde_json::{Value, json};
 
 use super::frames::{Tunnel, address};
-use super::{Cores, Ticks};
+use super::{Cores, Ticks, stop};
 use crate::datapath::edge::Side;
 use crate::datapath::frames::{FLOWS, TENANT_MAC, station_mac};
 
@@ -214,6 +214,7 @@ impl Ovs {
 
     /// A program of Open vSwitch, with our directory in place of the system's.
     fn run(&self, program: &str, words: &[&str]) -> anyhow::Result<String> {
+        stop::check()?;
         let mut command = Command::new("ip");
         command.args(["netns", "exec", &self.namespace.0]);
         command.arg(self.usr.join(program)).args(words);
@@ -232,6 +233,7 @@ impl Ovs {
 
     /// One command of its control socket (JSON-RPC, as `ovs-appctl` does it).
     pub fn ask(&self, method: &str, parameters: &[&str]) -> anyhow::Result<String> {
+        stop::check()?;
         let socket = self
             .dir
             .join(format!("ovs-vswitchd-dpdk.{}.ctl", self.pid()?));

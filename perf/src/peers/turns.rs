@@ -2,11 +2,11 @@
 
 use std::time::Duration;
 
-use super::Ticks;
 use super::inward::Inward;
 use super::io::{PortsAlone, Tenant};
 use super::ovs::Ovs;
 use super::switch::Switch;
+use super::{Ticks, stop};
 
 /// Until caches of flows are warm after a pause.
 const SETTLE: Duration = Duration::from_millis(300);
@@ -86,6 +86,7 @@ impl<S: Measured> Contestant<S> {
 
     /// Its turn, and then its ports'.
     pub fn turn(&mut self, time: Duration) -> anyhow::Result<()> {
+        stop::check()?;
         self.switch.pause(false)?;
         if let Some(tenant) = &mut self.tenant {
             tenant.send(true)?;
