@@ -91,3 +91,8 @@ fn fixtures_belong_to_targets() {
         }
     }
 }
+
+#[test]
+fn aead() {
+    isolated("aead", || replay("aead"));
+}

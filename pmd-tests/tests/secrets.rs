@@ -75,6 +75,10 @@ fn secrets(sa: &Sa) -> Vec<(String, Vec<u8>)> {
             .expect("32")
             .encrypt_block(&mut hash_key);
     }
+    // Times x, reflected: the first power in the table of the wide backends.
+    let reflected = u128::from_be_bytes(hash_key.into());
+    let carry = (reflected >> 127) * (0xc2 << 120 | 1);
+    let power = (reflected << 1 ^ carry).to_le_bytes();
     // Half a key is as bad as a whole one, and is in every copy of it.
     let mut all = vec![
         ("the key".to_owned(), key[..16].to_vec()),
@@ -91,6 +95,7 @@ fn secrets(sa: &Sa) -> Vec<(String, Vec<u8>)> {
             hex::encode_upper(&key[..16]).into_bytes(),
         ),
         ("the hash key".to_owned(), hash_key.to_vec()),
+        ("its first power".to_owned(), power.to_vec()),
     ];
     let after = schedule[key.len()..].chunks_exact(16).take(3);
     all.extend(

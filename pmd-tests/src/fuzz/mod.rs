@@ -1,6 +1,7 @@
 //! What the fuzzers do with their bytes. The targets in `vswitch/fuzz` are one line each; the
 //! rest is here, so that stable Rust can play seeds, fixtures and mutations in the tests.
 
+pub mod aead;
 pub mod api;
 pub mod config;
 mod honest;
@@ -21,7 +22,7 @@ pub struct Target {
 }
 
 /// All targets.
-pub const TARGETS: [Target; 4] = [
+pub const TARGETS: [Target; 5] = [
     Target {
         name: "underlay",
         start: underlay::start,
@@ -41,6 +42,11 @@ pub const TARGETS: [Target; 4] = [
         name: "api",
         start: api::start,
         seeds: api::seeds,
+    },
+    Target {
+        name: "aead",
+        start: aead::start,
+        seeds: aead::seeds,
     },
 ];
 

@@ -35,17 +35,16 @@ trait Kernel {
     /// Data bytes of the longest packet in each class of short ones, ascending.
     const CLASSES: [usize; CLASSES];
 
-    /// Seals or opens short packets, whose class is `class` or less and whose keys have the same
-    /// length.
+    /// Seals or opens short packets, whose keys have the same length.
     ///
     /// # Safety
-    /// The CPU has what the backend needs.
+    /// The CPU has what the backend needs, and no packet is longer than those of its class.
     unsafe fn short<const P: usize, const SEAL: bool>(class: usize, packets: [Packet<'_, '_>; P]);
 
     /// Seals or opens a packet that is in no class.
     ///
     /// # Safety
-    /// As for [`Self::short`].
+    /// The CPU has what the backend needs, and the packet is longer than those of any class.
     unsafe fn long<const SEAL: bool>(packet: Packet<'_, '_>);
 
     /// GHASH of blocks, on top of a state.
@@ -114,7 +113,9 @@ unsafe fn run_part<K: Kernel, const SEAL: bool>(jobs: &mut [Job<'_>]) {
     } else {
         Outcome::Authentic
     };
-    jobs.iter().for_each(|job| job.key.prefetch());
+    for job in &*jobs {
+        job.key.prefetch(job.plain_len().unwrap_or(usize::MAX));
+    }
     let mut waiting: [Waiting<'_, '_>; 2 * CLASSES] = Default::default();
     for job in jobs {
         if !job.admit(success) {

@@ -3,9 +3,9 @@
 
 use core::arch::x86_64::*;
 
-/// Powers of the hash key in the table: as many blocks are hashed for one reduction. 32 was
+/// Powers of the hash key in the table: as many blocks are hashed for one reduction. 16 was
 /// chosen by a measurement (docs/protection.md).
-pub(super) const POWERS: usize = 32;
+pub(super) const POWERS: usize = 16;
 
 /// Most rounds of AES.
 const ROUNDS: usize = 14;
@@ -97,12 +97,12 @@ impl Schedule {
         }
     }
 
-    /// Fetches what a packet of a few blocks needs.
+    /// Fetches all of it, or what a packet of a few blocks needs.
     #[inline(always)]
-    pub(crate) fn prefetch(&self) {
+    pub(crate) fn prefetch(&self, all: bool) {
         const LINE: usize = 64;
-        let end = size_of::<Self>() / LINE;
-        for line in end - PREFETCHED..end {
+        const LINES: usize = size_of::<Schedule>() / LINE;
+        for line in if all { 0 } else { LINES - FEW }..LINES {
             // SAFETY: within the schedule (and a prefetch never faults); SSE is part of x86-64.
             unsafe {
                 let at = core::ptr::from_ref(self).cast::<i8>().add(LINE * line);
@@ -113,7 +113,7 @@ impl Schedule {
 }
 
 /// Cache lines, from the end: 15 round keys, the head, and H^1 to H^8.
-const PREFETCHED: usize = 6;
+const FEW: usize = 6;
 
 /// Round keys and the number of rounds.
 #[target_feature(enable = "aes,ssse3")]

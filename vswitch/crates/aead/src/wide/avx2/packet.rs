@@ -1,4 +1,4 @@
-//! One packet: chunks of 16 blocks, the hash of each overlapping the encryption of the next,
+//! One packet: chunks of 14 blocks, the hash of each overlapping the encryption of the next,
 //! then what is left of it.
 //!
 //! A packet that is no longer than a chunk is verified before it is deciphered. A longer one is
@@ -15,8 +15,9 @@ use crate::job::Outcome;
 use crate::wide::lane::{Lane, Packet};
 use crate::wide::schedule::{POWERS, Schedule};
 
-/// Registers of a chunk.
-const CHUNK: usize = 8;
+/// Registers of a chunk. With the block of lengths, its blocks are no more than there are powers.
+const CHUNK: usize = 7;
+const _: () = assert!(2 * CHUNK < POWERS);
 /// Bytes of a register.
 const WIDTH: usize = 32;
 /// Longest packet that is verified first: one chunk.
@@ -169,8 +170,8 @@ impl<'s> Walk<'s> {
                     cipher = first(output, len);
                 }
             }
-            // SAFETY: at most CHUNK registers, so the first power is at most 2 * CHUNK + 1, less
-            // than POWERS, and a block behind the table may be read.
+            // SAFETY: at most CHUNK registers, so the first power is at most 2 * CHUNK + 1, no
+            // more than POWERS, and a block behind the table may be read.
             let powers = unsafe { load(self.schedule.power(blocks + 1).add(WIDTH * z)) };
             products.add(xor(reverse(cipher), carried), powers);
             carried = _mm256_setzero_si256();
@@ -196,8 +197,7 @@ impl<'s> Walk<'s> {
             4 => self.tail::<4, SEAL, true, false>(lane, state).0,
             5 => self.tail::<5, SEAL, true, false>(lane, state).0,
             6 => self.tail::<6, SEAL, true, false>(lane, state).0,
-            7 => self.tail::<7, SEAL, true, false>(lane, state).0,
-            _ => self.tail::<8, SEAL, true, false>(lane, state).0,
+            _ => self.tail::<7, SEAL, true, false>(lane, state).0,
         }
     }
 }
@@ -224,7 +224,8 @@ fn conclude<const SEAL: bool>(lane: &mut Lane<'_>, hash: __m128i, j0: __m128i) -
     authentic
 }
 
-/// Seals or opens a packet of at most [`SHORT`] bytes.
+/// Seals or opens a packet of at most [`SHORT`] bytes (of a longer one, the rest would be
+/// ignored).
 #[target_feature(enable = "avx2,aes,pclmulqdq,vaes,vpclmulqdq")]
 pub(super) fn short<const SEAL: bool>(packet: Packet<'_, '_>) {
     let lane = &mut Lane::of(packet);
@@ -236,8 +237,7 @@ pub(super) fn short<const SEAL: bool>(packet: Packet<'_, '_>) {
         4 => short_of::<4, SEAL>(lane),
         5 => short_of::<5, SEAL>(lane),
         6 => short_of::<6, SEAL>(lane),
-        7 => short_of::<7, SEAL>(lane),
-        _ => short_of::<8, SEAL>(lane),
+        _ => short_of::<7, SEAL>(lane),
     }
 }
 

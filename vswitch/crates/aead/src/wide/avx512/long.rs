@@ -108,14 +108,14 @@ impl Walk<'_> {
     }
 
     /// The last blocks, at most POWERS - 1 and in `Z` registers, and that of the lengths.
-    /// `state` is the hash so far. Returns the hash, and the keystream's first block.
+    /// `state` is the hash so far. Returns the hash.
     #[inline]
     #[target_feature(enable = "avx512f,avx512bw,avx512vl,avx512dq,vaes,vpclmulqdq,bmi2")]
-    fn tail<const Z: usize, const SEAL: bool, const FIRST: bool>(
+    fn tail<const Z: usize, const SEAL: bool>(
         &self,
         lane: &Lane<'_>,
         state: impl FnOnce() -> __m128i,
-    ) -> (__m128i, __m128i) {
+    ) -> __m128i {
         // SAFETY: this function has the features.
         let keystream = unsafe { self.keystream::<Z>() };
         let state = state();
@@ -123,15 +123,9 @@ impl Walk<'_> {
         let lengths = _mm_set_epi64x(lane.aad_bits as i64, (lane.data.len() * 8) as i64);
         let mut products = Products::none();
         for (z, stream) in keystream.iter().enumerate() {
-            let mut mask = first_bytes(self.left.saturating_sub(64 * z));
-            if FIRST && z == 0 {
-                mask &= !0xffff;
-            }
+            let mask = first_bytes(self.left.saturating_sub(64 * z));
             // SAFETY: the mask has what is left of the data.
-            let mut hashed = unsafe { self.apply::<SEAL>(z, mask, *stream) };
-            if FIRST && z == 0 {
-                hashed = _mm512_mask_broadcast_i32x4(hashed, 0xf, block(lane.aad));
-            }
+            let hashed = unsafe { self.apply::<SEAL>(z, mask, *stream) };
             // Two bits for each block: the one behind the data is that of the lengths.
             let place = if blocks / 4 == z {
                 3 << (2 * (blocks % 4))
@@ -147,8 +141,7 @@ impl Walk<'_> {
             let powers = unsafe { load(self.schedule.power(blocks + 1).add(64 * z)) };
             products.add(hashed, powers);
         }
-        let j0 = keystream.first().copied().unwrap_or(_mm512_setzero_si512());
-        (sum(products.reduce()), _mm512_castsi512_si128(j0))
+        sum(products.reduce())
     }
 }
 
@@ -177,9 +170,12 @@ fn hash_chunk(schedule: &Schedule, chunk: &[V; CHUNK], state: __m128i) -> __m128
     sum(products.reduce())
 }
 
-/// Seals or opens a packet of any length.
+/// Seals or opens a packet of more than POWERS - 2 blocks.
+///
+/// # Safety
+/// It is as long as that.
 #[target_feature(enable = "avx512f,avx512bw,avx512vl,avx512dq,vaes,vpclmulqdq,bmi2")]
-pub(super) fn long<const SEAL: bool>(packet: Packet<'_, '_>) {
+pub(super) unsafe fn long<const SEAL: bool>(packet: Packet<'_, '_>) {
     let lane = Lane::of(packet);
     let schedule = lane.schedule;
     // SAFETY: 16 bytes.
@@ -193,9 +189,7 @@ pub(super) fn long<const SEAL: bool>(packet: Packet<'_, '_>) {
         counters: _mm512_or_si512(nonce, numbers),
     };
     let zero = _mm_setzero_si128();
-    let (hash, j0) = if walk.left <= CHUNK_BYTES - 16 {
-        tail::<SEAL, true>(&walk, &lane, &|| zero)
-    } else {
+    let (hash, j0) = {
         // SAFETY: this function has the features.
         let keystream = unsafe { walk.keystream() };
         let j0 = _mm512_castsi512_si128(keystream[0]);
@@ -209,7 +203,7 @@ pub(super) fn long<const SEAL: bool>(packet: Packet<'_, '_>) {
             chunk = walk.chunk::<SEAL, false>(&lane, &keystream);
         }
         let state = || hash_chunk(schedule, &chunk, state);
-        let (hash, _) = tail::<SEAL, false>(&walk, &lane, &state);
+        let hash = tail::<SEAL>(&walk, &lane, &state);
         (hash, j0)
     };
     let tag = _mm_xor_si128(reverse1(hash), j0);
@@ -232,20 +226,16 @@ pub(super) fn long<const SEAL: bool>(packet: Packet<'_, '_>) {
 /// [`Walk::tail`] with as many registers as it takes.
 #[inline]
 #[target_feature(enable = "avx512f,avx512bw,avx512vl,avx512dq,vaes,vpclmulqdq,bmi2")]
-fn tail<const SEAL: bool, const FIRST: bool>(
+fn tail<const SEAL: bool>(
     walk: &Walk<'_>,
     lane: &Lane<'_>,
     state: &impl Fn() -> __m128i,
-) -> (__m128i, __m128i) {
-    const { assert!(CHUNK == 8) };
+) -> __m128i {
+    const { assert!(CHUNK == 4) };
     match (walk.left + 16).div_ceil(64) {
-        0 | 1 => walk.tail::<1, SEAL, FIRST>(lane, state),
-        2 => walk.tail::<2, SEAL, FIRST>(lane, state),
-        3 => walk.tail::<3, SEAL, FIRST>(lane, state),
-        4 => walk.tail::<4, SEAL, FIRST>(lane, state),
-        5 => walk.tail::<5, SEAL, FIRST>(lane, state),
-        6 => walk.tail::<6, SEAL, FIRST>(lane, state),
-        7 => walk.tail::<7, SEAL, FIRST>(lane, state),
-        _ => walk.tail::<8, SEAL, FIRST>(lane, state),
+        0 | 1 => walk.tail::<1, SEAL>(lane, state),
+        2 => walk.tail::<2, SEAL>(lane, state),
+        3 => walk.tail::<3, SEAL>(lane, state),
+        _ => walk.tail::<4, SEAL>(lane, state),
     }
 }

@@ -13,7 +13,7 @@ use crate::job::Job;
 use crate::key::Form;
 
 use super::lane::Packet;
-use super::schedule::Schedule;
+use super::schedule::{POWERS, Schedule};
 use super::{CLASSES, Kernel, run};
 
 /// See the module's head.
@@ -73,7 +73,9 @@ impl Kernel for Avx512 {
     }
 
     unsafe fn long<const SEAL: bool>(packet: Packet<'_, '_>) {
-        // SAFETY: the features are there.
+        // A chunk at least: what its safety rests on.
+        const { assert!(Self::CLASSES[CLASSES - 1] + 16 > 16 * (POWERS - 2)) };
+        // SAFETY: the features are there, and the packet is longer than any short one.
         unsafe { long::long::<SEAL>(packet) }
     }
 
