@@ -74,7 +74,7 @@ impl Bindings {
     /// because its two source addresses are bound to one another. `false` decides nothing.
     #[inline]
     pub fn binds(&self, mac: MacAddr, ip: Ipv4Addr) -> bool {
-        self.pairs.iter().any(|pair| *pair == (mac, ip))
+        self.pairs.contains(&(mac, ip))
     }
 
     /// Whether a frame may come from this port.
