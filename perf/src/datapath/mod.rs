@@ -6,6 +6,7 @@
 //! so that what disturbs the machine disturbs both.
 
 pub mod alone;
+mod beside;
 pub mod edge;
 pub mod frames;
 pub mod pair;
@@ -16,8 +17,7 @@ use std::path::PathBuf;
 
 use anyhow::{Context, anyhow, ensure};
 use clap::{Args, ValueEnum};
-use vswitch::datapath::observe::{Match, Observer, Wanted};
-use vswitch::datapath::probe::{NoProbe, Probe, Stage, TickProbe};
+use vswitch::datapath::probe::{NoProbe, Probe, Stage};
 use vswitch::dpdk::eal::{Eal, EalConfig, LogLevel};
 use vswitch::dpdk::hugepages::Memory;
 use vswitch::dpdk::mbuf::BURST;
@@ -31,6 +31,7 @@ use crate::machine::Machine;
 use crate::report::{Record, write_json};
 use crate::save::save;
 use crate::stats::{Durations, median, min};
+use beside::Beside;
 use edge::Common;
 use pair::{Direction, Pair, WINDOW};
 
@@ -251,70 +252,6 @@ fn measure(
         }
     }
     Ok(records)
-}
-
-/// Workers that take turns with the plain one: one that times its stages, and those that are,
-/// or were, watched.
-struct Beside {
-    probed: Pair<TickProbe>,
-    idle: Pair<NoProbe>,
-    early: Pair<Observer>,
-    late: Pair<Observer>,
-}
-
-impl Beside {
-    fn new(common: &Common) -> anyhow::Result<Self> {
-        // ARP, of which there is none here.
-        let by_type = Match {
-            ethertype: Some(0x0806),
-            ..Match::default()
-        };
-        let by_drop = Match {
-            verdict: Some(Wanted::AnyDrop),
-            ..Match::default()
-        };
-        Ok(Beside {
-            probed: Pair::new(common, TickProbe::default())?,
-            idle: Pair::watched(common, Match::default())?.unwatched(),
-            early: Pair::watched(common, by_type)?,
-            late: Pair::watched(common, by_drop)?,
-        })
-    }
-
-    fn prove(&mut self, bytes: usize) -> anyhow::Result<()> {
-        prove(&mut self.probed, bytes)?;
-        prove(&mut self.idle, bytes)?;
-        prove(&mut self.early, bytes)?;
-        prove(&mut self.late, bytes)
-    }
-
-    /// A round of each.
-    fn round(
-        &mut self,
-        found: &mut Found,
-        direction: Direction,
-        bytes: usize,
-        windows: usize,
-    ) -> anyhow::Result<()> {
-        let packets = (windows * WINDOW * BURST) as f64;
-        let mut aside = Durations::new()?;
-        self.probed.near.worker.probe().reset();
-        let ticks = self.probed.round(direction, bytes, windows, &mut aside)?;
-        let stages = self.probed.near.worker.probe().ticks();
-        for (of_stage, ticks) in found.stages.iter_mut().zip(stages) {
-            of_stage.push(ticks as f64 / packets);
-        }
-        let rest = ticks.saturating_sub(stages.iter().sum());
-        found.rest.push(rest as f64 / packets);
-        let [idle, early, late] = &mut found.traced;
-        let ticks = self.idle.round(direction, bytes, windows, &mut aside)?;
-        idle.push(ticks as f64 / packets);
-        let ticks = self.early.round(direction, bytes, windows, &mut aside)?;
-        early.push(ticks as f64 / packets);
-        let ticks = self.late.round(direction, bytes, windows, &mut aside)?;
-        late.push(ticks as f64 / packets);
-        Ok(())
-    }
 }
 
 fn prove<P: Probe>(pair: &mut Pair<P>, bytes: usize) -> anyhow::Result<()> {

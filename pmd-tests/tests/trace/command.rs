@@ -1,7 +1,7 @@
 //! `vswitchctl trace`, as a person or a script uses it.
 
 use pmd_tests::daemon::binary;
-use pmd_tests::frames::{DF, mac, text, udp4};
+use pmd_tests::frames::{mac, pattern, text};
 use pmd_tests::isolate::isolated;
 use pmd_tests::rig::Rig;
 use pmd_tests::setup::Setup;

@@ -6,7 +6,7 @@ use pmd_tests::rig::Rig;
 use pmd_tests::setup::{Setup, Vn};
 use vswitch::manage::observe::{Filter, From};
 
-use crate::{ALL, verdicts};
+use crate::ALL;
 
 #[test]
 fn filters_let_through_what_they_say() {

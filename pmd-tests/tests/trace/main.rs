@@ -4,11 +4,11 @@
 mod command;
 mod filters;
 
-use pmd_tests::frames::{BROADCAST, DF, ethernet, mac, pattern, udp4};
+use pmd_tests::frames::{BROADCAST, DF, mac, pattern, udp4};
 use pmd_tests::isolate::isolated;
 use pmd_tests::rig::Rig;
 use pmd_tests::setup::{Setup, Vn};
-use vswitch::manage::observe::{Filter, From, Trace};
+use vswitch::manage::observe::{Filter, Trace};
 
 const ALL: usize = 1024;
 

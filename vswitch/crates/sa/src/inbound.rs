@@ -340,7 +340,7 @@ impl Inbound {
     /// the compiler find unused.
     #[inline]
     pub fn touch(&self) -> u64 {
-        self.key.prefetch();
+        self.key.prefetch(crate::SHORT);
         self.window.touch()
     }
 

@@ -45,3 +45,7 @@ pub struct Counters {
     /// Bytes of their payloads (without ESP header, padding and ICV).
     pub bytes: u64,
 }
+
+/// Data bytes of a short packet, for which keys are fetched ahead; of a longer one the rest is
+/// fetched when its batch is worked on.
+const SHORT: usize = 128;

@@ -346,7 +346,7 @@ impl Outbound {
     /// Fetches the key, without waiting; as [`Inbound::touch`](crate::Inbound::touch).
     #[inline]
     pub fn touch(&self) -> u64 {
-        self.key.prefetch();
+        self.key.prefetch(crate::SHORT);
         self.next ^ self.blocks ^ self.counters.bytes
     }
 
