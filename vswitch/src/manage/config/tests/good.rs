@@ -5,8 +5,8 @@ use std::path::{Path, PathBuf};
 
 use super::super::types::{DeviceId, VnId};
 use super::super::{
-    AllowedIps, Attachment, Config, Direction, Encapsulation, HostFacts, Idle, Limits, Memory,
-    PeerId, Protection, UnknownUnicast, VhostMode, Vlan,
+    Aead, AllowedIps, Attachment, Config, Direction, Encapsulation, HostFacts, Idle, Limits,
+    Memory, PeerId, Protection, UnknownUnicast, VhostMode, Vlan,
 };
 use super::{EXAMPLE, edit, key_dir, parse};
 
@@ -71,8 +71,12 @@ fn the_smallest_file_has_the_documented_defaults() {
     );
     assert_eq!(config.eal.file_prefix, "vswitch-a");
     assert_eq!(
-        (&config.workers.cores[..], config.workers.idle),
-        (&[0][..], Idle::Poll)
+        (
+            &config.workers.cores[..],
+            config.workers.idle,
+            config.workers.aead
+        ),
+        (&[0][..], Idle::Poll, Aead::Auto)
     );
     assert_eq!(
         (
@@ -383,4 +387,18 @@ fn leave_to_export_keys_is_asked_for_and_warned_of() {
     assert_eq!(warning.key, "allow-key-export");
     let config = parse("nve: {name: a}\nallow-key-export: false", Path::new("/")).unwrap();
     assert!(!config.allow_key_export && config.warnings().is_empty());
+}
+
+#[test]
+#[cfg(target_arch = "x86_64")]
+fn every_backend_can_be_named() {
+    let named = |aead: &str| {
+        let text = format!("nve: {{name: a}}\nworkers: {{aead: {aead}}}");
+        parse(&text, Path::new("/")).map(|config| config.workers.aead)
+    };
+    for name in vswitch_aead::names() {
+        assert_eq!(named(name).unwrap().forced(), Some(name));
+    }
+    assert_eq!(named("auto").unwrap().forced(), None);
+    assert!(named("fpga").is_err());
 }
