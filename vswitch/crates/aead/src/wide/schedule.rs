@@ -103,7 +103,7 @@ impl Schedule {
     #[inline(always)]
     pub(crate) fn prefetch(&self, all: bool) {
         unrolled!(LINE < LINES; {
-            if LINE >= LINES - FEW || all {
+            if all || LINES - LINE <= FEW {
                 // SAFETY: within the schedule (and a prefetch never faults); SSE is part of
                 // x86-64.
                 unsafe {
