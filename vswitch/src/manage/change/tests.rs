@@ -193,6 +193,7 @@ fn what_needs_a_restart_is_named_with_the_reason() {
     };
     for (old, new, what) in [
         ("{name: a}", "{name: z}", "nve "),
+        ("idle: yield", "idle: yield, aead: portable", "workers "),
         ("no-huge,", "no-huge, file-prefix: x,", "eal "),
         ("memory-mb: 192", "memory-mb: 256", "eal "),
         ("cores: [0, 0]", "cores: [0, 1]", "workers "),

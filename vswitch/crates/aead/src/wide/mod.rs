@@ -114,7 +114,10 @@ unsafe fn run_part<K: Kernel, const SEAL: bool>(jobs: &mut [Job<'_>]) {
         Outcome::Authentic
     };
     for job in &*jobs {
-        job.key.prefetch(job.plain_len().unwrap_or(usize::MAX));
+        job.key.prefetch(match &job.data {
+            Data::Contiguous(data) => data.len(),
+            Data::Segments(_) => usize::MAX,
+        });
     }
     let mut waiting: [Waiting<'_, '_>; 2 * CLASSES] = Default::default();
     for job in jobs {

@@ -3,6 +3,8 @@
 
 use core::arch::x86_64::*;
 
+use super::unroll::unrolled;
+
 /// Powers of the hash key in the table: as many blocks are hashed for one reduction. 16 was
 /// chosen by a measurement (docs/protection.md).
 pub(super) const POWERS: usize = 16;
@@ -100,17 +102,22 @@ impl Schedule {
     /// Fetches all of it, or what a packet of a few blocks needs.
     #[inline(always)]
     pub(crate) fn prefetch(&self, all: bool) {
-        const LINE: usize = 64;
-        const LINES: usize = size_of::<Schedule>() / LINE;
-        for line in if all { 0 } else { LINES - FEW }..LINES {
-            // SAFETY: within the schedule (and a prefetch never faults); SSE is part of x86-64.
-            unsafe {
-                let at = core::ptr::from_ref(self).cast::<i8>().add(LINE * line);
-                _mm_prefetch::<_MM_HINT_T0>(at);
+        unrolled!(LINE < LINES; {
+            if all || LINES - LINE <= FEW {
+                // SAFETY: within the schedule (and a prefetch never faults); SSE is part of
+                // x86-64.
+                unsafe {
+                    let at = core::ptr::from_ref(self).cast::<i8>().add(64 * LINE);
+                    _mm_prefetch::<_MM_HINT_T0>(at);
+                }
             }
-        }
+        });
     }
 }
+
+/// Cache lines of a schedule.
+const LINES: usize = size_of::<Schedule>() / 64;
+const _: () = assert!(LINES == 8);
 
 /// Cache lines, from the end: 15 round keys, the head, and H^1 to H^8.
 const FEW: usize = 6;

@@ -5,8 +5,8 @@ use std::path::{Path, PathBuf};
 
 use super::super::types::{DeviceId, VnId};
 use super::super::{
-    AllowedIps, Attachment, Config, Direction, Encapsulation, HostFacts, Idle, Limits, Memory,
-    PeerId, Protection, UnknownUnicast, VhostMode, Vlan,
+    Aead, AllowedIps, Attachment, Config, Direction, Encapsulation, HostFacts, Idle, Limits,
+    Memory, PeerId, Protection, UnknownUnicast, VhostMode, Vlan,
 };
 use super::{EXAMPLE, edit, key_dir, parse};
 
@@ -71,8 +71,12 @@ fn the_smallest_file_has_the_documented_defaults() {
     );
     assert_eq!(config.eal.file_prefix, "vswitch-a");
     assert_eq!(
-        (&config.workers.cores[..], config.workers.idle),
-        (&[0][..], Idle::Poll)
+        (
+            &config.workers.cores[..],
+            config.workers.idle,
+            config.workers.aead
+        ),
+        (&[0][..], Idle::Poll, Aead::Auto)
     );
     assert_eq!(
         (
@@ -200,7 +204,7 @@ fn warnings_have_reasons() {
         (
             "        - {address: 198.51.100.254, mac: \"02:00:00:00:00:02\"}",
             "        - {address: 198.51.100.253, mac: \"02:00:00:00:00:02\"}",
-            "configuration:59:17: warning: peers[1].addresses[0]: 203.0.113.7 cannot be reached: \
+            "configuration:60:17: warning: peers[1].addresses[0]: 203.0.113.7 cannot be reached: \
              its port has no tap, and 198.51.100.254 is not in the port's neighbours",
         ),
         (
@@ -212,19 +216,19 @@ fn warnings_have_reasons() {
         (
             "local: [192.0.2.1, \"2001:db8::1\"]",
             "local: [192.0.2.77, \"2001:db8::1\"]",
-            "configuration:30:11: warning: underlay.local[0]: 192.0.2.77 is on no port of the \
+            "configuration:31:11: warning: underlay.local[0]: 192.0.2.77 is on no port of the \
              underlay: the network must route it here",
         ),
         (
             "permissions: \"0660\"",
             "permissions: \"0666\"",
-            "configuration:100:7: warning: ports[1].vhost.permissions: 0666: every user of this \
+            "configuration:101:7: warning: ports[1].vhost.permissions: 0666: every user of this \
              host may attach to the port",
         ),
         (
             "    learning: true\n    addresses: []",
             "    addresses: []",
-            "configuration:104:5: warning: ports[2]: port `uplink-100` has no addresses: whatever \
+            "configuration:105:5: warning: ports[2]: port `uplink-100` has no addresses: whatever \
              it sends is dropped",
         ),
     ] {
@@ -383,4 +387,18 @@ fn leave_to_export_keys_is_asked_for_and_warned_of() {
     assert_eq!(warning.key, "allow-key-export");
     let config = parse("nve: {name: a}\nallow-key-export: false", Path::new("/")).unwrap();
     assert!(!config.allow_key_export && config.warnings().is_empty());
+}
+
+#[test]
+#[cfg(target_arch = "x86_64")]
+fn every_backend_can_be_named() {
+    let named = |aead: &str| {
+        let text = format!("nve: {{name: a}}\nworkers: {{aead: {aead}}}");
+        parse(&text, Path::new("/")).map(|config| config.workers.aead)
+    };
+    for name in vswitch_aead::names() {
+        assert_eq!(named(name).unwrap().forced(), Some(name));
+    }
+    assert_eq!(named("auto").unwrap().forced(), None);
+    assert!(named("fpga").is_err());
 }
