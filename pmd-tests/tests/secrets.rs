@@ -261,7 +261,7 @@ fn no_key_is_found_in_memory_or_core_dumps() {
             wanted.extend(secrets(&Sa::new(spi, algorithm)));
         }
         let secret = wanted.len();
-        assert_eq!(secret, 4 * 8);
+        assert_eq!(secret, 4 * 9);
         // Something of the configuration that is no secret shows that the search finds things.
         for name in ["a", "b"] {
             wanted.push((

@@ -27,7 +27,7 @@ pub(crate) enum Tail<'a> {
     // Shared access to mutable slices: the form in which a chain of buffers arrives.
     Segments(&'a [&'a mut [u8]]),
     // None: the head has a hash of all of it, which is so many bits long.
-    #[cfg_attr(any(miri, not(target_arch = "x86_64")), expect(dead_code))]
+    #[cfg_attr(any(miri, not(target_arch = "x86_64")), allow(dead_code))]
     Folded(u64),
 }
 
@@ -71,12 +71,13 @@ impl<'a> Aad<'a> {
     }
 
     /// A block that leads to the same hash as associated data of so many bits.
-    #[cfg_attr(any(miri, not(target_arch = "x86_64")), expect(dead_code))]
+    #[cfg_attr(any(miri, not(target_arch = "x86_64")), allow(dead_code))]
     pub(crate) fn folded(block: [u8; 16], bits: u64) -> Self {
         Self::build(block, Tail::Folded(bits))
     }
 
     /// Whether [`Self::block`] has all of it.
+    #[cfg_attr(any(miri, not(target_arch = "x86_64")), allow(dead_code))]
     #[inline]
     pub(crate) fn is_block(&self) -> bool {
         match self.tail {
@@ -87,6 +88,7 @@ impl<'a> Aad<'a> {
     }
 
     /// The first 16 bytes of the head, padded with zeros.
+    #[cfg_attr(any(miri, not(target_arch = "x86_64")), allow(dead_code))]
     #[inline]
     pub(crate) fn block(&self) -> &[u8; 16] {
         // What is behind the head's length is zero. A head has 16 bytes.
@@ -94,6 +96,7 @@ impl<'a> Aad<'a> {
     }
 
     /// Length in bits.
+    #[cfg_attr(any(miri, not(target_arch = "x86_64")), allow(dead_code))]
     #[inline]
     pub(crate) fn bits(&self) -> u64 {
         match self.tail {
@@ -294,6 +297,7 @@ impl<'a> Job<'a> {
 
     /// The length of its data, if that lies in one piece and is not too long, and all of its
     /// associated data in one block.
+    #[cfg_attr(any(miri, not(target_arch = "x86_64")), allow(dead_code))]
     #[inline]
     pub(crate) fn plain_len(&self) -> Option<usize> {
         match &self.data {

@@ -11,6 +11,7 @@ use crate::backend::{Backend, Sealed};
 use crate::job::{Data, Job, Outcome, Tag, Tail};
 use crate::key::{Cipher, Form};
 use crate::scratch::{Scratch, scatter};
+use crate::vault::wipe_lines;
 
 /// See the module's head.
 #[derive(Debug)]
@@ -40,7 +41,18 @@ impl Backend for Portable {
     }
 }
 
+/// Cache lines of the stack that [`apart`] and what it calls use at most.
+const DEPTH: usize = 192;
+
+/// Works on a batch, and leaves nothing of it on the stack: round keys are spilled there.
 fn run(jobs: &mut [Job<'_>], success: Outcome) {
+    apart(jobs, success);
+    wipe_lines::<DEPTH>();
+}
+
+/// A frame of its own, so that nothing is in that of [`run`].
+#[inline(never)]
+fn apart(jobs: &mut [Job<'_>], success: Outcome) {
     let mut aad = Scratch::default();
     let mut data = Scratch::default();
     for job in jobs {

@@ -21,6 +21,7 @@ pub(crate) use schedule::Schedule;
 
 use crate::job::{Aad, Data, Job, MAX_DATA, Outcome, Tag};
 use crate::scratch::{Scratch, scatter};
+use crate::vault::wipe_lines;
 use lane::{Fold, Packet};
 
 /// Jobs looked at before the first is worked on.
@@ -54,11 +55,26 @@ trait Kernel {
     unsafe fn hash(schedule: &Schedule, state: &[u8; 16], blocks: &[[u8; 16]]) -> [u8; 16];
 }
 
-/// Works on a batch.
+/// Cache lines of the stack that [`apart`] and what it calls use at most.
+const DEPTH: usize = 80;
+
+/// Works on a batch, and leaves nothing of it on the stack: kernels spill keystream, and powers
+/// of H.
 ///
 /// # Safety
 /// The CPU has what the kernel needs.
 unsafe fn run<K: Kernel, const SEAL: bool>(jobs: &mut [Job<'_>]) {
+    // SAFETY: as this function's.
+    unsafe { apart::<K, SEAL>(jobs) };
+    wipe_lines::<DEPTH>();
+}
+
+/// A frame of its own, so that nothing is in that of [`run`].
+///
+/// # Safety
+/// As for [`run`].
+#[inline(never)]
+unsafe fn apart<K: Kernel, const SEAL: bool>(jobs: &mut [Job<'_>]) {
     for part in jobs.chunks_mut(AHEAD) {
         // SAFETY: as this function's.
         unsafe { run_part::<K, SEAL>(part) };
