@@ -13,6 +13,8 @@ pub struct Testpmd {
     child: Child,
     input: ChildStdin,
     output: Arc<Mutex<String>>,
+    /// What it logs: apart, for it would come in the middle of a prompt.
+    errors: Arc<Mutex<String>>,
     seen: usize,
 }
 
@@ -100,26 +102,14 @@ impl Testpmd {
             .stderr(Stdio::piped())
             .spawn()
             .expect("dpdk-testpmd (package dpdk-dev)");
-        let output = Arc::new(Mutex::new(String::new()));
-        let streams: [Box<dyn Read + Send>; 2] = [
-            Box::new(child.stdout.take().expect("a pipe")),
-            Box::new(child.stderr.take().expect("a pipe")),
-        ];
-        for mut stream in streams {
-            let output = output.clone();
-            std::thread::spawn(move || {
-                let mut bytes = [0; 4096];
-                while let Ok(n @ 1..) = stream.read(&mut bytes) {
-                    let text = String::from_utf8_lossy(&bytes[..n]);
-                    output.lock().expect("no panic").push_str(&text);
-                }
-            });
-        }
+        let output = gather(child.stdout.take().expect("a pipe"));
+        let errors = gather(child.stderr.take().expect("a pipe"));
         let input = child.stdin.take().expect("a pipe");
         let mut testpmd = Testpmd {
             child,
             input,
             output,
+            errors,
             seen: 0,
         };
         testpmd.prompt(60);
@@ -203,18 +193,32 @@ impl Testpmd {
     }
 }
 
+/// Collects what a stream has to say.
+fn gather(mut stream: impl Read + Send + 'static) -> Arc<Mutex<String>> {
+    let all = Arc::new(Mutex::new(String::new()));
+    let into = all.clone();
+    std::thread::spawn(move || {
+        let mut bytes = [0; 4096];
+        while let Ok(n @ 1..) = stream.read(&mut bytes) {
+            let text = String::from_utf8_lossy(&bytes[..n]);
+            into.lock().expect("no panic").push_str(&text);
+        }
+    });
+    all
+}
+
 impl Drop for Testpmd {
     fn drop(&mut self) {
         if matches!(self.child.try_wait(), Ok(None)) {
             let _ = self.child.kill();
             let _ = self.child.wait();
             if std::thread::panicking() {
-                let output = self.output.lock().expect("no panic");
-                let lines: Vec<&str> = output.lines().collect();
-                eprintln!(
-                    "--- testpmd:\n{}",
-                    lines[lines.len().saturating_sub(60)..].join("\n")
-                );
+                for (name, text) in [("output", &self.output), ("errors", &self.errors)] {
+                    let text = text.lock().expect("no panic");
+                    let lines: Vec<&str> = text.lines().collect();
+                    let last = lines[lines.len().saturating_sub(60)..].join("\n");
+                    eprintln!("--- testpmd, {name}:\n{last}");
+                }
             }
         }
     }
