@@ -5,8 +5,9 @@ use core::mem::MaybeUninit;
 
 use zeroize::Zeroize;
 
-/// More than the deepest key expansion uses (bit-sliced AES-256: some 4 KiB).
-const DEPTH: usize = 32 * 1024;
+/// More than the deepest key expansion uses (bit-sliced AES-256: some 4 KiB). Miri has no such
+/// stack, and takes a second to wipe one.
+const DEPTH: usize = if cfg!(miri) { 64 } else { 32 * 1024 };
 
 /// Runs `work` and then wipes the stack below the caller, where `work` had its frames.
 #[inline(never)]
