@@ -87,6 +87,7 @@ mod tests {
     }
 
     #[test]
+    #[cfg_attr(miri, ignore = "minutes under Miri")]
     fn rates_that_do_not_divide_the_clock_are_exact() {
         // 3 per second on a clock of 7 ticks per second, for a million seconds.
         let mut bucket = TokenBucket::new(3, 2, 7, 0);

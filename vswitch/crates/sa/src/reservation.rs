@@ -226,6 +226,7 @@ mod tests {
     }
 
     #[test]
+    #[cfg_attr(miri, ignore = "minutes under Miri")]
     fn every_damage_is_noticed() {
         let text = record().encode();
         for len in 0..text.len() {
