@@ -66,6 +66,9 @@ lab_relay() {
 lab_device() {
     case $3 in
     memif) echo "net_memif0,role=client,id=0,socket=$RUN_ROOT/$1/memif-$2.sock,socket-abstract=no" ;;
+    # Room for what arrives while the switch waits for its core, which here it shares: the kernel
+    # drops what does not fit, and the counters of both ends could not agree.
+    af_packet) echo "net_af_packet0,iface=vh0,framecnt=8192" ;;
     *) echo "net_${3}0,iface=vh0" ;;
     esac
 }
