@@ -1,0 +1,7 @@
+//! The control plane of an edge: who it is (`identity`), how it talks (`session`, `message`), how
+//! two edges agree on keys (`keying`), and its side of the mapping authority (`client`).
+//!
+//! Protocol logic has no sockets and no clock: time is a parameter. `session` is the thin I/O.
+#![forbid(unsafe_code)]
+
+pub mod types;
