@@ -18,6 +18,7 @@ pub mod counters;
 mod decap;
 mod drive;
 mod encap;
+mod express;
 mod forward;
 pub mod handoff;
 mod inner;
@@ -35,6 +36,7 @@ mod tenant;
 mod tunnels;
 mod underlay;
 pub mod verdict;
+mod vlan;
 pub mod worker;
 
 pub use tunnels::{source_port, wrapping};
