@@ -31,6 +31,7 @@ fn every_packet_is_accounted_for() {
         assert!(packets("received") > 0.0, "{found:?}");
         let ended = packets("received") + packets("lost");
         assert_eq!(packets("sent"), ended, "{found:?}");
+        assert!(of("load", "share", "on-cpu") > 0.0, "{found:?}");
         // Half of what was found to be the most is asked for.
         let [most, wanted] =
             [("most", "mean"), ("load", "wanted")].map(|(part, stat)| of(part, "packets/s", stat));

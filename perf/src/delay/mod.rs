@@ -11,7 +11,7 @@ mod generator;
 mod tables;
 
 use std::path::Path;
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
 use anyhow::{Context, anyhow, ensure};
 use clap::Args;
@@ -79,6 +79,8 @@ struct Found {
     turns: Vec<Turn>,
     /// Its busy share in these.
     busy: f64,
+    /// The share of these in which it had its CPU.
+    on_cpu: f64,
     /// Of the packets that the switch followed in these, the bound that 99.9 % did not exceed,
     /// in nanoseconds; `None` if it followed none.
     inside: Option<f64>,
@@ -187,7 +189,10 @@ fn case(
     let load = Load::Poisson(wanted);
     (generator, _) = on_core(generator, load, effort.time / 4, 1)?;
     let before = switch.status()?;
+    let (began, cpu) = (Instant::now(), switch.cpu_time()?);
     let (_generator, turns) = on_core(generator, load, effort.time, effort.rounds)?;
+    let cpu = switch.cpu_time()?.saturating_sub(cpu);
+    let on_cpu = cpu.as_secs_f64() / began.elapsed().as_secs_f64();
     let after = switch.status()?;
     let (_, busy, _) = work(&before, &after)?;
     let under_load = effort.time.as_secs_f64() * turns.len() as f64;
@@ -198,6 +203,7 @@ fn case(
         wanted,
         turns,
         busy: clock_seconds(clock, busy) / under_load,
+        on_cpu,
         inside: inside(&before, &after),
     })
 }
@@ -258,6 +264,7 @@ impl Found {
             record("most", "share", "busy", self.busy_at_most),
             record("load", "packets/s", "wanted", self.wanted),
             record("load", "share", "busy", self.busy),
+            record("load", "share", "on-cpu", self.on_cpu),
         ];
         let over = |of: &dyn Fn(&Turn) -> f64| self.turns.iter().map(of).collect::<Vec<_>>();
         let achieved = over(&|turn| turn.sent as f64 / turn.seconds);

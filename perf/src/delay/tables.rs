@@ -9,6 +9,8 @@ use crate::report::{Record, Table};
 
 /// A worker that was less busy had the generator for its limit.
 const BUSY: f64 = 0.9;
+/// A worker that polls and had its CPU for less of the time was disturbed.
+const FREE: f64 = 0.98;
 
 /// Writes both tables.
 pub(super) fn write(
@@ -49,7 +51,7 @@ pub(super) fn write(
         "p99.9 of best turn",
         "max",
     ]);
-    let mut limited = false;
+    let (mut limited, mut least) = (false, 1.0_f64);
     for bytes in SIZES {
         let find = |part: &str, unit: &str, stat: &str| {
             let mut of = records.iter().filter(|r| r.bytes == bytes);
@@ -64,6 +66,7 @@ pub(super) fn write(
             continue;
         };
         limited |= busy < BUSY;
+        least = least.min(find("load", "share", "on-cpu").unwrap_or(0.0));
         loads.row([
             bytes.to_string(),
             cell("most", "packets/s", "mean", 1e-6, 3),
@@ -106,6 +109,14 @@ pub(super) fn write(
     loads.write(out)?;
     writeln!(out)?;
     delays.write(out)?;
+    if least < FREE {
+        writeln!(
+            out,
+            "\nThe worker had its core for {:.1}% of the time only: the slowest packets waited for \
+             other processes, and `most` is too low.",
+            least * 100.0
+        )?;
+    }
     if limited {
         writeln!(
             out,
