@@ -2,6 +2,9 @@
 //! one message a frame. A message is taken only in its one canonical encoding, whole, within
 //! [`MAX_MESSAGE`], and every collection in it within its own bound.
 
+pub mod ima;
+pub mod operator;
+pub mod overlay;
 pub mod peer;
 
 use serde::de::{DeserializeOwned, SeqAccess, Visitor};
