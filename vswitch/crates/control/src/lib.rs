@@ -5,6 +5,7 @@
 #![forbid(unsafe_code)]
 
 pub mod hybrid;
+pub mod keying;
 pub mod message;
 pub mod secret;
 pub mod types;
