@@ -4,4 +4,9 @@
 //! Protocol logic has no sockets and no clock: time is a parameter. `session` is the thin I/O.
 #![forbid(unsafe_code)]
 
+pub mod identity;
+pub mod pki;
 pub mod types;
+
+#[cfg(test)]
+mod testing;
