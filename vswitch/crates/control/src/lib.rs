@@ -6,6 +6,7 @@
 
 pub mod identity;
 pub mod pki;
+pub mod session;
 pub mod types;
 
 #[cfg(test)]
