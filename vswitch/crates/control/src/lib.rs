@@ -5,8 +5,14 @@
 #![forbid(unsafe_code)]
 
 pub mod hybrid;
+pub mod identity;
 pub mod keying;
 pub mod message;
+pub mod pki;
 pub mod secret;
+pub mod session;
 pub mod types;
 pub mod vnchannel;
+
+#[cfg(test)]
+mod testing;
