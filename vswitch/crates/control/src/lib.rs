@@ -4,4 +4,15 @@
 //! Protocol logic has no sockets and no clock: time is a parameter. `session` is the thin I/O.
 #![forbid(unsafe_code)]
 
+pub mod hybrid;
+pub mod identity;
+pub mod keying;
+pub mod message;
+pub mod pki;
+pub mod secret;
+pub mod session;
 pub mod types;
+pub mod vnchannel;
+
+#[cfg(test)]
+mod testing;
