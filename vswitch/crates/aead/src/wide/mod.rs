@@ -56,8 +56,10 @@ trait Kernel {
     unsafe fn hash(schedule: &Schedule, state: &[u8; 16], blocks: &[[u8; 16]]) -> [u8; 16];
 }
 
-/// Cache lines of the stack that a kernel and what it calls use at most.
-const DEPTH: usize = 104;
+/// Cache lines of the stack that a kernel and what it calls use at most: opening holds plaintext
+/// until the verdict.
+const DEPTH_SEAL: usize = 48;
+const DEPTH_OPEN: usize = 104;
 
 /// Works on a batch, and leaves nothing of it on the stack: kernels spill keystream, and powers
 /// of H. They are functions apart (they have features of the CPU that this has not, which rules
@@ -71,36 +73,39 @@ unsafe fn run<K: Kernel, const SEAL: bool>(jobs: &mut [Job<'_>]) {
         // SAFETY: as this function's.
         unsafe { run_part::<K, SEAL>(part) };
     }
-    wipe_lines::<DEPTH>();
+    if SEAL {
+        wipe_lines::<DEPTH_SEAL>();
+    } else {
+        wipe_lines::<DEPTH_OPEN>();
+    }
 }
 
-/// Packets of a kind.
-struct List<'l, 'j> {
-    packets: [MaybeUninit<Packet<'l, 'j>>; AHEAD],
-    count: usize,
+/// Packets of a kind, and how many they are. The count lies elsewhere, so that nothing has to be
+/// written before the first packet is.
+struct List<'k, 'l, 'j> {
+    packets: &'k mut [MaybeUninit<Packet<'l, 'j>>; AHEAD],
+    count: &'k mut usize,
 }
 
-impl<'l, 'j> List<'l, 'j> {
-    const EMPTY: Self = Self {
-        packets: [const { MaybeUninit::uninit() }; AHEAD],
-        count: 0,
-    };
-
+impl<'k, 'l, 'j> List<'k, 'l, 'j> {
     /// One more, of at most [`AHEAD`].
     #[inline(always)]
-    fn push(&mut self, packet: Packet<'l, 'j>) {
-        if let Some(place) = self.packets.get_mut(self.count) {
+    fn push(self, packet: Packet<'l, 'j>) {
+        if let Some(place) = self.packets.get_mut(*self.count) {
             place.write(packet);
-            self.count += 1;
+            *self.count += 1;
         }
     }
 
     /// All that there are.
+    ///
+    /// # Safety
+    /// So many were pushed.
     #[inline(always)]
-    fn all(&mut self) -> &mut [Packet<'l, 'j>] {
+    unsafe fn all(self) -> &'k mut [Packet<'l, 'j>] {
         let packets = self.packets.as_mut_ptr().cast();
-        // SAFETY: so many were written.
-        unsafe { core::slice::from_raw_parts_mut(packets, self.count) }
+        // SAFETY: as this function's.
+        unsafe { core::slice::from_raw_parts_mut(packets, *self.count) }
     }
 }
 
@@ -111,7 +116,8 @@ const KINDS: usize = 1 + 2 * CLASSES;
 /// As for [`run`].
 #[inline(always)]
 unsafe fn run_part<K: Kernel, const SEAL: bool>(jobs: &mut [Job<'_>]) {
-    let mut lists = [const { List::EMPTY }; KINDS];
+    let mut places = [const { [const { MaybeUninit::uninit() }; AHEAD] }; KINDS];
+    let mut counts = [0; KINDS];
     let way = if SEAL { Way::Seal } else { Way::Open };
     for job in jobs {
         let key = job.key;
@@ -126,20 +132,23 @@ unsafe fn run_part<K: Kernel, const SEAL: bool>(jobs: &mut [Job<'_>]) {
         schedule.prefetch(len > FEW_BYTES, long_key);
         let kind = class + if long_key { CLASSES } else { 0 };
         let kind = if class < CLASSES { 1 + kind } else { 0 };
-        if let Some(list) = lists.get_mut(kind) {
-            list.push((schedule, job));
+        if let (Some(packets), Some(count)) = (places.get_mut(kind), counts.get_mut(kind)) {
+            List { packets, count }.push((schedule, job));
         }
     }
-    let [long, short @ ..] = &mut lists;
-    for (kind, list) in short.iter_mut().enumerate() {
-        if list.count > 0 {
-            // SAFETY: as this function's, and of this class they are.
-            unsafe { K::short::<SEAL>(kind % CLASSES, list.all()) };
+    for (kind, (packets, count)) in places.iter_mut().zip(&mut counts).enumerate() {
+        if *count == 0 {
+            continue;
         }
-    }
-    if long.count > 0 {
-        // SAFETY: as this function's.
-        unsafe { K::long::<SEAL>(long.all()) };
+        // SAFETY: counted as they were pushed.
+        let packets = unsafe { List { packets, count }.all() };
+        // SAFETY: as this function's, and of this class they are.
+        unsafe {
+            match kind.checked_sub(1) {
+                Some(class) => K::short::<SEAL>(class % CLASSES, packets),
+                None => K::long::<SEAL>(packets),
+            }
+        }
     }
 }
 
