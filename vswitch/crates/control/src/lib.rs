@@ -4,4 +4,8 @@
 //! Protocol logic has no sockets and no clock: time is a parameter. `session` is the thin I/O.
 #![forbid(unsafe_code)]
 
+pub mod hybrid;
+pub mod message;
+pub mod secret;
 pub mod types;
+pub mod vnchannel;

@@ -82,6 +82,11 @@ name! {
     NveName
 }
 
+name! {
+    /// Name of a port of an edge, unique there.
+    PortName
+}
+
 macro_rules! number {
     ($(#[$doc:meta])* $name:ident) => {
         $(#[$doc])*
