@@ -5,7 +5,12 @@
 #![forbid(unsafe_code)]
 
 pub mod hybrid;
+pub mod identity;
 pub mod message;
+pub mod pki;
 pub mod secret;
 pub mod types;
 pub mod vnchannel;
+
+#[cfg(test)]
+mod testing;
