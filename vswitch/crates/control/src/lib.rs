@@ -7,9 +7,11 @@
 pub mod client;
 pub mod hybrid;
 pub mod identity;
+pub mod keying;
 pub mod message;
 pub mod pki;
 pub mod secret;
+pub mod session;
 pub mod types;
 pub mod vnchannel;
 

@@ -1,3 +1,6 @@
 //! The Information Mapping Authority (IMA): which edge may join which VN, which addresses belong on
 //! which edge, and who is where. It never sees a data key.
 #![forbid(unsafe_code)]
+
+pub mod engine;
+pub mod model;

@@ -20,7 +20,7 @@ use zeroize::{Zeroize, Zeroizing};
 use super::certificate::{Certificate, CertificateError};
 use super::denied::Denied;
 use super::files::{FileError, Files, Guard, quoted, read};
-use super::name::{Identity, Role, TrustDomain};
+use super::name::{Identity, Role};
 use super::tls::provider;
 use super::verify::{Expect, Verifier, why};
 
@@ -88,7 +88,7 @@ pub enum CredentialsError {
 /// Whom we believe.
 pub(super) struct Trust {
     pub(super) provider: Arc<CryptoProvider>,
-    pub(super) domain: TrustDomain,
+    pub(super) own: Identity,
     pub(super) roots: Arc<RootCertStore>,
     pub(super) clients: Arc<dyn ClientCertVerifier>,
 }
@@ -133,7 +133,7 @@ impl Credentials {
         certificate.check(found.domain(), now).map_err(leaf)?;
 
         let signer = signer(&chain, &key, files)?;
-        let trust = trust(&bundle, found.domain(), now, &files.bundle)?;
+        let trust = trust(&bundle, found, now, &files.bundle)?;
         trust
             .verify_both(first, rest, now)
             .map_err(|error| CredentialsError::Chain {
@@ -236,7 +236,7 @@ fn signer(
 
 fn trust(
     bundle: &[CertificateDer<'static>],
-    domain: &TrustDomain,
+    own: &Identity,
     now: UnixTime,
     path: &Path,
 ) -> Result<Trust, CredentialsError> {
@@ -261,10 +261,10 @@ fn trust(
     let clients = WebPkiClientVerifier::builder_with_provider(roots.clone(), provider.clone())
         .build()
         .map_err(|_| CredentialsError::StaleBundle(quoted(path)))?;
-    let domain = domain.clone();
+    let own = own.clone();
     Ok(Trust {
         provider,
-        domain,
+        own,
         roots,
         clients,
     })

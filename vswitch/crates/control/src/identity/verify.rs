@@ -61,6 +61,9 @@ pub enum Refusal {
     /// Revoked.
     #[error("{0} is revoked")]
     Denied(Identity),
+    /// Somebody leads our own packets back to us, or two run as one.
+    #[error("the peer has our own identity")]
+    Ourselves,
 }
 
 impl Refusal {
@@ -73,9 +76,9 @@ impl Refusal {
             Self::Certificate(CertificateError::Usage(_) | CertificateError::Ca) => {
                 TlsError::InvalidPurpose
             }
-            Self::Certificate(CertificateError::OtherDomain { .. }) | Self::Unexpected { .. } => {
-                TlsError::ApplicationVerificationFailure
-            }
+            Self::Certificate(CertificateError::OtherDomain { .. })
+            | Self::Unexpected { .. }
+            | Self::Ourselves => TlsError::ApplicationVerificationFailure,
             Self::Certificate(_) => TlsError::BadEncoding,
             Self::Denied(_) => TlsError::Revoked,
         };
@@ -131,7 +134,7 @@ impl Verifier {
         now: UnixTime,
     ) -> Result<Certificate, Refusal> {
         let parsed = Certificate::parse(leaf);
-        let checked = parsed.and_then(|it| it.check(&self.trust.domain, now).map(|()| it));
+        let checked = parsed.and_then(|it| it.check(&self.trust.own.domain(), now).map(|()| it));
         // Ours first, because they say more than "invalid"; both must be content.
         let certificate = checked?;
         chain.map_err(|error| Refusal::Untrusted(why(&error)))?;
@@ -143,6 +146,9 @@ impl Verifier {
         if !welcome {
             let (found, expected) = (found.clone(), self.expect.clone());
             return Err(Refusal::Unexpected { found, expected });
+        }
+        if *found == self.trust.own {
+            return Err(Refusal::Ourselves);
         }
         if self.denied.contains(&certificate) {
             return Err(Refusal::Denied(certificate.identity));
@@ -161,6 +167,9 @@ pub(super) fn why(error: &Error) -> String {
         Error::InvalidCertificate(TlsError::UnknownIssuer) => {
             "no CA in the bundle has issued it".to_owned()
         }
+        Error::InvalidCertificate(TlsError::BadSignature) => {
+            "the CA in the bundle has the issuer's name, but another key".to_owned()
+        }
         Error::InvalidCertificate(TlsError::Expired | TlsError::ExpiredContext { .. }) => {
             "a certificate of its chain has expired".to_owned()
         }
@@ -171,7 +180,7 @@ pub(super) fn why(error: &Error) -> String {
 impl fmt::Debug for Verifier {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         f.debug_struct("Verifier")
-            .field("domain", &self.trust.domain)
+            .field("own", &self.trust.own)
             .field("expect", &self.expect)
             .finish_non_exhaustive()
     }

@@ -5,7 +5,7 @@
 use serde::{Deserialize, Serialize};
 
 use super::{Bounded, MessageError, decode, encode};
-use crate::hybrid::{Answer, ExchangeId, Offer};
+use crate::hybrid::{ANSWER_LEN, Answer, ExchangeId, OFFER_LEN, Offer};
 use crate::types::{BootId, Epoch, VnName};
 use crate::vnchannel::TAG_LEN;
 
@@ -68,12 +68,16 @@ pub enum PeerMessage {
     /// Ends it; from here on the exchange's channel is used.
     KeyResponse {
         /// The request's.
+        vn: VnName,
+        /// The request's.
         exchange: ExchangeId,
         /// The sender's share.
         answer: Answer,
     },
     /// A request that is not served, or a sealed message that nobody here can open.
     Refuse {
+        /// Of which network.
+        vn: VnName,
         /// Whose.
         exchange: ExchangeId,
         /// Why.
@@ -81,6 +85,8 @@ pub enum PeerMessage {
     },
     /// A [`VnMessage`].
     Sealed {
+        /// About which network.
+        vn: VnName,
         /// By whose channel.
         exchange: ExchangeId,
         /// The message, sealed.
@@ -180,11 +186,13 @@ pub fn check_parsers(bytes: &[u8]) -> Result<(), String> {
 /// Encodings of one message of each kind: where a fuzzer begins.
 #[must_use]
 pub fn samples() -> Vec<Vec<u8>> {
+    let Ok(vn) = VnName::try_from("red".to_owned()) else {
+        return Vec::new();
+    };
     let exchange = ExchangeId([1; 16]);
-    let vn = VnName::try_from("red".to_owned()).ok();
-    let offer = Offer::try_from([2; crate::hybrid::OFFER_LEN].as_slice()).ok();
-    let answer = Answer::try_from([3; crate::hybrid::ANSWER_LEN].as_slice()).ok();
-    let sealed = Bounded::try_from(vec![4; TAG_LEN + 3]).unwrap_or_default();
+    let offer = Offer::try_from([2; OFFER_LEN].as_slice());
+    let answer = Answer::try_from([3; ANSWER_LEN].as_slice());
+    let bytes = Bounded::try_from(vec![4; TAG_LEN + 3]).unwrap_or_default();
     let spis = Bounded::try_from(vec![256, u32::MAX]).unwrap_or_default();
     let mut peer = vec![
         PeerMessage::Hello {
@@ -192,23 +200,28 @@ pub fn samples() -> Vec<Vec<u8>> {
             boot: BootId([5; 16]),
         },
         PeerMessage::Refuse {
+            vn: vn.clone(),
             exchange,
             why: Refusal::Exchange,
         },
         PeerMessage::Sealed {
+            vn: vn.clone(),
             exchange,
-            bytes: sealed,
+            bytes,
         },
+        PeerMessage::Bye { vn: vn.clone() },
     ];
-    let request = vn.clone().zip(offer);
-    peer.extend(request.map(|(vn, offer)| PeerMessage::KeyRequest {
-        vn,
+    peer.extend(offer.map(|offer| PeerMessage::KeyRequest {
+        vn: vn.clone(),
         epoch: Epoch(7),
         exchange,
         offer,
     }));
-    peer.extend(answer.map(|answer| PeerMessage::KeyResponse { exchange, answer }));
-    peer.extend(vn.map(|vn| PeerMessage::Bye { vn }));
+    peer.extend(answer.map(|answer| PeerMessage::KeyResponse {
+        vn,
+        exchange,
+        answer,
+    }));
     let (worker, index, spi) = (3, 1, 0xdead_beef);
     let algorithm = SaAlgorithm::Aes256Gcm;
     let sealed = [
@@ -237,7 +250,6 @@ mod tests {
     use proptest::prelude::*;
 
     use super::*;
-    use crate::hybrid::{ANSWER_LEN, OFFER_LEN};
 
     fn exchange() -> impl Strategy<Value = ExchangeId> {
         any::<[u8; 16]>().prop_map(ExchangeId)
@@ -261,19 +273,25 @@ mod tests {
                     offer: [byte; OFFER_LEN].as_slice().try_into().unwrap(),
                 }
             ),
-            (exchange(), any::<u8>()).prop_map(|(exchange, byte)| PeerMessage::KeyResponse {
-                exchange,
-                answer: [byte; ANSWER_LEN].as_slice().try_into().unwrap(),
+            (vn(), exchange(), any::<u8>()).prop_map(|(vn, exchange, byte)| {
+                PeerMessage::KeyResponse {
+                    vn,
+                    exchange,
+                    answer: [byte; ANSWER_LEN].as_slice().try_into().unwrap(),
+                }
             }),
-            exchange().prop_map(|exchange| PeerMessage::Refuse {
+            (vn(), exchange()).prop_map(|(vn, exchange)| PeerMessage::Refuse {
+                vn,
                 exchange,
-                why: Refusal::Epoch
+                why: Refusal::Epoch,
             }),
             (
+                vn(),
                 exchange(),
                 proptest::collection::vec(any::<u8>(), 0..MAX_VN_MESSAGE + TAG_LEN)
             )
-                .prop_map(|(exchange, bytes)| PeerMessage::Sealed {
+                .prop_map(|(vn, exchange, bytes)| PeerMessage::Sealed {
+                    vn,
                     exchange,
                     bytes: bytes.try_into().unwrap(),
                 }),

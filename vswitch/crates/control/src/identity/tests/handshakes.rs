@@ -78,7 +78,7 @@ fn nobody_passes_for_another_role() {
     let all = Role::ALL.map(|role| (role, lab.credentials(role, "same")));
     for (role, peer) in &all {
         for expected in Role::ALL {
-            let (_, own) = &all[0];
+            let own = &lab.credentials(Role::Nve, "other");
             // The one who dials has the role, and the one who accepts expects it; and the reverse.
             let [found, _] = meet(
                 (own, roles(&[expected])),
@@ -198,6 +198,16 @@ fn a_certificate_counts_only_in_its_time_and_until_it_is_revoked() {
 }
 
 #[test]
+fn nobody_talks_to_themselves() {
+    let lab = Lab::new("lab");
+    let (denied, clock) = (Denied::new(), Clock::system());
+    let own = lab.credentials(Role::Nve, "a");
+    let any = || roles(&[Role::Nve]);
+    let [_, at_client] = meet((&own, any()), (&own, any()), &denied, &clock);
+    assert_eq!(at_client, Some(Err(Refusal::Ourselves)));
+}
+
+#[test]
 fn without_the_hybrid_key_exchange_there_is_no_handshake() {
     let lab = Lab::new("lab");
     let (denied, clock) = (Denied::new(), Clock::system());
@@ -239,28 +249,21 @@ fn without_the_hybrid_key_exchange_there_is_no_handshake() {
 fn nothing_is_resumed_and_no_ticket_given() {
     let lab = Lab::new("lab");
     let (denied, clock) = (Denied::new(), Clock::system());
-    let own = lab.credentials(Role::Nve, "a");
-    let verifier = || own.verifier(roles(&[Role::Nve]), &denied);
-    let server = tls::server(&own, verifier(), &clock).unwrap();
+    let [own, peer] = ["a", "b"].map(|name| lab.credentials(Role::Nve, name));
+    let verifier = |of: &Credentials| of.verifier(roles(&[Role::Nve]), &denied);
+    let server = || tls::server(&own, verifier(&own), &clock).unwrap();
+    let client = || tls::client(&peer, verifier(&peer), &clock).unwrap();
     assert_eq!(
-        (server.send_tls13_tickets, server.max_early_data_size),
+        (server().send_tls13_tickets, server().max_early_data_size),
         (0, 0)
     );
-    let client = tls::client(&own, verifier(), &clock).unwrap();
-    assert!(!client.enable_early_data);
+    assert!(!client().enable_early_data && !client().enable_sni);
+    // A client that would resume, from a store that outlives its first session.
+    let store = rustls::client::Resumption::in_memory_sessions(4);
     for _ in 0..2 {
-        let mut server = server.clone();
-        let mut client = client.clone();
-        // One verifier serves one handshake.
-        server = ServerConfig {
-            alpn_protocols: server.alpn_protocols.clone(),
-            ..tls::server(&own, verifier(), &clock).unwrap()
-        };
-        client = ClientConfig {
-            resumption: client.resumption.clone(),
-            ..tls::client(&own, verifier(), &clock).unwrap()
-        };
-        let (at_server, at_client, server) = connect(server, client);
+        let mut client = client();
+        client.resumption = store.clone();
+        let (at_server, at_client, server) = connect(server(), client);
         assert_eq!((at_server, at_client), (Ok(()), Ok(())));
         assert_eq!(server.handshake_kind(), Some(rustls::HandshakeKind::Full));
         assert_eq!(server.alpn_protocol(), Some(tls::ALPN));

@@ -1,0 +1,406 @@
+//! What goes into and comes out of [`Keying`](super::Keying).
+
+use std::collections::BTreeSet;
+use std::time::Duration;
+
+pub use crate::message::peer::SaAlgorithm;
+use crate::secret::Secret;
+use crate::types::{Epoch, NveName, VnName};
+
+/// Times and limits. The defaults are those of `docs/control-protocol.md`.
+#[derive(Debug, Clone)]
+pub struct Config {
+    /// Trust domain: with it a name becomes an identity.
+    pub domain: String,
+    /// How long a former inbound SA stays open behind its successor.
+    pub drain: Duration,
+    /// Age at which an exchange is replaced.
+    pub rekey_after: Duration,
+    /// It is replaced earlier by a random part of this.
+    pub rekey_jitter: Duration,
+    /// After a change of a VN's members, its exchanges are replaced over this time.
+    pub epoch_spread: Duration,
+    /// How long requests of the epoch before the current one are still served.
+    pub skew: Duration,
+    /// A peer that does not answer for so long is asked anew.
+    pub answer_timeout: Duration,
+    /// Wait after the first failure; it doubles with each further one.
+    pub retry_first: Duration,
+    /// Longest wait.
+    pub retry_max: Duration,
+    /// A need that is not renewed for so long, and not met, is forgotten.
+    pub need_lifetime: Duration,
+    /// Workers that have an SA of their own, for each VN, peer and direction.
+    pub workers_per_pair: usize,
+    /// With so many SAs in a direction, further workers of a pair share its first.
+    pub ample_sas: usize,
+    /// No more than so many in a direction (those of a rekey not counted).
+    pub max_sas: usize,
+    /// Exchanges that one peer may begin each second.
+    pub requests_per_second: u32,
+    /// Pairs that the data plane's needs may begin each second.
+    pub new_pairs_per_second: u32,
+    /// Indexes tried until one's SPI is brought to the owner by RSS.
+    pub steering_tries: u16,
+}
+
+impl Default for Config {
+    fn default() -> Self {
+        Self {
+            domain: "localdomain".into(),
+            drain: Duration::from_secs(2),
+            rekey_after: Duration::from_secs(3600),
+            rekey_jitter: Duration::from_secs(360),
+            epoch_spread: Duration::from_millis(500),
+            skew: Duration::from_secs(10),
+            answer_timeout: Duration::from_millis(500),
+            retry_first: Duration::from_millis(50),
+            retry_max: Duration::from_secs(1),
+            need_lifetime: Duration::from_secs(10),
+            workers_per_pair: 16,
+            ample_sas: 16_384,
+            max_sas: 65_536,
+            requests_per_second: 1000,
+            new_pairs_per_second: 1000,
+            steering_tries: 256,
+        }
+    }
+}
+
+/// Where the data plane's packets go, as far as choosing an SPI needs to know. A call must be quick.
+pub trait Steering: Send {
+    /// The local worker that is to own an inbound SA (if possible that of the VN's ports).
+    fn owner(&self, vn: &VnName, peer: &NveName, sender_worker: u16) -> u16;
+
+    /// Whether nobody else (a manual SA) uses this SPI.
+    fn free(&self, spi: u32) -> bool;
+
+    /// Whether RSS brings packets of this SPI to this worker.
+    fn steers(&self, spi: u32, worker: u16) -> bool;
+}
+
+/// A session with a peer, numbered by whoever runs sessions; no number comes twice.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, PartialOrd, Ord)]
+pub struct SessionId(pub u64);
+
+/// An install, to be answered by [`Event::Installed`] or [`Event::Failed`].
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, PartialOrd, Ord)]
+pub struct OrderId(pub u64);
+
+/// Of an SA, seen from here.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, PartialOrd, Ord)]
+pub enum Direction {
+    /// From the peer.
+    Inbound,
+    /// To the peer.
+    Outbound,
+}
+
+/// What happens to an edge.
+#[derive(Debug)]
+pub enum Event {
+    /// A mutually authenticated session with this peer is there. It replaces any other.
+    SessionUp {
+        /// Whom its certificate names.
+        peer: NveName,
+        /// Its number.
+        session: SessionId,
+        /// Its exporter value (RFC 8446, section 7.5), the same on both sides.
+        binding: [u8; 32],
+    },
+    /// It is gone.
+    SessionDown {
+        /// With whom it was.
+        peer: NveName,
+        /// Its number.
+        session: SessionId,
+    },
+    /// A frame's body, in the order of the session.
+    Message {
+        /// With whom the session is.
+        peer: NveName,
+        /// Its number.
+        session: SessionId,
+        /// A [`PeerMessage`](crate::message::peer::PeerMessage).
+        bytes: Vec<u8>,
+    },
+    /// The authority's word about a VN that this edge is in.
+    Members {
+        /// The VN.
+        vn: VnName,
+        /// Which membership.
+        epoch: Epoch,
+        /// The VN's protection.
+        algorithm: SaAlgorithm,
+        /// All members, this edge among them (else it is as [`Event::Left`]).
+        members: BTreeSet<NveName>,
+    },
+    /// This edge is not in the VN any more: it left, was expelled, or its lease has ended.
+    Left {
+        /// The VN.
+        vn: VnName,
+    },
+    /// The authority's word that an identity is not to be trusted any more.
+    Revoked {
+        /// Whose.
+        peer: NveName,
+    },
+    /// A worker has a packet and no SA.
+    Need {
+        /// Of which VN.
+        vn: VnName,
+        /// To whom.
+        peer: NveName,
+        /// Which worker.
+        worker: u16,
+    },
+    /// An outbound SA has carried so much that it should be replaced.
+    SoftLimit {
+        /// Its VN.
+        vn: VnName,
+        /// Its receiver.
+        peer: NveName,
+        /// Its worker.
+        worker: u16,
+        /// Its SPI.
+        spi: u32,
+    },
+    /// An outbound SA has carried all it may and is closed.
+    HardLimit {
+        /// Its VN.
+        vn: VnName,
+        /// Its receiver.
+        peer: NveName,
+        /// Its worker.
+        worker: u16,
+        /// Its SPI.
+        spi: u32,
+    },
+    /// An SA has carried nothing for long. (Inbound ones should be given longer than outbound ones.)
+    Idle {
+        /// Its VN.
+        vn: VnName,
+        /// Its other end.
+        peer: NveName,
+        /// Its direction.
+        direction: Direction,
+        /// Its SPI.
+        spi: u32,
+    },
+    /// An install is done: the worker in charge uses the SA from now on.
+    Installed {
+        /// The order's.
+        id: OrderId,
+    },
+    /// An install is not possible; nothing has changed.
+    Failed {
+        /// The order's.
+        id: OrderId,
+    },
+}
+
+/// What is to be done for an edge.
+#[derive(Debug)]
+pub enum Output {
+    /// A message for the peer, behind those before it.
+    Send {
+        /// To whom.
+        peer: NveName,
+        /// On which session; dropped if that is gone.
+        session: SessionId,
+        /// The frame's body.
+        bytes: Vec<u8>,
+    },
+    /// A session with this peer is wished for; said again for as long as there is none.
+    Connect {
+        /// With whom.
+        peer: NveName,
+    },
+    /// The session is not to go on: the peer broke the protocol, or is revoked.
+    Close {
+        /// With whom it is.
+        peer: NveName,
+        /// Its number.
+        session: SessionId,
+    },
+    /// A new inbound SA, beside all others.
+    InstallInbound {
+        /// To be answered.
+        id: OrderId,
+        /// Its VN.
+        vn: VnName,
+        /// Its sender.
+        peer: NveName,
+        /// The sender's worker.
+        sender_worker: u16,
+        /// The local worker that owns it.
+        owner: u16,
+        /// Its SPI.
+        spi: u32,
+        /// Its cipher.
+        algorithm: SaAlgorithm,
+        /// AES key (32 bytes), then salt (4; RFC 4106, section 8.1).
+        secret: Secret<36>,
+    },
+    /// A new outbound SA, in the place of the worker's former one, which is gone thereby.
+    InstallOutbound {
+        /// To be answered.
+        id: OrderId,
+        /// Its VN.
+        vn: VnName,
+        /// Its receiver.
+        peer: NveName,
+        /// The local worker that sends.
+        worker: u16,
+        /// Its SPI.
+        spi: u32,
+        /// Its cipher.
+        algorithm: SaAlgorithm,
+        /// AES key (32 bytes), then salt (4).
+        secret: Secret<36>,
+    },
+    /// Close this SA, destroy its key.
+    RemoveInbound {
+        /// Its VN.
+        vn: VnName,
+        /// Its sender.
+        peer: NveName,
+        /// Its SPI.
+        spi: u32,
+    },
+    /// Close this SA, destroy its key, if the worker still has it.
+    RemoveOutbound {
+        /// Its VN.
+        vn: VnName,
+        /// Its receiver.
+        peer: NveName,
+        /// Its worker.
+        worker: u16,
+        /// Its SPI.
+        spi: u32,
+    },
+    /// There are SAs enough: this worker hands its packets to another.
+    Share {
+        /// Of which VN.
+        vn: VnName,
+        /// To whom.
+        peer: NveName,
+        /// Which worker.
+        worker: u16,
+        /// The worker with an SA.
+        with: u16,
+    },
+    /// The operator should know.
+    Report(Report),
+}
+
+/// What an operator should know.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub enum Report {
+    /// Exchanges with a peer keep failing; what SAs there are go on until their hard limit.
+    Failing {
+        /// The VN.
+        vn: VnName,
+        /// The peer.
+        peer: NveName,
+        /// How many in a row.
+        failures: u32,
+    },
+    /// An SA reached its hard limit before it could be replaced.
+    HardLimit {
+        /// Its VN.
+        vn: VnName,
+        /// Its receiver.
+        peer: NveName,
+        /// Its worker.
+        worker: u16,
+        /// Its SPI.
+        spi: u32,
+    },
+    /// A peer was started anew; the SAs of its former run are gone.
+    Restarted {
+        /// Which.
+        peer: NveName,
+    },
+}
+
+/// What has been counted since the start.
+#[derive(Debug, Clone, Default, PartialEq, Eq)]
+pub struct Counters {
+    /// Exchanges completed, begun here.
+    pub exchanges_begun: u64,
+    /// Exchanges completed, begun by a peer.
+    pub exchanges_answered: u64,
+    /// Exchanges without an answer in time, or refused.
+    pub exchanges_failed: u64,
+    /// Of two at once, the one that was given up.
+    pub ties: u64,
+    /// Inbound SAs installed.
+    pub inbound_installed: u64,
+    /// Outbound SAs installed: times a worker switched.
+    pub outbound_installed: u64,
+    /// Installs that the data plane could not do.
+    pub install_failures: u64,
+    /// Workers that share another's SA because of a limit, here or at the peer's.
+    pub shared: u64,
+    /// Workers without an SA because of a limit, here or at the peer's.
+    pub denied: u64,
+    /// SPIs that RSS does not bring to the owner, for want of one that it does.
+    pub unsteered: u64,
+    /// Needs for what is under way already.
+    pub needs_coalesced: u64,
+    /// Needs above the rate.
+    pub needs_limited: u64,
+    /// Needs for a VN or peer that there is not.
+    pub needs_unknown: u64,
+    /// Requests of who is no member.
+    pub refused_membership: u64,
+    /// Requests of another epoch.
+    pub refused_epoch: u64,
+    /// Requests above the rate.
+    pub refused_busy: u64,
+    /// Offers and answers that are no keys.
+    pub refused_share: u64,
+    /// Messages that are none, or not allowed at their place: the session was closed.
+    pub violations: u64,
+    /// Sealed messages that did not open.
+    pub unauthentic: u64,
+    /// Sealed messages of an exchange that is not (any more).
+    pub stale: u64,
+    /// What a member said about SAs that are not so.
+    pub lies: u64,
+    /// Peers that had been started anew.
+    pub restarts: u64,
+}
+
+/// How far an SA is.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
+pub enum SaState {
+    /// At the data plane, not yet in use.
+    Installing,
+    /// Inbound: installed, the sender has not said that it switched.
+    Ready,
+    /// In use.
+    Live,
+    /// Inbound: former, still open until that time.
+    Draining(Duration),
+}
+
+/// An SA, without its key.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct SaInfo {
+    /// Its VN.
+    pub vn: VnName,
+    /// Its other end.
+    pub peer: NveName,
+    /// Its direction.
+    pub direction: Direction,
+    /// The sender's worker.
+    pub worker: u16,
+    /// Its SPI.
+    pub spi: u32,
+    /// The membership epoch of the exchange it comes from.
+    pub epoch: Epoch,
+    /// How far it is.
+    pub state: SaState,
+}

@@ -1,0 +1,78 @@
+//! How much of everything an endpoint allows. The defaults are an edge's; a mapping authority with
+//! thousands of edges behind few addresses raises some.
+
+use std::time::Duration;
+
+/// So many a second in the long run, so many at once.
+#[derive(Debug, Clone, Copy, PartialEq)]
+pub struct Rate {
+    /// In the long run.
+    pub per_second: f64,
+    /// At once, after a pause.
+    pub burst: f64,
+}
+
+/// What an endpoint allows.
+#[derive(Debug, Clone, PartialEq)]
+pub struct Limits {
+    /// From a peer's first packet until its session stands, and as long for a dial.
+    pub handshake_timeout: Duration,
+    /// A session ends after hearing nothing for so long.
+    pub idle_timeout: Duration,
+    /// Something is said at least so often.
+    pub keepalive: Duration,
+    /// From so many unfinished handshakes on, whoever comes has to prove their address first (Retry:
+    /// RFC 9000, section 8.1.2).
+    pub retry_above: usize,
+    /// From so many on, nobody is answered.
+    pub max_half_open: usize,
+    /// Handshakes begun with unproven addresses, of all sources together; above it, Retry.
+    pub unproven: Rate,
+    /// Handshakes begun with proven addresses, per source (an IPv4 address, or an IPv6 /64).
+    pub per_source: Rate,
+    /// So many sources are remembered; the rest share one allowance.
+    pub sources: usize,
+    /// Sessions in all.
+    pub sessions: usize,
+    /// Sessions of one identity; one more ends the oldest, so that who comes back after a
+    /// crash need not wait for the idle timeout.
+    pub sessions_per_identity: usize,
+    /// Bytes waiting to be sent in one session, each frame counting `FRAME_COST` more.
+    pub queue: usize,
+    /// Bytes sent and not acknowledged in one session.
+    pub send_window: u32,
+    /// Bytes received and not read in one session.
+    pub receive_window: u32,
+    /// A frame that waits longer than this ends the session: the peer is too slow.
+    pub stall: Duration,
+    /// Accepted sessions waiting to be taken.
+    pub backlog: usize,
+}
+
+impl Default for Limits {
+    fn default() -> Self {
+        Self {
+            handshake_timeout: Duration::from_secs(5),
+            idle_timeout: Duration::from_secs(10),
+            keepalive: Duration::from_secs(3),
+            retry_above: 64,
+            max_half_open: 1024,
+            unproven: Rate {
+                per_second: 100.0,
+                burst: 100.0,
+            },
+            per_source: Rate {
+                per_second: 10.0,
+                burst: 50.0,
+            },
+            sources: 16_384,
+            sessions: 16_384,
+            sessions_per_identity: 4,
+            queue: 256 * 1024,
+            send_window: 128 * 1024,
+            receive_window: 128 * 1024,
+            stall: Duration::from_secs(10),
+            backlog: 64,
+        }
+    }
+}

@@ -1,0 +1,467 @@
+//! What an edge asks for. Whatever it says, it speaks for itself alone: the edge in every record that
+//! comes of it is the one whose session it is.
+
+use std::net::IpAddr;
+
+use vswitch_control::message::ima::{
+    EdgeLimits, Goodbye, LogId, Refusal, Rejection, Resume, VnFromEdge, VnFromIma, Wanted,
+};
+use vswitch_control::message::overlay::{Endpoint, Ips, VnSettings};
+use vswitch_control::types::{BootId, Epoch, Generation, Mac, NveName, PortName, Version, VnName};
+
+use super::{Engine, SessionId};
+use crate::model::{Clock, EdgeRecord, Joined, Key, MappingRecord, Plan, Record, State, Vn};
+
+/// What an edge sent, opened.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub enum EdgeRequest {
+    /// Who and where it is.
+    Hello {
+        /// This run of it.
+        boot: BootId,
+        /// Where it is reached.
+        endpoint: Endpoint,
+    },
+    /// A longer lease.
+    Renew {
+        /// Comes back.
+        sequence: u64,
+    },
+    /// Into a VN.
+    Join {
+        /// Which.
+        vn: VnName,
+        /// What it knows already.
+        resume: Option<Resume>,
+    },
+    /// Out of a VN.
+    Leave {
+        /// Which.
+        vn: VnName,
+    },
+    /// A message of a VN's channel.
+    Vn {
+        /// Which VN.
+        vn: VnName,
+        /// What.
+        message: VnFromEdge,
+    },
+}
+
+/// What an edge is answered, once everything is stored.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub enum Reply {
+    /// To `Hello`.
+    Welcome {
+        /// This run of the edge.
+        boot: BootId,
+        /// Where it is reached.
+        endpoint: Endpoint,
+        /// Length of the lease, in seconds.
+        lease: u32,
+        /// What it may do.
+        limits: EdgeLimits,
+    },
+    /// To `Renew`.
+    Renewed {
+        /// Of the request.
+        sequence: u64,
+        /// Length of the lease, in seconds.
+        lease: u32,
+    },
+    /// To `Join`.
+    Joined {
+        /// Which VN.
+        vn: VnName,
+        /// Its epoch.
+        epoch: Epoch,
+        /// Its history.
+        log: LogId,
+        /// What is the same for all members.
+        settings: VnSettings,
+        /// What the edge knows already.
+        resume: Option<Resume>,
+    },
+    /// To `Join`.
+    Refused {
+        /// Which VN.
+        vn: VnName,
+        /// Why.
+        why: Refusal,
+    },
+    /// To `Leave`: nothing is sent, the channel goes.
+    Left {
+        /// Which VN.
+        vn: VnName,
+    },
+    /// To a message of a VN's channel.
+    Vn {
+        /// Which VN.
+        vn: VnName,
+        /// What.
+        message: VnFromIma,
+    },
+    /// To what an honest edge does not do.
+    Goodbye(Goodbye),
+}
+
+/// What is to be stored, and what is answered then.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Decision {
+    /// To be stored; may be nothing.
+    pub plan: Plan,
+    /// The answer, if there is one.
+    pub reply: Option<Reply>,
+}
+
+impl From<Reply> for Decision {
+    fn from(reply: Reply) -> Self {
+        Self {
+            plan: Plan::default(),
+            reply: Some(reply),
+        }
+    }
+}
+
+impl Engine {
+    /// Decides on what the edge of a session asks for.
+    #[must_use]
+    pub fn edge(&self, id: SessionId, request: &EdgeRequest) -> Decision {
+        let nothing = Decision {
+            plan: Plan::default(),
+            reply: None,
+        };
+        let Some(session) = self.sessions.get(&id) else {
+            return nothing;
+        };
+        // It is told why, and nothing else.
+        if session.closing.is_some() {
+            return nothing;
+        }
+        let nve = &session.nve;
+        if self.state.revoked.contains_key(nve) {
+            return Reply::Goodbye(Goodbye::Revoked).into();
+        }
+        match (request, &session.hello) {
+            (EdgeRequest::Hello { boot, endpoint }, None) => self.hello(nve, *boot, endpoint),
+            (EdgeRequest::Renew { sequence }, Some((boot, endpoint))) => {
+                let mut plan = Plan::default();
+                self.renew(&mut plan, nve, *boot, endpoint);
+                let reply = Reply::Renewed {
+                    sequence: *sequence,
+                    lease: self.lease_seconds(),
+                };
+                Decision {
+                    plan,
+                    reply: Some(reply),
+                }
+            }
+            (EdgeRequest::Join { vn, resume }, Some((boot, endpoint))) => {
+                let full = session.seats.len() >= self.limits.edge.vns as usize;
+                if full && !session.seats.contains_key(vn) {
+                    return Reply::Refused {
+                        vn: vn.clone(),
+                        why: Refusal::TooMany,
+                    }
+                    .into();
+                }
+                self.join(nve, *boot, endpoint, vn, *resume)
+            }
+            (EdgeRequest::Leave { vn }, Some(_)) => self.leave(nve, vn),
+            (EdgeRequest::Vn { vn, message }, Some(_)) if session.seats.contains_key(vn) => {
+                self.about(nve, vn, message)
+            }
+            // It left, or was expelled, before this arrived.
+            (EdgeRequest::Vn { .. }, Some(_)) => nothing,
+            (EdgeRequest::Hello { .. }, Some(_)) | (_, None) => {
+                Reply::Goodbye(Goodbye::Protocol).into()
+            }
+        }
+    }
+
+    fn lease_seconds(&self) -> u32 {
+        u32::try_from(self.limits.lease.as_secs()).unwrap_or(u32::MAX)
+    }
+
+    fn hello(&self, nve: &NveName, boot: BootId, endpoint: &Endpoint) -> Decision {
+        let tunnels = &endpoint.tunnel_addresses;
+        if tunnels.is_empty() || !tunnels.iter().all(is_station) {
+            return Reply::Goodbye(Goodbye::Protocol).into();
+        }
+        // An edge that took another's address would have that one's packets sent to itself.
+        let taken = |ip: &IpAddr| {
+            self.state
+                .addresses
+                .get(ip)
+                .is_some_and(|owner| owner != nve)
+        };
+        if tunnels.iter().any(taken) {
+            return Reply::Goodbye(Goodbye::AddressTaken).into();
+        }
+        let mut plan = Plan::default();
+        self.renew(&mut plan, nve, boot, endpoint);
+        let (lease, limits) = (self.lease_seconds(), self.limits.edge);
+        let endpoint = endpoint.clone();
+        Decision {
+            plan,
+            reply: Some(Reply::Welcome {
+                boot,
+                endpoint,
+                lease,
+                limits,
+            }),
+        }
+    }
+
+    /// A lease that begins now.
+    fn renew(&self, plan: &mut Plan, nve: &NveName, boot: BootId, endpoint: &Endpoint) {
+        let renewals = self.state.edges.get(nve).map_or(0, |edge| edge.renewals);
+        let record = EdgeRecord {
+            boot,
+            endpoint: endpoint.clone(),
+            renewals: renewals.saturating_add(1),
+        };
+        plan.guard(&self.state, Key::Revoked(nve.clone()));
+        plan.put(&self.state, Key::Edge(nve.clone()), Record::Edge(record));
+    }
+
+    fn join(
+        &self,
+        nve: &NveName,
+        boot: BootId,
+        endpoint: &Endpoint,
+        name: &VnName,
+        resume: Option<Resume>,
+    ) -> Decision {
+        let state = &self.state;
+        let found = state.vn(name).filter(|_| state.admits(name, nve));
+        let Some((vn, declared)) = found.and_then(|vn| Some((vn, vn.declared.as_ref()?))) else {
+            return Reply::Refused {
+                vn: name.clone(),
+                why: Refusal::NotMember,
+            }
+            .into();
+        };
+        let mut plan = Plan::default();
+        if vn
+            .joined
+            .get(nve)
+            .is_none_or(|joined| joined.endpoint != *endpoint)
+        {
+            // The lease may have ended under the open session.
+            if !state.edges.contains_key(nve) {
+                self.renew(&mut plan, nve, boot, endpoint);
+            }
+            guard_member(&mut plan, state, name, nve);
+            let since = tick(&mut plan, state, name, vn, 1);
+            let joined = Joined {
+                endpoint: endpoint.clone(),
+                since,
+            };
+            plan.put(
+                state,
+                Key::Joined(name.clone(), nve.clone()),
+                Record::Joined(joined),
+            );
+        }
+        let reply = Reply::Joined {
+            vn: name.clone(),
+            epoch: vn.clock.epoch,
+            log: declared.log,
+            settings: declared.settings,
+            resume,
+        };
+        Decision {
+            plan,
+            reply: Some(reply),
+        }
+    }
+
+    fn leave(&self, nve: &NveName, name: &VnName) -> Decision {
+        let mut plan = Plan::default();
+        // Its registrations are withdrawn by the sweep that follows.
+        if let Some(vn) = self
+            .state
+            .vns
+            .get(name)
+            .filter(|vn| vn.joined.contains_key(nve))
+        {
+            tick(&mut plan, &self.state, name, vn, 1);
+            plan.delete(&self.state, Key::Joined(name.clone(), nve.clone()));
+        }
+        Decision {
+            plan,
+            reply: Some(Reply::Left { vn: name.clone() }),
+        }
+    }
+
+    fn about(&self, nve: &NveName, name: &VnName, message: &VnFromEdge) -> Decision {
+        let nothing = Decision {
+            plan: Plan::default(),
+            reply: None,
+        };
+        let Some(vn) = self.state.vn(name) else {
+            return nothing;
+        };
+        if !self.state.admits(name, nve) || !vn.joined.contains_key(nve) {
+            return nothing;
+        }
+        let reply = |message| Reply::Vn {
+            vn: name.clone(),
+            message,
+        };
+        match message {
+            VnFromEdge::Register { port, mac, ips } => {
+                match self.register(nve, name, vn, port, *mac, ips) {
+                    Ok((plan, generation)) => {
+                        let message = VnFromIma::Registered {
+                            mac: *mac,
+                            generation,
+                        };
+                        Decision {
+                            plan,
+                            reply: Some(reply(message)),
+                        }
+                    }
+                    Err(why) => reply(VnFromIma::Rejected { mac: *mac, why }).into(),
+                }
+            }
+            VnFromEdge::Withdraw { mac } => {
+                let mut plan = Plan::default();
+                if vn
+                    .mappings
+                    .get(mac)
+                    .is_some_and(|mapping| mapping.nve == *nve)
+                {
+                    tick(&mut plan, &self.state, name, vn, 1);
+                    plan.delete(&self.state, Key::Mapping(name.clone(), *mac));
+                }
+                Decision { plan, reply: None }
+            }
+            VnFromEdge::Query { id, what } => {
+                let mac = match what {
+                    Wanted::Mac(mac) => Some(*mac),
+                    Wanted::Ip(ip) => vn.ips.get(ip).copied(),
+                };
+                let mapping = mac.and_then(|mac| vn.mapping(mac));
+                let ttl = u32::try_from(self.limits.negative.as_secs()).unwrap_or(u32::MAX);
+                reply(VnFromIma::Answer {
+                    id: *id,
+                    mapping,
+                    ttl,
+                })
+                .into()
+            }
+        }
+    }
+
+    fn register(
+        &self,
+        nve: &NveName,
+        name: &VnName,
+        vn: &Vn,
+        port: &PortName,
+        mac: Mac,
+        ips: &Ips,
+    ) -> Result<(Plan, Generation), Rejection> {
+        use vswitch_control::message::overlay::Admission;
+
+        if mac.0[0] & 1 != 0 || mac.0 == [0; 6] || !ips.iter().all(is_station) {
+            return Err(Rejection::Unusable);
+        }
+        let present = vn.mappings.get(&mac);
+        let placed = vn.placements.get(&mac);
+        if let Some(placed) = placed {
+            if placed.nve != *nve {
+                return Err(Rejection::NotPlaced);
+            }
+            if placed.port != *port {
+                return Err(Rejection::OtherPort);
+            }
+            if !ips.iter().all(|ip| placed.ips.contains(ip)) {
+                return Err(Rejection::OtherIps);
+            }
+        } else {
+            match vn
+                .declared
+                .as_ref()
+                .map(|declared| declared.settings.admission)
+            {
+                Some(Admission::FirstClaim) => {}
+                Some(Admission::Strict) | None => return Err(Rejection::NotPlaced),
+            }
+            if present.is_some_and(|present| present.nve != *nve) {
+                return Err(Rejection::Taken);
+            }
+            let others = |ip: &IpAddr| {
+                vn.placed_ips.contains_key(ip) || vn.ips.get(ip).is_some_and(|other| *other != mac)
+            };
+            if ips.iter().any(others) {
+                return Err(Rejection::Taken);
+            }
+        }
+        if let Some(present) = present
+            && (&present.nve, &present.port, &present.ips) == (nve, port, ips)
+        {
+            return Ok((Plan::default(), present.generation));
+        }
+        let held = vn.held.get(nve);
+        let new = held.is_none_or(|held| !held.contains(&mac));
+        if new && held.map_or(0, |held| held.len()) >= self.limits.edge.registrations as usize {
+            return Err(Rejection::TooMany);
+        }
+        let mut plan = Plan::default();
+        guard_member(&mut plan, &self.state, name, nve);
+        plan.guard(&self.state, Key::Joined(name.clone(), nve.clone()));
+        plan.guard(&self.state, Key::Placement(name.clone(), mac));
+        // Whoever has an address that is placed here has it from a first claim.
+        let mut evicted: Vec<Mac> = ips
+            .iter()
+            .filter_map(|ip| vn.ips.get(ip).copied())
+            .collect();
+        evicted.sort_unstable();
+        evicted.dedup();
+        evicted.retain(|other| *other != mac);
+        for other in &evicted {
+            plan.delete(&self.state, Key::Mapping(name.clone(), *other));
+        }
+        let Version(version) = tick(&mut plan, &self.state, name, vn, 1);
+        let generation = Generation(version);
+        let mapping = MappingRecord {
+            ips: ips.clone(),
+            nve: nve.clone(),
+            port: port.clone(),
+            generation,
+        };
+        plan.put(
+            &self.state,
+            Key::Mapping(name.clone(), mac),
+            Record::Mapping(mapping),
+        );
+        Ok((plan, generation))
+    }
+}
+
+/// The decision holds only as long as the edge may be in the VN.
+fn guard_member(plan: &mut Plan, state: &State, vn: &VnName, nve: &NveName) {
+    plan.guard(state, Key::Vn(vn.clone()));
+    plan.guard(state, Key::Member(vn.clone(), nve.clone()));
+    plan.guard(state, Key::Revoked(nve.clone()));
+}
+
+/// Advances a VN's log by `steps`; gives the version it then has.
+pub(super) fn tick(plan: &mut Plan, state: &State, name: &VnName, vn: &Vn, steps: u64) -> Version {
+    let version = Version(vn.clock.version.0.saturating_add(steps));
+    let clock = Clock {
+        version,
+        epoch: vn.clock.epoch,
+    };
+    plan.put(state, Key::Clock(name.clone()), Record::Clock(clock));
+    version
+}
+
+/// Whether one host may have this address.
+fn is_station(ip: &IpAddr) -> bool {
+    let broadcast = matches!(ip, IpAddr::V4(ip) if ip.is_broadcast());
+    !(ip.is_unspecified() || ip.is_multicast() || ip.is_loopback() || broadcast)
+}

@@ -1,0 +1,131 @@
+//! What follows from a change but is too much for its transaction: registrations of edges that left,
+//! lost their rights or their lease, and what is left of removed VNs. In steps of bounded size.
+
+use std::time::Duration;
+
+use vswitch_control::types::{Epoch, NveName, Version, VnName};
+
+use super::Engine;
+use super::edge::tick;
+use crate::model::{Clock, Key, Plan, Record, Vn};
+
+/// Records that one step changes at most.
+const STEP: usize = 32;
+
+impl Engine {
+    /// The next step, if there is anything to do. To be committed like a request's plan; one that
+    /// conflicts with another server's comes up again.
+    pub fn sweep(&mut self, now: Duration) -> Option<Plan> {
+        while let Some(name) = self.messy.first().cloned() {
+            let plan = self
+                .state
+                .vns
+                .get(&name)
+                .and_then(|vn| self.tidy(&name, vn));
+            if plan.is_some() {
+                return plan;
+            }
+            self.messy.remove(&name);
+        }
+        let ended = self
+            .leases
+            .iter()
+            .find(|(_, end)| **end <= now)
+            .map(|(nve, _)| nve.clone())?;
+        let mut plan = Plan::default();
+        plan.delete(&self.state, Key::Edge(ended));
+        Some(plan)
+    }
+
+    /// When the next lease ends.
+    #[must_use]
+    pub fn next_end(&self) -> Option<Duration> {
+        self.leases.values().min().copied()
+    }
+
+    /// When an edge's lease ends.
+    #[must_use]
+    pub fn lease_end(&self, nve: &NveName) -> Option<Duration> {
+        self.leases.get(nve).copied()
+    }
+
+    fn tidy(&self, name: &VnName, vn: &Vn) -> Option<Plan> {
+        if vn.declared.is_none() {
+            return Some(self.clear(name, vn));
+        }
+        let mut plan = Plan::default();
+        let stays =
+            |nve: &NveName| self.state.admits(name, nve) && self.state.edges.contains_key(nve);
+        let gone: Vec<&NveName> = vn
+            .joined
+            .keys()
+            .filter(|nve| !stays(nve))
+            .take(STEP)
+            .collect();
+        if !gone.is_empty() {
+            // A revoked edge is no member; one that was removed has changed the epoch by that.
+            let revoked = gone.iter().any(|nve| self.state.revoked.contains_key(*nve));
+            let clock = Clock {
+                version: Version(vn.clock.version.0.saturating_add(1)),
+                epoch: Epoch(vn.clock.epoch.0.saturating_add(u64::from(revoked))),
+            };
+            plan.put(&self.state, Key::Clock(name.clone()), Record::Clock(clock));
+            for nve in gone {
+                // Still so when this is committed: it might have come back elsewhere.
+                plan.guard(&self.state, Key::Edge(nve.clone()));
+                plan.guard(&self.state, Key::Member(name.clone(), nve.clone()));
+                plan.guard(&self.state, Key::Revoked(nve.clone()));
+                plan.delete(&self.state, Key::Joined(name.clone(), nve.clone()));
+            }
+            return Some(plan);
+        }
+        let orphans = vn
+            .held
+            .iter()
+            .filter(|(nve, _)| !vn.joined.contains_key(*nve));
+        let orphans = orphans.flat_map(|(nve, macs)| macs.iter().map(move |mac| (nve, *mac)));
+        for (nve, mac) in orphans.take(STEP) {
+            plan.guard(&self.state, Key::Joined(name.clone(), nve.clone()));
+            plan.delete(&self.state, Key::Mapping(name.clone(), mac));
+        }
+        if plan.is_empty() {
+            return None;
+        }
+        tick(&mut plan, &self.state, name, vn, 1);
+        Some(plan)
+    }
+
+    /// What is left of a removed VN, then its counters.
+    fn clear(&self, name: &VnName, vn: &Vn) -> Plan {
+        let mut plan = Plan::default();
+        plan.guard(&self.state, Key::Vn(name.clone()));
+        let joined = vn
+            .joined
+            .keys()
+            .map(|nve| Key::Joined(name.clone(), nve.clone()));
+        let mappings = vn
+            .mappings
+            .keys()
+            .map(|mac| Key::Mapping(name.clone(), *mac));
+        let placements = vn
+            .placements
+            .keys()
+            .map(|mac| Key::Placement(name.clone(), *mac));
+        let members = vn
+            .members
+            .iter()
+            .map(|nve| Key::Member(name.clone(), nve.clone()));
+        for key in joined
+            .chain(mappings)
+            .chain(placements)
+            .chain(members)
+            .take(STEP)
+        {
+            plan.delete(&self.state, key);
+        }
+        if plan.is_empty() {
+            plan.delete(&self.state, Key::Clock(name.clone()));
+        }
+        plan
+    }
+}
