@@ -38,12 +38,14 @@ pub(super) fn check(
     }
     let listen = endpoint(cx, &path.key("listen"), &raw.listen);
     if let Some(listen) = listen {
-        let local = underlay.local.contains(&listen.ip());
+        let ports = underlay.ports.iter().flat_map(|port| &port.addresses);
+        let local = underlay.local.contains(&listen.ip())
+            || ports.into_iter().any(|address| address.addr == listen.ip());
         if !local && !listen.ip().is_loopback() {
             cx.f.warn(
                 &path.key("listen"),
                 format!(
-                    "{} is none of underlay.local: other edges reach it by another network",
+                    "{} is no address of the underlay: other edges reach it by another network",
                     listen.ip()
                 ),
             );
