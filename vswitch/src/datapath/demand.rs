@@ -22,11 +22,14 @@ pub const PATIENCE: u64 = 1;
 /// The control side is asked again so often per second, as long as frames come.
 const ASKED: u64 = 4;
 
-/// What the control side decides about keys that are made on demand.
+/// What the control side decides where there is an authority.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct Terms {
     /// Seconds without a packet after which an outbound SA is reported as idle.
     pub idle: u32,
+    /// UDP port of the control plane's own sessions: what comes for it goes to the kernel before
+    /// what is less urgent.
+    pub control_port: u16,
 }
 
 /// What is kept of a tunnel whose keys are made on demand.
@@ -166,7 +169,7 @@ impl<P: Probe> Worker<P> {
     /// Once a second: reports SAs that have sealed nothing for as long as the terms say, and
     /// again each time that passes once more.
     pub(super) fn tell_idle(&mut self) {
-        let Some(Terms { idle }) = self.terms else {
+        let Some(Terms { idle, .. }) = self.terms else {
             return;
         };
         let mut found: Vec<(TunnelId, Spi)> = Vec::new();

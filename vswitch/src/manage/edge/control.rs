@@ -173,17 +173,19 @@ const STOP_PATIENCE: Duration = Duration::from_secs(5);
 impl Control {
     /// Tells the workers what they begin with, then lets tenants connect.
     pub(super) fn new(parts: Parts) -> Result<Control, StartError> {
-        let plan = Plan::first(&parts.config)?;
-        let changes = View::default().changes(&View::of(&parts.config, &plan), FIRST)?;
+        let wanted = Wanted::default();
+        let config = Arc::new(wanted.adapt(&parts.config));
+        let plan = Plan::first(&config)?;
+        let changes = View::default().changes(&View::of(&config, &plan), FIRST)?;
         let mut tables = Tables::new(parts.seed);
         tables.transact(&changes)?;
-        let config = Arc::new(parts.config);
-        let history = History::open(&parts.state, &config)?;
+        let local = Arc::new(parts.config);
+        let history = History::open(&parts.state, &local)?;
         let list = history.list();
         let revision = list.last().cloned().ok_or(StartError::NoWorkers)?;
         let running = watch::Sender::new(Arc::new(Running {
             revision,
-            config: Arc::clone(&config),
+            config: Arc::clone(&local),
             history: list.to_vec(),
         }));
         let exports = Exports::load(&parts.state)?;
@@ -194,9 +196,9 @@ impl Control {
             hugepages: parts.hugepages,
             pools: parts.pools,
             windows: RefCell::new(Windows::new(parts.started)),
-            local: Arc::clone(&config),
+            local,
             config,
-            wanted: Wanted::default(),
+            wanted,
             agreed: Agreed::default(),
             overlay: parts.overlay,
             plan,
@@ -233,6 +235,7 @@ impl Control {
         let terms = control.config.authority.as_ref();
         let terms = terms.map(|authority| Terms {
             idle: authority.idle,
+            control_port: authority.listen.port(),
         });
         control.tell_all(|_| Command::Terms(terms));
         control.tell_all(|_| Command::Tables(Arc::clone(&changes)));

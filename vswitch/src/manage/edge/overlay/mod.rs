@@ -17,7 +17,7 @@ use std::net::IpAddr;
 use std::sync::Arc;
 
 use crossbeam::channel::{Receiver, Sender, bounded};
-use tokio::sync::mpsc;
+use tokio::sync::{mpsc, watch};
 use vswitch_sa::{Algorithm, SecretBytes, Spi};
 use vswitch_vn::Protection;
 
@@ -28,6 +28,7 @@ pub(super) use wanted::Wanted;
 
 use crate::datapath::command::WorkerId;
 use crate::manage::config::{Config, MacAddr, Vni};
+use crate::manage::status::Ima;
 
 /// Batches of orders that wait for the control thread at most.
 const ORDERS: usize = 256;
@@ -196,6 +197,8 @@ pub struct Overlay {
     pub orders: Sender<Vec<Order>>,
     /// Notices.
     pub notices: mpsc::Receiver<Notice>,
+    /// What is to be shown of the authority.
+    pub shown: watch::Sender<Option<Arc<Ima>>>,
     /// How many workers there are.
     pub workers: u16,
 }
@@ -204,20 +207,24 @@ pub struct Overlay {
 pub(super) struct Ends {
     pub orders: Receiver<Vec<Order>>,
     pub outbox: Outbox,
+    pub shown: watch::Receiver<Option<Arc<Ima>>>,
 }
 
 /// Both sides.
 pub(super) fn channel(workers: usize) -> (Overlay, Ends) {
     let (orders_tx, orders) = bounded(ORDERS);
     let (notices_tx, notices) = mpsc::channel(NOTICES);
+    let (shown_tx, shown) = watch::channel(None);
     let overlay = Overlay {
         orders: orders_tx,
         notices,
+        shown: shown_tx,
         workers: u16::try_from(workers).unwrap_or(u16::MAX),
     };
     let ends = Ends {
         orders,
         outbox: Outbox::new(notices_tx),
+        shown,
     };
     (overlay, ends)
 }
