@@ -28,14 +28,18 @@ const MAX_SEGMENTS: usize = 40;
 const UDP: u8 = 17;
 
 /// A packet whose headers are written and which waits for the cipher.
-struct Sealing {
-    packet: Mbuf,
-    tunnel: TunnelId,
-    slot: usize,
+pub(super) struct Sealing {
+    pub packet: Mbuf,
+    pub tunnel: TunnelId,
+    pub slot: usize,
     /// Spent by the job that seals it.
-    assigned: Option<Assigned>,
-    outer: usize,
-    frame: usize,
+    pub assigned: Option<Assigned>,
+    /// Octets of outer headers, before ESP.
+    pub outer: usize,
+    /// The port that it leaves by.
+    pub underlay: u16,
+    /// Whether the outer UDP header wants a checksum.
+    pub checksum: bool,
 }
 
 impl<P: Probe> Worker<P> {
@@ -78,10 +82,9 @@ impl<P: Probe> Worker<P> {
                 .touch(gathered.iter().map(|frame| frame.tunnel));
             self.sas.touch_outbound(slots.iter().copied());
         }
-        for frame in gathered.drain(..) {
-            if let Some(sealing) = self.prepare(frame) {
-                batch.push(sealing);
-            }
+        let mut frames = gathered.drain(..).peekable();
+        while let Some(unusual) = self.express(&mut frames, &mut batch) {
+            batch.extend(self.prepare(unusual));
         }
         self.counters.probe.leave(Stage::Encapsulate, n);
 
@@ -249,15 +252,17 @@ impl<P: Probe> Worker<P> {
             self.tunnel_drop(id, Verdict::TooBig, packet);
             return None;
         }
+        Note::tunnel(id, frame).put(&mut packet);
+        let path = &route.path;
         let sealing = Sealing {
             packet,
             tunnel: id,
             slot,
             assigned: spent,
             outer,
-            frame,
+            underlay: route.underlay,
+            checksum: path.dst.is_ipv6(),
         };
-        let path = &route.path;
         self.counters.step(&sealing.packet, || Step::Encapsulated {
             tunnel: id,
             encapsulation: tunnel.encapsulation,
@@ -277,24 +282,14 @@ impl<P: Probe> Worker<P> {
         None
     }
 
-    /// Behind the cipher: checksum where IPv6 asks for one, counters, outlet.
+    /// Behind the cipher: checksum where IPv6 asks for one, outlet.
     #[inline]
     fn finish(&mut self, sealing: Sealing) {
-        let Sealing {
-            mut packet,
-            tunnel,
-            frame,
-            ..
-        } = sealing;
-        let Some(route) = self.tunnels.get(tunnel).and_then(|t| t.route.as_ref()) else {
-            return self.tunnel_drop(tunnel, Verdict::NoNeighbour, packet);
-        };
-        let underlay = route.underlay;
-        if route.path.dst.is_ipv6() && !set_outer_checksum(&mut packet) {
-            return self.tunnel_drop(tunnel, Verdict::NoRoom, packet);
+        let mut packet = sealing.packet;
+        if sealing.checksum && !set_outer_checksum(&mut packet) {
+            return self.tunnel_drop(sealing.tunnel, Verdict::NoRoom, packet);
         }
-        Note::tunnel(tunnel, frame).put(&mut packet);
-        self.transmit(underlay, packet);
+        self.transmit(sealing.underlay, packet);
     }
 
     /// Hands a complete frame to an underlay port.

@@ -3,7 +3,6 @@
 //! checked this too, but a member edge must not be able to speak for another's tenant.
 
 use arrayvec::ArrayVec;
-use vswitch_net::MacAddr;
 use vswitch_net::frame::Frame;
 use vswitch_net::quick::{self, Quick};
 use vswitch_policy::Spoof;
@@ -51,7 +50,7 @@ impl<P: Probe> Worker<P> {
                 true => None,
                 false => quick::frame(packet.head(), packet.len()),
             };
-            let known = found.unwrap_or(NOTHING);
+            let known = found.unwrap_or(quick::NOTHING);
             claims.push(Claim {
                 key: Key::new(*vn, known.src),
                 destination: Destination::Tunnel(*tunnel),
@@ -140,13 +139,6 @@ impl<P: Probe> Worker<P> {
         self.forward(vn, origin, frame.dst, packet);
     }
 }
-
-/// Stands for a frame that is not recognized: nobody vouches for the address zero.
-const NOTHING: Quick = Quick {
-    dst: MacAddr([0; 6]),
-    src: MacAddr([0; 6]),
-    src_ip: std::net::Ipv4Addr::UNSPECIFIED,
-};
 
 fn remote_verdict(spoof: Spoof) -> Verdict {
     match spoof {

@@ -19,6 +19,7 @@ mod decap;
 pub mod demand;
 mod drive;
 mod encap;
+mod express;
 mod forward;
 pub mod handoff;
 mod inner;
@@ -37,6 +38,7 @@ mod tenant;
 mod tunnels;
 mod underlay;
 pub mod verdict;
+mod vlan;
 pub mod worker;
 
 pub use tunnels::{source_port, wrapping};

@@ -4,6 +4,7 @@ use std::collections::HashMap;
 use std::hash::{BuildHasher, Hasher};
 use std::sync::Arc;
 
+use slab::Slab;
 use vswitch_aead::Backend;
 use vswitch_sa::{Inbound, KeyMaterial, Outbound, SALT_LEN, Spi};
 use vswitch_vn::TunnelId;
@@ -100,8 +101,8 @@ impl Hasher for SpiHasher {
 
 /// All SAs a worker knows of.
 pub struct SaTable {
-    outbound: Vec<Option<OutboundSlot>>,
-    inbound: Vec<Option<InboundSlot>>,
+    outbound: Slab<OutboundSlot>,
+    inbound: Slab<InboundSlot>,
     by_spi: HashMap<u32, Located, SpiHash>,
     /// The real outbound SAs while a dry run uses others in their places.
     set_aside: Vec<(usize, Box<Outbound>)>,
@@ -111,8 +112,8 @@ impl SaTable {
     /// Empty.
     pub fn new(seed: u64) -> Self {
         SaTable {
-            outbound: Vec::new(),
-            inbound: Vec::new(),
+            outbound: Slab::new(),
+            inbound: Slab::new(),
             by_spi: HashMap::with_hasher(SpiHash(seed)),
             set_aside: Vec::new(),
         }
@@ -127,13 +128,13 @@ impl SaTable {
     /// The outbound SA in a slot.
     #[inline]
     pub fn outbound(&self, slot: usize) -> Option<&OutboundSlot> {
-        self.outbound.get(slot)?.as_ref()
+        self.outbound.get(slot)
     }
 
     /// The outbound SA in a slot, to count on.
     #[inline]
     pub fn outbound_mut(&mut self, slot: usize) -> Option<&mut OutboundSlot> {
-        self.outbound.get_mut(slot)?.as_mut()
+        self.outbound.get_mut(slot)
     }
 
     /// As [`Self::touch_inbound`], for the outbound SAs in these slots.
@@ -160,7 +161,7 @@ impl SaTable {
         if self.set_aside.iter().any(|(aside, _)| *aside == slot) {
             return Some(());
         }
-        let out = self.outbound.get_mut(slot)?.as_mut()?;
+        let out = self.outbound.get_mut(slot)?;
         let algorithm = out.sa.algorithm();
         let len = algorithm.key_len() + SALT_LEN;
         let mut bytes = Zeroizing::new(secret.get(..len)?.to_vec());
@@ -178,7 +179,7 @@ impl SaTable {
     /// Puts the real outbound SAs back.
     pub fn end_rehearsal(&mut self) {
         for (slot, real) in self.set_aside.drain(..) {
-            if let Some(Some(out)) = self.outbound.get_mut(slot) {
+            if let Some(out) = self.outbound.get_mut(slot) {
                 out.sa = real;
             }
         }
@@ -187,7 +188,7 @@ impl SaTable {
     /// The inbound SA in a slot.
     #[inline]
     pub fn inbound(&self, slot: usize) -> Option<&InboundSlot> {
-        self.inbound.get(slot)?.as_ref()
+        self.inbound.get(slot)
     }
 
     /// Whether there are more SAs than the first-level cache has room for, so that
@@ -222,7 +223,7 @@ impl SaTable {
     /// The inbound SA in a slot, to count on.
     #[inline]
     pub fn inbound_mut(&mut self, slot: usize) -> Option<&mut InboundSlot> {
-        self.inbound.get_mut(slot)?.as_mut()
+        self.inbound.get_mut(slot)
     }
 
     /// Stores an outbound SA and returns its slot.
@@ -240,12 +241,12 @@ impl SaTable {
             low_water,
             asked: false,
         };
-        place(&mut self.outbound, slot)
+        self.outbound.insert(slot)
     }
 
     /// Takes the outbound SA of a slot out.
     pub fn remove_outbound(&mut self, slot: usize) -> Option<OutboundSlot> {
-        self.outbound.get_mut(slot)?.take()
+        self.outbound.try_remove(slot)
     }
 
     /// Stores an inbound SA; one with the same SPI is replaced and returned.
@@ -260,7 +261,7 @@ impl SaTable {
             auth_failed: 0,
             floor,
         };
-        let index = place(&mut self.inbound, slot);
+        let index = self.inbound.insert(slot);
         self.by_spi.insert(spi.get(), Located::Mine(index));
         old
     }
@@ -271,7 +272,7 @@ impl SaTable {
             Some(Located::Mine(index)) => {
                 let index = *index;
                 self.by_spi.remove(&spi.get());
-                self.inbound.get_mut(index)?.take()
+                self.inbound.try_remove(index)
             }
             _ => None,
         }
@@ -287,20 +288,20 @@ impl SaTable {
 
     /// SAs of this worker, and bytes of them with what is kept beside them, keys left out.
     pub fn usage(&self) -> (usize, usize) {
-        let outbound = self.outbound.iter().flatten().count();
-        let inbound = self.inbound.iter().flatten();
+        let outbound = self.outbound.len();
+        let inbound = self.inbound.iter();
         let per_inbound = size_of::<InboundSlot>();
         let bytes = outbound * (size_of::<OutboundSlot>() + size_of::<Outbound>())
             + inbound
                 .clone()
-                .map(|slot| per_inbound + slot.sa.memory_bytes())
+                .map(|(_, slot)| per_inbound + slot.sa.memory_bytes())
                 .sum::<usize>();
-        (outbound + inbound.count(), bytes)
+        (outbound + self.inbound.len(), bytes)
     }
 
     /// What `show sas` needs.
     pub fn snapshot(&self, worker: WorkerId) -> Vec<SaSnapshot> {
-        let outbound = self.outbound.iter().flatten().map(|slot| SaSnapshot {
+        let outbound = self.outbound.iter().map(|(_, slot)| SaSnapshot {
             worker,
             outbound: true,
             spi: slot.sa.spi().get(),
@@ -315,7 +316,7 @@ impl SaTable {
             replayed: 0,
             auth_failed: 0,
         });
-        let inbound = self.inbound.iter().flatten().map(|slot| SaSnapshot {
+        let inbound = self.inbound.iter().map(|(_, slot)| SaSnapshot {
             worker,
             outbound: false,
             spi: slot.sa.spi().get(),
@@ -331,21 +332,6 @@ impl SaTable {
             auth_failed: slot.auth_failed,
         });
         outbound.chain(inbound).collect()
-    }
-}
-
-/// Puts a value into the first free place.
-fn place<T>(slots: &mut Vec<Option<T>>, value: T) -> usize {
-    let value = Some(value);
-    match slots.iter().position(Option::is_none) {
-        Some(free) => {
-            slots[free] = value;
-            free
-        }
-        None => {
-            slots.push(value);
-            slots.len() - 1
-        }
     }
 }
 

@@ -4,6 +4,7 @@
 use std::sync::Arc;
 
 use arrayvec::ArrayVec;
+use vswitch_net::Envelope;
 use vswitch_net::ip::IpVersion;
 use vswitch_net::mtu::{self, Wrapping};
 use vswitch_net::template::Template;
@@ -30,6 +31,8 @@ pub struct TunnelState {
     pub demand: Option<Demand>,
     /// Resolved outer headers.
     pub route: Option<Route>,
+    /// All headers before a frame, where a tunnel is protected and its path is IPv4.
+    pub envelope: Option<Envelope>,
     /// Largest inner frame; unlimited while unresolved, since the packet is dropped anyway.
     max_frame: Option<usize>,
 }
@@ -155,6 +158,10 @@ impl TunnelTable {
                 path,
             })
         });
+        let protected = tunnel.protection != Protection::None;
+        let route = state.route.as_ref().filter(|_| protected);
+        state.envelope = route
+            .and_then(|route| Envelope::new(&route.template, tunnel.encapsulation, tunnel.vni));
         state.max_frame = state.route.as_ref().map(|route| {
             wrapping(tunnel, IpVersion::of(route.path.dst))
                 .max_inner_frame(usize::from(route.path.mtu))

@@ -9,6 +9,7 @@
 pub mod answer;
 pub mod arp;
 pub mod checksum;
+pub mod envelope;
 pub mod esp;
 pub mod ethernet;
 pub mod frame;
@@ -31,6 +32,7 @@ pub mod vni;
 pub mod vxlan;
 pub mod wire;
 
+pub use envelope::Envelope;
 pub use ethernet::ethertype;
 pub use frame::{Frame, FrameError, L3, L4};
 pub use ip::{Fragment, IpVersion, protocol};

@@ -28,6 +28,13 @@ pub struct Quick {
     pub src_ip: Ipv4Addr,
 }
 
+/// Stands for a frame that is not recognized: nobody vouches for the address zero.
+pub const NOTHING: Quick = Quick {
+    dst: MacAddr([0; 6]),
+    src: MacAddr([0; 6]),
+    src_ip: Ipv4Addr::UNSPECIFIED,
+};
+
 /// A recognized UDP packet of the underlay.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
 pub struct QuickOuter {

@@ -131,6 +131,11 @@ impl Template {
         self.version
     }
 
+    /// Sum of the IPv4 header with length and checksum zero; 0 for IPv6.
+    pub(crate) const fn partial(&self) -> u16 {
+        self.partial
+    }
+
     /// Writes the headers of a UDP payload of `udp_payload_len` octets to the start of `out` and
     /// returns their length. `None`, if `out` is too short or the payload too long.
     #[inline]
