@@ -13,6 +13,7 @@ use vswitch::manage::api::{self, Section};
 use vswitch::manage::ctl::capture::Capture;
 use vswitch::manage::ctl::change::{self, ChangeCommand};
 use vswitch::manage::ctl::keys::Keys;
+use vswitch::manage::ctl::pki::Pki;
 use vswitch::manage::observe::ctl::TraceArgs;
 use vswitch::manage::tools::Tool;
 use vswitch::manage::{show, top};
@@ -54,6 +55,8 @@ enum Command {
     Change(ChangeCommand),
     /// Give away keys for decryption, where the configuration allows it.
     Keys(Keys),
+    /// A CA for the laboratory: certificates for edges, mapping authorities and operators.
+    Pki(Pki),
     #[command(flatten)]
     Tool(Tool),
 }
@@ -160,6 +163,9 @@ fn main() -> ExitCode {
             .map(|()| ExitCode::SUCCESS),
         Command::Keys(keys) => runtime()
             .and_then(|runtime| Ok(runtime.block_on(keys.run(&cli.socket))?))
+            .map(|()| ExitCode::SUCCESS),
+        Command::Pki(pki) => pki
+            .run(cli.json, &mut io::stdout().lock())
             .map(|()| ExitCode::SUCCESS),
         Command::Trace(trace) => runtime()
             .and_then(|runtime| {

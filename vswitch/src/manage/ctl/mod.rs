@@ -3,6 +3,7 @@
 pub mod capture;
 pub mod change;
 pub mod keys;
+pub mod pki;
 mod sink;
 
 use std::io;

@@ -134,7 +134,7 @@ impl Verifier {
         now: UnixTime,
     ) -> Result<Certificate, Refusal> {
         let parsed = Certificate::parse(leaf);
-        let checked = parsed.and_then(|it| it.check(&self.trust.own.domain(), now).map(|()| it));
+        let checked = parsed.and_then(|it| it.check(self.trust.own.domain(), now).map(|()| it));
         // Ours first, because they say more than "invalid"; both must be content.
         let certificate = checked?;
         chain.map_err(|error| Refusal::Untrusted(why(&error)))?;

@@ -137,6 +137,12 @@ impl Ca {
         &self.domain
     }
 
+    /// Until when it and all it issues count.
+    #[must_use]
+    pub fn not_after(&self) -> SystemTime {
+        self.not_after.into()
+    }
+
     /// Issues a certificate with a new key, over the one that is there. ECDSA over P-256, for both ends of
     /// a session; never valid longer than the CA.
     ///

@@ -43,7 +43,11 @@ impl Shared {
         })
     }
 
+    /// Ends it, unless that has happened: who was first is what `closed` says.
     pub(super) fn close(&self, code: Code, why: &str) {
+        if self.connection.close_reason().is_some() {
+            return;
+        }
         self.ended_here.store(true, Ordering::Release);
         self.connection.close(code.number(), why.as_bytes());
     }

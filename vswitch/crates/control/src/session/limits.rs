@@ -22,7 +22,9 @@ pub struct Limits {
     /// Something is said at least so often.
     pub keepalive: Duration,
     /// From so many unfinished handshakes on, whoever comes has to prove their address first (Retry:
-    /// RFC 9000, section 8.1.2).
+    /// RFC 9000, section 8.1.2). By default always: it costs a round trip, and nobody is sent more
+    /// than they have sent before. Where it is more, an address that is not proven is sent
+    /// up to three times as much, and one datagram (quinn lets the last one go over).
     pub retry_above: usize,
     /// From so many on, nobody is answered.
     pub max_half_open: usize,
@@ -55,7 +57,7 @@ impl Default for Limits {
             handshake_timeout: Duration::from_secs(5),
             idle_timeout: Duration::from_secs(10),
             keepalive: Duration::from_secs(3),
-            retry_above: 64,
+            retry_above: 0,
             max_half_open: 1024,
             unproven: Rate {
                 per_second: 100.0,

@@ -69,49 +69,17 @@ fn socket() -> UdpSocket {
 }
 
 #[tokio::test]
-async fn before_an_address_is_proven_little_is_sent_there() {
+async fn before_an_address_is_proven_less_is_sent_there_than_came_from_it() {
     let lab = Lab::new("lab");
-    let (authority, _edge) = pair(&lab, |_| ());
-    let nve = lab.credentials(Role::Nve, "b");
-    let mut strangers = Strangers::new(&nve, address(&authority));
-    let packets = strangers.initials();
-    let sent: usize = packets.iter().map(Vec::len).sum();
-    // As long as the handshake may last, with everything that is sent again.
-    let (bytes, count) = answered(
-        &socket(),
-        &packets,
-        address(&authority),
-        Duration::from_secs(6),
-    )
-    .await;
-    assert!(count > 0 && bytes <= 3 * sent, "{bytes} bytes for {sent}");
-    assert_eq!(
-        (
-            authority.stats().failed_timeout,
-            authority.stats().half_open
-        ),
-        (1, 0)
-    );
-}
-
-#[tokio::test]
-async fn under_load_the_answer_is_smaller_than_the_question_and_costs_nothing() {
-    let lab = Lab::new("lab");
-    let retry = |setup: &mut Setup| setup.limits.retry_above = 0;
-    let authority = endpoint(lab.credentials(Role::Ima, "i"), &[Role::Nve], retry);
+    let (authority, edge) = pair(&lab, |_| ());
     let nve = lab.credentials(Role::Nve, "b");
     let mut strangers = Strangers::new(&nve, address(&authority));
     let packets = strangers.initials();
     let socket = socket();
+    let little = Duration::from_millis(500);
     for packet in &packets {
         let one = std::slice::from_ref(packet);
-        let (bytes, count) = answered(
-            &socket,
-            one,
-            address(&authority),
-            Duration::from_millis(500),
-        )
-        .await;
+        let (bytes, count) = answered(&socket, one, address(&authority), little).await;
         // One Retry, and it is not sent again.
         assert!(
             count == 1 && bytes < packet.len() / 4,
@@ -119,27 +87,68 @@ async fn under_load_the_answer_is_smaller_than_the_question_and_costs_nothing() 
         );
     }
     let stats = authority.stats();
+    let expected = (packets.len() as u64, 0, 0);
+    assert_eq!((stats.retries, stats.handshakes, stats.half_open), expected);
+    // Whoever is where they say gets in.
+    meet(&authority, &edge).await;
     assert_eq!(
-        (stats.retries, stats.handshakes, stats.half_open),
-        (packets.len() as u64, 0, 0)
+        (authority.stats().handshakes, authority.stats().established),
+        (1, 1)
     );
+}
 
-    // Above the second limit, nothing.
+/// Where Retry is for times of load only, QUIC's own limit is what there is.
+#[tokio::test]
+async fn without_retry_three_times_as_much_and_a_datagram_is_the_most() {
+    let lab = Lab::new("lab");
+    let quick = |setup: &mut Setup| {
+        setup.limits.retry_above = 1;
+        setup.limits.handshake_timeout = Duration::from_millis(1500);
+    };
+    let authority = endpoint(lab.credentials(Role::Ima, "i"), &[Role::Nve], quick);
+    let to = address(&authority);
+    let mut strangers = Strangers::new(&lab.credentials(Role::Nve, "b"), to);
+    let packets = strangers.initials();
+    let sent: usize = packets.iter().map(Vec::len).sum();
+    // Longer than the handshake may last, with everything that is sent again.
+    let first = socket();
+    let waiting = answered(&first, &packets, to, Duration::from_secs(3));
+    // Another who comes in the meantime finds it under load.
+    let second = async {
+        until("the first is unfinished", || {
+            authority.stats().half_open == 1
+        })
+        .await;
+        let packets = strangers.initials();
+        answered(&socket(), &packets[..1], to, Duration::from_millis(500)).await
+    };
+    let ((bytes, count), (retry, one)) = tokio::join!(waiting, second);
+    assert!(
+        count > 1 && bytes <= 3 * sent + 1500,
+        "{bytes} bytes for {sent}"
+    );
+    assert!(one == 1 && retry < 300, "{one} packets, {retry} bytes");
+    let stats = authority.stats();
+    assert_eq!(
+        (stats.failed_timeout, stats.retries, stats.half_open),
+        (1, 1, 0)
+    );
+}
+
+#[tokio::test]
+async fn above_the_second_limit_nobody_is_answered() {
+    let lab = Lab::new("lab");
     let silent = |setup: &mut Setup| setup.limits.max_half_open = 0;
     let authority = endpoint(lab.credentials(Role::Ima, "i"), &[Role::Nve], silent);
-    let little = Duration::from_millis(500);
-    assert_eq!(
-        answered(&socket, &packets, address(&authority), little).await,
-        (0, 0)
-    );
-    assert_eq!(authority.stats().ignored, packets.len() as u64);
-
-    // Whoever is where they say gets in after a Retry.
-    let authority = endpoint(lab.credentials(Role::Ima, "j"), &[Role::Nve], retry);
-    let edge = endpoint(lab.credentials(Role::Nve, "a"), &[], |_| ());
-    meet(&authority, &edge).await;
+    let to = address(&authority);
+    let packets = Strangers::new(&lab.credentials(Role::Nve, "b"), to).initials();
+    let answer = answered(&socket(), &packets, to, Duration::from_millis(500)).await;
+    assert_eq!(answer, (0, 0));
     let stats = authority.stats();
-    assert!(stats.retries >= 1 && stats.established == 1, "{stats:?}");
+    assert!(
+        stats.ignored > 0 && stats.ignored == stats.initials,
+        "{stats:?}"
+    );
 }
 
 #[tokio::test]
@@ -178,7 +187,6 @@ async fn packets_that_are_no_handshake_are_answered_with_less_or_nothing() {
 async fn one_source_cannot_begin_handshakes_without_end() {
     let lab = Lab::new("lab");
     let authority = endpoint(lab.credentials(Role::Ima, "i"), &[Role::Nve], |setup| {
-        setup.limits.retry_above = 0;
         setup.limits.per_source = Rate {
             per_second: 0.01,
             burst: 3.0,
@@ -217,7 +225,7 @@ async fn spoofed_handshakes_do_not_keep_real_ones_out() {
     let watched = authority.clone();
     let (progress, mut begun) = tokio::sync::mpsc::channel(1);
     let flooding = std::thread::spawn(move || {
-        let mut sent = 0;
+        let (mut sent, mut lost) = (0, 0);
         for (n, packets) in flood.iter().enumerate() {
             let [_, high, middle, low] = u32::try_from(n).unwrap().to_be_bytes();
             let source = Ipv4Addr::new(127, 1 + high, middle, low);
@@ -232,9 +240,10 @@ async fn spoofed_handshakes_do_not_keep_real_ones_out() {
             }
             // As fast as it takes them, so that they are seen and not lost in the kernel.
             let begun = Instant::now();
-            while sent > watched.stats().initials + 512
-                && begun.elapsed() < Duration::from_millis(50)
-            {
+            while n > watched.stats().initials as usize + lost + 256 {
+                if begun.elapsed() > Duration::from_millis(100) {
+                    lost = n - watched.stats().initials as usize;
+                }
                 std::thread::yield_now();
             }
         }
@@ -246,15 +255,16 @@ async fn spoofed_handshakes_do_not_keep_real_ones_out() {
     let mut sessions = Vec::new();
     for edge in &edges {
         let before = Instant::now();
-        let session = dial(edge, &authority, ima()).await.unwrap();
+        let session = dial(edge, &authority, ima()).await;
         let took = before.elapsed();
+        let session = session.unwrap_or_else(|error| panic!("{error} {:?}", authority.stats()));
         assert!(took < Duration::from_secs(2), "{took:?}");
         during += usize::from(!flooding.is_finished());
         sessions.push(session);
     }
     assert!(during > 0, "the flood was over before anybody came");
-    until("the flood is over", || flooding.is_finished()).await;
-    let sent = flooding.join().unwrap();
+    let sent = tokio::task::spawn_blocking(|| flooding.join()).await;
+    let sent = sent.unwrap().unwrap();
     let stats = authority.stats();
     assert!(
         sent as usize >= 2 * HALF_OPEN && stats.initials as usize >= HALF_OPEN,
