@@ -34,6 +34,10 @@ use crate::types::{BootId, Epoch, Generation, Mac, NveName, PortName, Version, V
 /// Version of this protocol, in `Hello`.
 pub const PROTOCOL: u16 = 1;
 
+/// Label under which both ends export, with an empty context, what binds the exchanges of `Join` to
+/// their session (`Transcript::binding`). The initiator is the edge, the responder the authority.
+pub const EXPORTER_LABEL: &[u8] = b"EXPORTER-vswitch-ima-1";
+
 /// Most bytes of a sealed message: what is left of a frame beside the longest header.
 pub const MAX_SEALED: usize = 60 * 1024;
 

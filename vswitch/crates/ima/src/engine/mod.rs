@@ -7,6 +7,7 @@
 //! [`Engine::revert`]. [`Engine::next`] gives what sessions are to be sent.
 
 mod edge;
+mod lease;
 mod limit;
 mod operator;
 mod push;
@@ -26,8 +27,10 @@ pub use edge::{Decision, EdgeRequest, Reply};
 pub use limit::Bucket;
 pub use operator::Stamp;
 pub use push::Push;
+pub(crate) use view::page;
 
 use crate::model::{Key, Op, Record, State};
+use lease::Leases;
 use push::Seat;
 
 /// Which session, of this run of the server.
@@ -89,7 +92,7 @@ pub struct Engine {
     /// Sessions for which there may be something.
     ready: BTreeSet<SessionId>,
     /// When leases end, by this server's clock.
-    leases: HashMap<NveName, Duration>,
+    leases: Leases,
     /// VNs in which something may be left over.
     messy: BTreeSet<VnName>,
 }
@@ -103,11 +106,10 @@ impl Engine {
         now: Duration,
     ) -> Self {
         let state = State::load(limits.log, records);
-        let leases = state
-            .edges
-            .keys()
-            .map(|nve| (nve.clone(), now + limits.lease))
-            .collect();
+        let mut leases = Leases::default();
+        for nve in state.edges.keys() {
+            leases.set(nve, now + limits.lease);
+        }
         Self {
             messy: state.vns.keys().cloned().collect(),
             state,
@@ -124,10 +126,10 @@ impl Engine {
     /// stay; whoever is behind is told everything.
     pub fn reload(&mut self, records: impl IntoIterator<Item = (Key, Record)>, now: Duration) {
         let mut fresh = Self::new(self.limits, records, now);
-        for (nve, end) in &mut fresh.leases {
+        for nve in fresh.state.edges.keys() {
             // A lease that was running goes on as it was.
             if let Some(known) = self.leases.get(nve) {
-                *end = *known;
+                fresh.leases.set(nve, known);
             }
         }
         fresh.sessions = std::mem::take(&mut self.sessions);
@@ -263,7 +265,7 @@ impl Engine {
 
     fn edge_changed(&mut self, nve: &NveName, there: bool, now: Duration) {
         if there {
-            self.leases.insert(nve.clone(), now + self.limits.lease);
+            self.leases.set(nve, now + self.limits.lease);
         } else {
             self.leases.remove(nve);
             self.messy.extend(self.state.present(nve).cloned());

@@ -10,7 +10,7 @@ use super::edge::tick;
 use crate::model::{Clock, Key, Plan, Record, Vn};
 
 /// Records that one step changes at most.
-const STEP: usize = 32;
+const STEP: usize = 12;
 
 impl Engine {
     /// The next step, if there is anything to do. To be committed like a request's plan; one that
@@ -27,26 +27,25 @@ impl Engine {
             }
             self.messy.remove(&name);
         }
-        let ended = self
-            .leases
-            .iter()
-            .find(|(_, end)| **end <= now)
-            .map(|(nve, _)| nve.clone())?;
+        let (end, nve) = self.leases.first()?;
+        if end > now {
+            return None;
+        }
         let mut plan = Plan::default();
-        plan.delete(&self.state, Key::Edge(ended));
+        plan.delete(&self.state, Key::Edge(nve.clone()));
         Some(plan)
     }
 
     /// When the next lease ends.
     #[must_use]
     pub fn next_end(&self) -> Option<Duration> {
-        self.leases.values().min().copied()
+        self.leases.first().map(|(end, _)| end)
     }
 
     /// When an edge's lease ends.
     #[must_use]
     pub fn lease_end(&self, nve: &NveName) -> Option<Duration> {
-        self.leases.get(nve).copied()
+        self.leases.get(nve)
     }
 
     fn tidy(&self, name: &VnName, vn: &Vn) -> Option<Plan> {

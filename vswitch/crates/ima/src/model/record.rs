@@ -33,7 +33,7 @@ pub enum Key {
     Edge(NveName),
     /// An edge without rights.
     Revoked(NveName),
-    /// What an operator did.
+    /// What an operator did. The newest sorts first.
     Audit(AuditId),
 }
 
@@ -54,7 +54,7 @@ impl fmt::Display for Key {
             Self::Mapping(vn, address) => write!(f, "mapping/{vn}/{:012x}", mac(address)),
             Self::Edge(nve) => write!(f, "edge/{nve}"),
             Self::Revoked(nve) => write!(f, "revoked/{nve}"),
-            Self::Audit(id) => write!(f, "audit/{:016x}-{:016x}", id.at, id.tie),
+            Self::Audit(id) => write!(f, "audit/{:016x}-{:016x}", !id.at, !id.tie),
         }
     }
 }
@@ -114,7 +114,7 @@ impl Key {
                 .map(|(vn, mac)| Self::Mapping(vn, mac)),
             [Some("audit"), Some(id), None, _] => id.split_once('-').and_then(|(at, tie)| {
                 let (at, tie) = (hex(at, 16)?, hex(tie, 16)?);
-                Some(Self::Audit(AuditId { at, tie }))
+                Some(Self::Audit(AuditId { at: !at, tie: !tie }))
             }),
             _ => None,
         };
@@ -316,7 +316,7 @@ mod tests {
             (Key::Revoked(nve), "revoked/a.b-c_1"),
             (
                 Key::Audit(AuditId { at: 1, tie: 255 }),
-                "audit/0000000000000001-00000000000000ff",
+                "audit/fffffffffffffffe-ffffffffffffff00",
             ),
         ];
         for (key, path) in keys {

@@ -26,6 +26,7 @@ impl Op {
 }
 
 /// What a request changes, and what it looked at to decide.
+/// All that it writes it also looks at.
 #[derive(Debug, Clone, Default, PartialEq, Eq)]
 pub struct Plan {
     /// Records that must not have changed since, and whether they exist.
@@ -62,6 +63,12 @@ impl Plan {
     #[must_use]
     pub fn ops(&self) -> &[Op] {
         &self.ops
+    }
+
+    /// Conditions that a store has to check, at most: two for each record it looks at.
+    #[must_use]
+    pub fn weight(&self) -> usize {
+        2 * self.guards.len()
     }
 }
 
@@ -101,10 +108,10 @@ impl Transaction {
         self.ops.iter().map(|(key, record)| (key, record.as_ref()))
     }
 
-    /// Records that it looks at or changes.
+    /// Conditions that a store has to check, at most: two for each record it looks at.
     #[must_use]
-    pub fn len(&self) -> usize {
-        self.ops.len() + self.guards.len()
+    pub fn weight(&self) -> usize {
+        2 * self.guards.len()
     }
 
     /// Whether it changes nothing.

@@ -185,6 +185,19 @@ fn vn_add(v: usize) -> Change {
     }
 }
 
+/// Both VNs, with all edges as members.
+fn declare(world: &mut World) {
+    for (v, name) in VNS.iter().enumerate() {
+        world.change(vn_add(v)).unwrap();
+        for e in EDGES {
+            let nve = nve(e);
+            world
+                .change(Change::MemberAdd { vn: vn(name), nve })
+                .unwrap();
+        }
+    }
+}
+
 /// What only grows, as long as the VN's history is the same.
 #[derive(Default)]
 struct Heights {
@@ -292,12 +305,7 @@ proptest! {
     fn members_know_the_whole_and_nobody_else_anything(steps in prop::collection::vec(step(), 1..120)) {
         let mut world = World::new(limits());
         let mut heights = Heights::default();
-        for v in 0..VNS.len() {
-            world.change(vn_add(v)).unwrap();
-            for e in EDGES {
-                world.change(Change::MemberAdd { vn: vn(VNS[v]), nve: nve(e) }).unwrap();
-            }
-        }
+        declare(&mut world);
         for step in &steps {
             run(&mut world, step);
             heights.check(&world);
@@ -308,12 +316,7 @@ proptest! {
     #[test]
     fn what_is_taken_back_never_was(steps in prop::collection::vec(step(), 1..60)) {
         let mut world = World::new(limits());
-        for v in 0..VNS.len() {
-            world.change(vn_add(v)).unwrap();
-            for e in EDGES {
-                world.change(Change::MemberAdd { vn: vn(VNS[v]), nve: nve(e) }).unwrap();
-            }
-        }
+        declare(&mut world);
         for step in &steps {
             // The step's changes, applied and taken back, before the step itself.
             let stored = world.stored.clone();

@@ -131,7 +131,7 @@ impl World {
             let Some(plan) = self.engine.sweep(self.now) else {
                 return;
             };
-            assert!(plan.ops().len() <= 40, "{}", plan.ops().len());
+            assert!(plan.weight() <= 100, "{}", plan.weight());
             self.store(&plan);
         }
         panic!("the sweep does not end");

@@ -1,0 +1,550 @@
+//! The task that owns engine and store. Requests that arrive together are decided one upon the other and
+//! stored as one transaction; nobody is answered, and nobody told, before it is.
+
+use std::collections::HashMap;
+use std::sync::Arc;
+use std::sync::atomic::Ordering;
+use std::time::{Duration, SystemTime, UNIX_EPOCH};
+
+use tokio::sync::{mpsc, oneshot};
+use vswitch_control::identity::{Denied as DeniedList, Identity, Role};
+use vswitch_control::message::Bounded;
+use vswitch_control::message::ima::{Base, LogId, VnFromIma};
+use vswitch_control::message::operator::{
+    AuditId, AuditLine, Denied, MAX_PAGE, Request, Response, Server, Text,
+};
+use vswitch_control::session::Endpoint;
+use vswitch_control::types::NveName;
+
+use super::waiting::{Answer, Decided, Group, Job, unavailable};
+use super::{IN_FLIGHT, Input, LineTo, Out, PUSHES, Shared};
+use crate::engine::{Engine, Push, Reply, SessionId, Stamp};
+use crate::model::{Key, Op, Plan};
+use crate::store::{Commit, Store, StoreError};
+
+/// Requests decided one upon the other.
+const BATCH: usize = 256;
+
+/// How often a request is decided anew because another server was quicker.
+const ATTEMPTS: usize = 16;
+
+/// How often a store that does not answer is asked again.
+const RETRY: Duration = Duration::from_secs(1);
+
+/// After so long a revoked edge's sessions are closed whether it took its goodbye or not.
+const FAREWELL: Duration = Duration::from_millis(300);
+
+/// The owner of engine and store.
+pub(super) struct Authority<S> {
+    store: S,
+    engine: Engine,
+    shared: Arc<Shared>,
+    queue: mpsc::Receiver<Input>,
+    lines: HashMap<SessionId, Arc<LineTo>>,
+    denied: DeniedList,
+    endpoint: Option<Arc<Endpoint>>,
+    /// The store did not answer; what it holds is not known.
+    broken: bool,
+    /// And will not say by `changes`.
+    forgotten: bool,
+    tie: u64,
+}
+
+impl<S: Store> Authority<S> {
+    /// Of what is stored.
+    pub(super) async fn load(
+        mut store: S,
+        shared: Arc<Shared>,
+        denied: DeniedList,
+        queue: mpsc::Receiver<Input>,
+    ) -> Result<Self, StoreError> {
+        let records = store.load().await?;
+        let engine = Engine::new(shared.limits, records, shared.started.elapsed());
+        let authority = Self {
+            store,
+            engine,
+            shared,
+            queue,
+            lines: HashMap::new(),
+            denied,
+            endpoint: None,
+            broken: false,
+            forgotten: false,
+            tie: fastrand::u64(..),
+        };
+        authority.deny_all();
+        Ok(authority)
+    }
+
+    /// The endpoint is open.
+    pub(super) fn serve(&mut self, endpoint: Arc<Endpoint>) {
+        self.endpoint = Some(endpoint);
+    }
+
+    fn now(&self) -> Duration {
+        self.shared.started.elapsed()
+    }
+
+    fn identity(&self, nve: &NveName) -> Option<Identity> {
+        Identity::new(self.shared.identity.domain(), Role::Nve, nve.as_str()).ok()
+    }
+
+    fn deny_all(&self) {
+        let revoked = self.engine.state().revoked.keys();
+        self.denied
+            .replace(revoked.filter_map(|nve| self.identity(nve)));
+    }
+
+    /// Until `quit`, or until no session is left that could ask.
+    pub(super) async fn run(mut self, mut quit: oneshot::Receiver<()>) {
+        loop {
+            self.sweep().await;
+            self.dispatch();
+            let now = self.now();
+            let end = self
+                .engine
+                .next_end()
+                .map_or(RETRY, |end| end.saturating_sub(now));
+            let pause = if self.broken { RETRY } else { end };
+            let mut batch = Vec::new();
+            tokio::select! {
+                _ = &mut quit => return,
+                input = self.queue.recv() => match input {
+                    Some(input) => batch.push(input),
+                    None => return,
+                },
+                changes = self.store.changes(), if !self.broken => match changes {
+                    Ok(ops) => self.others(&ops),
+                    Err(error) => self.fail(&error),
+                },
+                () = self.shared.room.notified() => {}
+                () = tokio::time::sleep(pause) => {}
+            }
+            while batch.len() < BATCH
+                && let Ok(input) = self.queue.try_recv()
+            {
+                batch.push(input);
+            }
+            if self.broken {
+                self.recover().await;
+            }
+            self.work(batch).await;
+        }
+    }
+
+    fn fail(&mut self, error: &StoreError) {
+        tracing::error!(%error, "the store failed");
+        self.shared.counters.failures.add(1);
+        self.broken = true;
+        self.forgotten |= !matches!(error, StoreError::Unavailable(_));
+    }
+
+    async fn recover(&mut self) {
+        match self.store.resume().await {
+            // What became of the last transaction will be told like what others did.
+            Ok(true) if !self.forgotten => {
+                self.broken = false;
+                tracing::info!("the store answers again");
+                return;
+            }
+            Ok(_) => {}
+            Err(error) => {
+                tracing::warn!(%error, "the store still does not answer");
+                return;
+            }
+        }
+        match self.store.load().await {
+            Ok(records) => {
+                self.forgotten = false;
+                let now = self.now();
+                self.engine.reload(records, now);
+                self.deny_all();
+                self.broken = false;
+                tracing::info!("the store answers again");
+            }
+            Err(error) => tracing::warn!(%error, "the store still does not answer"),
+        }
+    }
+
+    /// What other servers changed.
+    fn others(&mut self, ops: &[Op]) {
+        if ops.is_empty() {
+            return;
+        }
+        self.shared.counters.others.add(ops.len());
+        self.engine.apply(ops);
+        self.committed(ops);
+    }
+
+    fn committed(&mut self, ops: &[Op]) {
+        let now = self.now();
+        self.engine.committed(ops, now);
+        for op in ops {
+            if let Key::Revoked(nve) = op.key()
+                && let Some(identity) = self.identity(nve)
+            {
+                match op {
+                    Op::Put(..) => self.revoke(identity),
+                    Op::Delete(_) => drop(self.denied.allow(&identity)),
+                }
+            }
+        }
+    }
+
+    fn revoke(&self, identity: Identity) {
+        tracing::warn!(edge = %identity, "revoked");
+        self.denied.deny(&identity);
+        if let Some(endpoint) = self.endpoint.clone() {
+            tokio::spawn(async move {
+                tokio::time::sleep(FAREWELL).await;
+                // Unless it was pardoned meanwhile.
+                endpoint.sessions().sweep();
+            });
+        }
+    }
+
+    async fn work(&mut self, batch: Vec<Input>) {
+        let mut group = Group::default();
+        for input in batch {
+            let job = match input {
+                Input::Open { id, nve, line } => {
+                    self.engine.open(id, nve);
+                    self.lines.insert(id, line);
+                    continue;
+                }
+                Input::Close { id } => {
+                    self.engine.close(id);
+                    self.lines.remove(&id);
+                    continue;
+                }
+                Input::Edge { id, request } => Job::Edge { id, request },
+                Input::Operator {
+                    who,
+                    request: Request::Change(change),
+                    answer,
+                } => Job::Change {
+                    who,
+                    change,
+                    answer,
+                },
+                Input::Operator {
+                    request, answer, ..
+                } => {
+                    // What is shown must be stored.
+                    self.flush(&mut group).await;
+                    let shown = self.show(&request).await;
+                    let _ = answer.send(shown);
+                    continue;
+                }
+            };
+            self.take(job, &mut group).await;
+        }
+        self.flush(&mut group).await;
+    }
+
+    /// Decides on a job, and adds it to the group.
+    async fn take(&mut self, job: Job, group: &mut Group) {
+        if self.broken {
+            return self.give_up(job, "it did not answer");
+        }
+        let (plan, answer) = self.decide(&job);
+        let full = group.transaction.weight() + plan.weight() > self.store.max_weight();
+        if full && !group.decided.is_empty() {
+            self.flush(group).await;
+            // The ground has changed.
+            return Box::pin(self.take(job, group)).await;
+        }
+        let undo = self.engine.apply(plan.ops());
+        group.push(Decided {
+            job,
+            plan,
+            answer,
+            undo,
+        });
+    }
+
+    fn decide(&mut self, job: &Job) -> (Plan, Answer) {
+        match job {
+            Job::Edge { id, request } => {
+                self.shared.counters.requests.add(1);
+                let decision = self.engine.edge(*id, request);
+                (decision.plan, Answer::Edge(decision.reply))
+            }
+            Job::Change { who, change, .. } => {
+                self.tie = self.tie.wrapping_add(1);
+                let since = SystemTime::now()
+                    .duration_since(UNIX_EPOCH)
+                    .unwrap_or_default();
+                let at = u64::try_from(since.as_millis()).unwrap_or(u64::MAX);
+                let id = AuditId { at, tie: self.tie };
+                let stamp = Stamp {
+                    who: who.clone(),
+                    id,
+                    log: LogId(fastrand::u64(..)),
+                };
+                match self.engine.operator(change, &stamp) {
+                    Ok(plan) => {
+                        let done = Response::Done {
+                            changed: !plan.is_empty(),
+                        };
+                        (plan, Answer::Operator(Ok(done)))
+                    }
+                    Err(denied) => (Plan::default(), Answer::Operator(Err(denied))),
+                }
+            }
+            Job::Sweep => {
+                let now = self.now();
+                (self.engine.sweep(now).unwrap_or_default(), Answer::Nobody)
+            }
+        }
+    }
+
+    /// Stores what waits, and answers.
+    async fn flush(&mut self, group: &mut Group) {
+        let mut todo = std::mem::take(group);
+        for _ in 0..ATTEMPTS {
+            let stored = if todo.transaction.is_empty() {
+                Ok(Commit::Done)
+            } else {
+                self.commit(&mut todo).await
+            };
+            match stored {
+                Ok(Commit::Done) => return self.answer(todo),
+                Ok(Commit::Conflict) => {
+                    self.shared.counters.conflicts.add(1);
+                    // Anew, upon what the others did. A group that fitted may not fit any more.
+                    let jobs: Vec<Job> =
+                        todo.decided.drain(..).map(|decided| decided.job).collect();
+                    todo = Group::default();
+                    for job in jobs {
+                        let (plan, answer) = self.decide(&job);
+                        let weight = todo.transaction.weight() + plan.weight();
+                        if weight > self.store.max_weight() && !todo.decided.is_empty() {
+                            self.give_up(job, "too many servers change the same");
+                            continue;
+                        }
+                        let undo = self.engine.apply(plan.ops());
+                        todo.push(Decided {
+                            job,
+                            plan,
+                            answer,
+                            undo,
+                        });
+                    }
+                }
+                Err(error) => {
+                    self.fail(&error);
+                    for decided in todo.decided {
+                        self.give_up(decided.job, &error.to_string());
+                    }
+                    return;
+                }
+            }
+        }
+        self.take_back(&todo);
+        for decided in todo.decided {
+            self.give_up(decided.job, "other servers were quicker again and again");
+        }
+    }
+
+    /// One transaction. What did not take effect is taken back.
+    async fn commit(&mut self, todo: &mut Group) -> Result<Commit, StoreError> {
+        let committed = self.store.commit(&todo.transaction).await;
+        if !matches!(&committed, Ok(committed) if committed.commit == Commit::Done) {
+            self.take_back(todo);
+            for decided in &mut todo.decided {
+                decided.undo.clear();
+            }
+        }
+        let committed = committed?;
+        self.others(&committed.others);
+        if committed.commit == Commit::Done {
+            self.shared.counters.commits.add(1);
+        }
+        Ok(committed.commit)
+    }
+
+    fn take_back(&mut self, todo: &Group) {
+        for decided in todo.decided.iter().rev() {
+            self.engine.revert(&decided.undo);
+        }
+    }
+
+    fn answer(&mut self, group: Group) {
+        for decided in group.decided {
+            self.committed(decided.plan.ops());
+            match (decided.job, decided.answer) {
+                (Job::Edge { id, .. }, Answer::Edge(reply)) => {
+                    if let Some(reply) = &reply {
+                        self.engine.confirm(id, reply);
+                        self.count(reply);
+                    }
+                    self.reply(id, reply);
+                }
+                (
+                    Job::Change {
+                        who,
+                        change,
+                        answer,
+                    },
+                    Answer::Operator(result),
+                ) => {
+                    if let Ok(Response::Done { changed: true }) = result {
+                        self.shared.counters.changes.add(1);
+                        tracing::info!(operator = %who, ?change, "changed");
+                    }
+                    let _ = answer.send(result);
+                }
+                _ => {}
+            }
+        }
+    }
+
+    fn count(&self, reply: &Reply) {
+        let counters = &self.shared.counters;
+        match reply {
+            Reply::Refused { .. } => counters.refused.add(1),
+            Reply::Vn {
+                message: VnFromIma::Registered { .. },
+                ..
+            } => counters.registered.add(1),
+            Reply::Vn {
+                message: VnFromIma::Rejected { .. },
+                ..
+            } => counters.rejected.add(1),
+            _ => {}
+        }
+    }
+
+    fn give_up(&mut self, job: Job, why: &str) {
+        match job {
+            Job::Edge { id, request } => {
+                let reply = unavailable(&request);
+                if let Some(reply) = &reply {
+                    self.engine.confirm(id, reply);
+                }
+                self.reply(id, reply);
+            }
+            Job::Change { answer, .. } => {
+                let _ = answer.send(Err(Denied::Unavailable(Text::of(why))));
+            }
+            Job::Sweep => {}
+        }
+    }
+
+    fn reply(&self, id: SessionId, reply: Option<Reply>) {
+        // There is room for one reply to each request in flight.
+        if let Some(line) = self.lines.get(&id)
+            && line.outs.try_send(Out::Reply(reply)).is_err()
+        {
+            tracing::debug!(session = id.0, "nobody takes the reply");
+        }
+    }
+
+    /// What follows from what was changed, in transactions of their own.
+    async fn sweep(&mut self) {
+        while !self.broken {
+            let mut group = Group::default();
+            self.take(Job::Sweep, &mut group).await;
+            if group.transaction.is_empty() {
+                return;
+            }
+            self.flush(&mut group).await;
+        }
+    }
+
+    /// Sends what there is to send, to everyone who has room.
+    fn dispatch(&mut self) {
+        let mut after = None;
+        while let Some(id) = self.engine.ready(after) {
+            after = Some(id);
+            let Some(line) = self.lines.get(&id) else {
+                self.engine.close(id);
+                continue;
+            };
+            loop {
+                if line.outs.capacity() <= IN_FLIGHT {
+                    line.full.store(true, Ordering::SeqCst);
+                    // Unless it took something just before it could see that.
+                    if line.outs.capacity() <= IN_FLIGHT {
+                        break;
+                    }
+                }
+                let Some(push) = self.engine.next(id) else {
+                    break;
+                };
+                self.shared.counters.pushed.add(1);
+                if let Push::Vn {
+                    message: VnFromIma::Update(update),
+                    ..
+                } = &push
+                    && matches!(update.base, Base::Full { .. })
+                {
+                    self.shared.counters.whole.add(1);
+                }
+                let last = matches!(push, Push::Close(_));
+                if line.outs.try_send(Out::Push(push)).is_err() || last {
+                    self.engine.close(id);
+                    break;
+                }
+            }
+        }
+    }
+
+    async fn show(&mut self, request: &Request) -> Result<Response, Denied> {
+        if let Some(shown) = self.engine.show(request, self.now()) {
+            return shown;
+        }
+        match request {
+            Request::Audit { before } => {
+                let found = self.store.audit(*before, MAX_PAGE + 1).await;
+                let found =
+                    found.map_err(|error| Denied::Unavailable(Text::of(&error.to_string())))?;
+                let lines = found.into_iter().map(|(id, audit)| AuditLine {
+                    id,
+                    who: audit.who,
+                    change: audit.change,
+                });
+                Ok(Response::Audit(crate::engine::page(lines)))
+            }
+            _ => Ok(Response::Server(self.server())),
+        }
+    }
+
+    fn server(&self) -> Server {
+        let state = self.engine.state();
+        let mappings: usize = state.vns.values().map(|vn| vn.mappings.len()).sum();
+        let mut counters = vec![
+            ("sessions-of-edges", self.engine.sessions() as u64),
+            ("networks", state.vns.len() as u64),
+            ("edges", state.edges.len() as u64),
+            ("mappings", mappings as u64),
+            ("revoked", state.revoked.len() as u64),
+            ("store-broken", u64::from(self.broken)),
+        ];
+        counters.extend(self.shared.counters.all());
+        if let Some(endpoint) = &self.endpoint {
+            let stats = endpoint.stats();
+            counters.extend([
+                ("sessions", stats.sessions),
+                ("handshakes", stats.initials),
+                ("handshakes-retried", stats.retries),
+                ("handshakes-half-open", stats.half_open),
+            ]);
+        }
+        let counters: Vec<_> = counters
+            .into_iter()
+            .map(|(name, value)| (Text::of(name), value))
+            .collect();
+        Server {
+            name: Text::of(&self.shared.identity.to_string()),
+            store: Text::of(self.store.name()),
+            revision: self.store.revision(),
+            uptime: self.now().as_secs(),
+            counters: Bounded::try_from(counters).unwrap_or_default(),
+        }
+    }
+}
+
+/// Places in a session's line: replies to all requests in flight, and some pushes.
+pub(super) const LINE: usize = IN_FLIGHT + PUSHES;

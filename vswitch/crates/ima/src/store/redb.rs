@@ -1,0 +1,177 @@
+//! Records in a file, by `redb`: copy-on-write B-trees, each transaction on the disk when `commit`
+//! returns. Only one process can have the file open.
+
+use std::fs::OpenOptions;
+use std::os::unix::fs::OpenOptionsExt;
+use std::path::Path;
+use std::sync::Arc;
+
+use redb::{Database, ReadableDatabase, ReadableTable, TableDefinition, TableError};
+use vswitch_control::message::operator::AuditId;
+
+use super::{AUDIT, Commit, Committed, Store, StoreError, audit_record, audit_start};
+use crate::model::{Audit, Key, Op, Record, Transaction};
+
+const RECORDS: TableDefinition<'_, &str, &[u8]> = TableDefinition::new("records");
+const META: TableDefinition<'_, &str, u64> = TableDefinition::new("meta");
+const REVISION: &str = "revision";
+
+/// A file of records.
+#[derive(Debug)]
+pub struct Redb {
+    database: Arc<Database>,
+    revision: u64,
+}
+
+fn failed(error: impl Into<redb::Error>) -> StoreError {
+    StoreError::Unavailable(error.into().to_string())
+}
+
+impl Redb {
+    /// Opens the file, or makes it, readable for its owner alone. After a crash it is as its last
+    /// transaction left it.
+    ///
+    /// # Errors
+    /// It cannot be opened, another process has it, or it is something else.
+    pub fn open(path: &Path) -> Result<Self, StoreError> {
+        let said = |error: &dyn core::fmt::Display| {
+            StoreError::Unavailable(format!("{}: {error}", path.display()))
+        };
+        let mut options = OpenOptions::new();
+        let file = options
+            .read(true)
+            .write(true)
+            .create(true)
+            .truncate(false)
+            .mode(0o600)
+            .open(path);
+        let database = Database::builder()
+            .create_file(file.map_err(|error| said(&error))?)
+            .map_err(|error| said(&error))?;
+        let write = database.begin_write().map_err(failed)?;
+        let revision = {
+            write.open_table(RECORDS).map_err(failed)?;
+            let meta = write.open_table(META).map_err(failed)?;
+            let revision = meta.get(REVISION).map_err(failed)?;
+            revision.map_or(0, |revision| revision.value())
+        };
+        write.commit().map_err(failed)?;
+        Ok(Self {
+            database: Arc::new(database),
+            revision,
+        })
+    }
+
+    async fn blocking<T: Send + 'static>(
+        &self,
+        work: impl FnOnce(&Database) -> Result<T, StoreError> + Send + 'static,
+    ) -> Result<T, StoreError> {
+        let database = self.database.clone();
+        let done = tokio::task::spawn_blocking(move || work(&database)).await;
+        done.map_err(|error| StoreError::Unavailable(error.to_string()))?
+    }
+}
+
+fn read(database: &Database) -> Result<Vec<(Key, Record)>, StoreError> {
+    let read = database.begin_read().map_err(failed)?;
+    let table = match read.open_table(RECORDS) {
+        Ok(table) => table,
+        Err(TableError::TableDoesNotExist(_)) => return Ok(Vec::new()),
+        Err(error) => return Err(failed(error)),
+    };
+    let mut records = Vec::new();
+    for entry in table.iter().map_err(failed)? {
+        let (path, value) = entry.map_err(failed)?;
+        let key = Key::parse(path.value())?;
+        if !matches!(key, Key::Audit(_)) {
+            let record = Record::decode(&key, value.value())?;
+            records.push((key, record));
+        }
+    }
+    Ok(records)
+}
+
+type Encoded = Vec<(String, Option<Vec<u8>>)>;
+
+fn write(database: &Database, ops: &Encoded, revision: u64) -> Result<(), StoreError> {
+    let write = database.begin_write().map_err(failed)?;
+    {
+        let mut table = write.open_table(RECORDS).map_err(failed)?;
+        for (path, value) in ops {
+            match value {
+                Some(value) => drop(
+                    table
+                        .insert(path.as_str(), value.as_slice())
+                        .map_err(failed)?,
+                ),
+                None => drop(table.remove(path.as_str()).map_err(failed)?),
+            }
+        }
+        let mut meta = write.open_table(META).map_err(failed)?;
+        meta.insert(REVISION, revision).map_err(failed)?;
+    }
+    // Durability::Immediate is what a transaction has unless told otherwise.
+    write.commit().map_err(failed)
+}
+
+impl Store for Redb {
+    async fn load(&mut self) -> Result<Vec<(Key, Record)>, StoreError> {
+        self.blocking(read).await
+    }
+
+    async fn commit(&mut self, transaction: &Transaction) -> Result<Committed, StoreError> {
+        let mut ops = Vec::new();
+        for (key, record) in transaction.ops() {
+            let value = record.map(|record| record.encode(key)).transpose()?;
+            ops.push((key.to_string(), value));
+        }
+        let revision = self.revision + 1;
+        self.blocking(move |database| write(database, &ops, revision))
+            .await?;
+        self.revision = revision;
+        Ok(Committed {
+            commit: Commit::Done,
+            others: Vec::new(),
+        })
+    }
+
+    async fn changes(&mut self) -> Result<Vec<Op>, StoreError> {
+        // Nobody else has the file.
+        std::future::pending().await
+    }
+
+    async fn audit(
+        &mut self,
+        before: Option<AuditId>,
+        limit: usize,
+    ) -> Result<Vec<(AuditId, Audit)>, StoreError> {
+        let start = audit_start(before);
+        self.blocking(move |database| {
+            let read = database.begin_read().map_err(failed)?;
+            let table = read.open_table(RECORDS).map_err(failed)?;
+            let mut found = Vec::new();
+            for entry in table
+                .range(start.as_str()..AUDIT.1)
+                .map_err(failed)?
+                .take(limit)
+            {
+                let (path, value) = entry.map_err(failed)?;
+                found.push(audit_record(path.value(), value.value())?);
+            }
+            Ok(found)
+        })
+        .await
+    }
+
+    fn revision(&self) -> u64 {
+        self.revision
+    }
+
+    fn name(&self) -> &'static str {
+        "redb"
+    }
+
+    fn max_weight(&self) -> usize {
+        8192
+    }
+}
