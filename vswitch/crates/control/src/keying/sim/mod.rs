@@ -4,8 +4,8 @@
 
 mod checks;
 mod faults;
-mod links;
-mod plane;
+pub mod links;
+pub mod plane;
 mod runs;
 
 use std::collections::{BTreeMap, BTreeSet, HashSet};
