@@ -12,6 +12,7 @@ use tokio::sync::{mpsc, oneshot};
 use vswitch_control::client::{self, Client, Settings};
 use vswitch_control::identity::{Identity, Watcher};
 use vswitch_control::keying::{self, Keying, SessionId};
+use vswitch_control::message::ima::EXPORTER_LABEL;
 use vswitch_control::message::overlay::{Endpoint as Reached, Protection};
 use vswitch_control::message::{Bounded, encode};
 use vswitch_control::session::{Endpoint, Handle, SendError};
@@ -25,10 +26,8 @@ use crate::manage::config::Config;
 use crate::manage::edge::overlay::{Order, Overlay};
 use crate::manage::status::Report;
 
-/// Label of the exporter value (RFC 8446, section 7.5) that binds key exchanges with the authority
-/// to their session.
-const IMA_BINDING: &[u8] = b"EXPORTER-vswitch-ima";
-/// The same between edges.
+/// Label of the exporter value (RFC 8446, section 7.5) that binds key exchanges between edges to
+/// their session.
 const PEER_BINDING: &[u8] = b"EXPORTER-vswitch-peer";
 /// Two sessions that begin within this were dialled by both at once; otherwise the newer one is
 /// that of an edge that came back.
@@ -309,7 +308,7 @@ impl Driver {
         match heard {
             Heard::Ima(attempt, handle) if attempt == self.attempt => {
                 let server = handle.peer().to_string();
-                match handle.export_keying_material(IMA_BINDING, b"") {
+                match handle.export_keying_material(EXPORTER_LABEL, b"") {
                     Some(binding) => {
                         tracing::info!(%server, at = %handle.remote_address(), "authority connected");
                         self.ima_trouble = None;
