@@ -107,11 +107,27 @@ enum What {
     },
     /// How long packets take inside the switch, by direction: percentiles of a sample.
     Latency,
+    /// The mapping authority: session, lease, networks, and how this edge's addresses stand.
+    Ima,
+    /// Where other edges' addresses are, as the authority says.
+    Mappings,
+    /// Agreed keys, by SPI. Never their bytes.
+    Keys,
     /// Who has what memory: hugepages, DPDK's heaps, packet buffers, rings, tables.
     Memory,
 }
 
 impl What {
+    /// Where it is asked for.
+    fn route(&self) -> &'static str {
+        match self {
+            What::Mappings => api::MAPPINGS,
+            What::Keys => api::KEYS,
+            _ => self.section().route(),
+        }
+    }
+
+    /// The section whose text is printed.
     fn section(&self) -> Section {
         match self {
             What::Status => Section::Status,
@@ -126,6 +142,7 @@ impl What {
             What::Peers => Section::Peers,
             What::Latency => Section::Latency,
             What::Memory => Section::Memory,
+            What::Ima | What::Mappings | What::Keys => Section::Ima,
         }
     }
 }
@@ -186,8 +203,12 @@ fn run(cli: &Cli, show: &Show) -> anyhow::Result<()> {
     let clear = show.watch.is_some() && io::stdout().is_terminal();
     let mut first = true;
     loop {
-        let body = runtime.block_on(api::get(&cli.socket, show.what.section()))?;
-        let text = render(cli, show, &body)?;
+        let body = runtime.block_on(api::get_route(&cli.socket, show.what.route()))?;
+        let mut text = render(cli, show, &body)?;
+        if matches!(show.what, What::Peers) && !cli.json {
+            let sessions = runtime.block_on(api::get_route(&cli.socket, api::SESSIONS))?;
+            text.push_str(&show::sessions(&sessions)?);
+        }
         let mut out = io::stdout().lock();
         if clear {
             out.write_all(b"\x1b[H\x1b[2J")?;
@@ -210,6 +231,11 @@ fn render(cli: &Cli, show: &Show, body: &[u8]) -> anyhow::Result<String> {
                         vswitchctl (see `vswitchctl --version`)?";
     if !cli.json {
         let all = matches!(show.what, What::Drops { all: true });
+        match show.what {
+            What::Mappings => return show::mappings(body).context(SKEW),
+            What::Keys => return show::keys(body).context(SKEW),
+            _ => {}
+        }
         return show::text(show.what.section(), body, all).context(SKEW);
     }
     // Not through our own types: what a newer switch says beyond them is passed on.

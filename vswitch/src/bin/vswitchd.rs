@@ -17,6 +17,7 @@ use tracing_subscriber::layer::SubscriberExt;
 use tracing_subscriber::util::SubscriberInitExt;
 use tracing_subscriber::{EnvFilter, Layer};
 use vswitch::manage::api::{Api, Desk, Proposal, Source, Wanted};
+use vswitch::manage::authority::Authority;
 use vswitch::manage::change::How;
 use vswitch::manage::config::{Config, HostFacts};
 use vswitch::manage::doctor::{Host, Level, Needs, start};
@@ -156,7 +157,10 @@ fn run(config: Config, security_log: &SecurityLog) -> anyhow::Result<()> {
         )
     };
     let file = config.file().to_owned();
-    let edge = Edge::start(config).context("the edge did not start")?;
+    let mut edge = Edge::start(config.clone()).context("the edge did not start")?;
+    let overlay = edge.take_overlay();
+    let authority = overlay.map(|overlay| Authority::start(&config, overlay));
+    let authority = authority.transpose()?;
     let handle = edge.handle();
     let mut failed = edge.failed();
     let failure = edge.failed();
@@ -169,7 +173,9 @@ fn run(config: Config, security_log: &SecurityLog) -> anyhow::Result<()> {
             }
         };
         let desk = Desk::new(edge.handle(), &file);
-        let api = Api::bind(&socket).await?.with_desk(desk.clone());
+        let questions = authority.as_ref().map(Authority::questions);
+        let api = Api::bind(&socket).await?;
+        let api = api.with_desk(desk.clone()).with_questions(questions);
         let metrics = serve_metrics(metrics_listen, handle.clone()).await?;
         tracing::info!(nve = name, "ready");
         notify("READY=1");
@@ -194,6 +200,8 @@ fn run(config: Config, security_log: &SecurityLog) -> anyhow::Result<()> {
     });
     notify("STOPPING=1");
     tracing::info!("stopping");
+    // While there is somebody to carry out what it says last.
+    drop(authority);
     let last = edge.stop();
     for worker in last.iter().flat_map(|last| &last.workers) {
         tracing::info!(

@@ -92,13 +92,21 @@ impl<P: Probe> Worker<P> {
                 self.remove_outbound(tunnel);
                 let slot = self.sas.install_outbound(*setup);
                 self.tunnels.entry(tunnel).sa = Some(slot);
+                self.keyless.ready = true;
                 self.refresh(tunnel);
             }
             Command::RemoveOutbound(tunnel) => {
                 self.remove_outbound(tunnel);
                 self.refresh(tunnel);
             }
-            Command::OutboundOwner(tunnel, owner) => self.tunnels.entry(tunnel).owner = owner,
+            Command::OutboundOwner(tunnel, owner) => {
+                self.tunnels.entry(tunnel).owner = owner;
+                self.keyless.ready = true;
+            }
+            Command::Terms(terms) => self.terms = terms,
+            Command::OnDemand(tunnel) => {
+                self.tunnels.entry(tunnel).demand.get_or_insert_default();
+            }
             Command::Reserved { tunnel, key, until } => {
                 let slot = self.tunnels.get(tunnel).and_then(|t| t.sa);
                 if let Some(out) = slot.and_then(|slot| self.sas.outbound_mut(slot))
@@ -134,6 +142,7 @@ impl<P: Probe> Worker<P> {
                 let now = self.clock.seconds(self.now);
                 self.tables.maintain(now, MAINTAINED_SLOTS);
                 self.tell_sightings();
+                self.tell_idle();
             }
             Command::Observe(observation) => {
                 if let Some(first) = self.counters.probe.observe(observation) {
@@ -233,6 +242,9 @@ impl<P: Probe> Worker<P> {
             .ids()
             .filter(|id| self.tables.tunnel(*id).is_none())
             .collect();
+        if !self.keyless.is_empty() {
+            self.forget_waiting(&gone);
+        }
         for id in gone {
             self.remove_outbound(id);
             self.tunnels.remove(id);

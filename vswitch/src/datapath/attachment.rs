@@ -4,6 +4,7 @@ use vswitch_policy::{Bindings, TokenBucket};
 
 use super::command::{PortSetup, TenantInput};
 use super::outlet::Way;
+use super::resolve;
 
 /// ICMP "too big" messages per second and port (RFC 1812, 4.3.2.8 asks for a limit).
 const ICMP_RATE: u64 = 100;
@@ -19,6 +20,8 @@ pub struct Attachment {
     receivers: Option<u16>,
     /// Admits ICMP "too big".
     pub icmp: TokenBucket,
+    /// Admits reports of unknown destinations.
+    pub misses: TokenBucket,
     /// Device with its VLAN; `None` for a tenant.
     pub trunk: Option<u16>,
     /// The VLAN.
@@ -38,6 +41,7 @@ impl Attachment {
             bum_rate: setup.bum_rate,
             receivers: None,
             icmp: TokenBucket::new(ICMP_RATE, ICMP_RATE, tsc_hz, now),
+            misses: resolve::bucket(tsc_hz, now),
             trunk: setup.trunk,
             vid: setup.vid,
             rx: Vec::new(),

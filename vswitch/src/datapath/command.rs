@@ -13,7 +13,9 @@ use vswitch_policy::Bindings;
 use vswitch_sa::{Fingerprint, Inbound, Outbound, Spi};
 use vswitch_vn::{Change, PeerId, PortId, TunnelId, VnId};
 
+use super::demand::Terms;
 use super::observe::{Observation, Outcome, Rehearsal};
+use super::resolve::Unknown;
 use super::sightings::Seen;
 use super::snapshot::WorkerSnapshot;
 use crate::dpdk::mapped::MappedCounters;
@@ -130,6 +132,10 @@ pub enum Command {
         /// Exclusive end of what is reserved.
         until: u64,
     },
+    /// Keys are made on demand, on these terms; `None`: there are manual ones only.
+    Terms(Option<Terms>),
+    /// The keys of a tunnel are made on demand.
+    OnDemand(TunnelId),
     /// Installs or replaces an inbound SA.
     InstallInbound(Box<InboundSetup>),
     /// Removes it.
@@ -167,6 +173,14 @@ pub enum Event {
     ReservationLow(WorkerId, TunnelId, Spi),
     /// An SA passed its soft limit.
     SoftLimit(WorkerId, TunnelId, Spi),
+    /// A frame for a tunnel whose keys are made on demand, and this worker has none.
+    NeedKey(WorkerId, TunnelId),
+    /// An SA has reached its hard limit and sends no more.
+    HardLimit(WorkerId, TunnelId, Spi),
+    /// An SA on demand has sealed nothing for a while.
+    IdleSa(WorkerId, TunnelId, Spi),
+    /// A tenant's frame for an address that nobody knows, of a network with an authority.
+    Unknown(WorkerId, VnId, PortId, Unknown),
     /// Drops that somebody should know of, since the last such report.
     Seen(WorkerId, Box<Seen>),
     /// A source seen behind a tunnel or a learning port.

@@ -150,11 +150,20 @@ impl<P: Probe> Worker<P> {
         };
         let protected = tunnel.protection != Protection::None;
         if protected && state.sa.is_none() {
+            let on_demand = state.demand.is_some();
             match state.owner {
                 Some(owner) if owner != self.id && !handed_in => {
                     let work = Work::Encapsulate(id);
                     self.handoff.send(owner, work, packet, &mut self.counters);
+                    if on_demand {
+                        self.ask_for_key(id);
+                    }
                 }
+                _ if on_demand => self.await_key(Gathered {
+                    packet,
+                    tunnel: id,
+                    handed_in,
+                }),
                 _ => self.tunnel_drop(id, Verdict::NoSa, packet),
             }
             return None;
@@ -213,6 +222,10 @@ impl<P: Probe> Worker<P> {
                         SealError::TooLong => Verdict::TooBig,
                         _ => Verdict::SaHardLimit,
                     };
+                    if verdict == Verdict::SaHardLimit && !P::DRY && !out.asked {
+                        let event = Event::HardLimit(self.id, id, out.sa.spi());
+                        out.asked = self.events.try_send(event).is_ok();
+                    }
                     // As the tenant sent it: what tells of the drop must not read headroom.
                     let _ = packet.trim_front(before);
                     packet.truncate(frame);
@@ -300,7 +313,7 @@ impl<P: Probe> Worker<P> {
         }
     }
 
-    fn tunnel_drop(&mut self, tunnel: TunnelId, verdict: Verdict, packet: Mbuf) {
+    pub(super) fn tunnel_drop(&mut self, tunnel: TunnelId, verdict: Verdict, packet: Mbuf) {
         self.note(verdict, Subject::Tunnel(tunnel), &packet);
         if let Some(traffic) = self.counters.tunnels.get_mut(tunnel.index()) {
             traffic.tx_dropped += 1;

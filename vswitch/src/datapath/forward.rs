@@ -8,6 +8,7 @@ use super::handoff::Work;
 use super::observe::{Rule, Step};
 use super::outlet::Way;
 use super::probe::Probe;
+use super::resolve::Unknown;
 use super::sightings::Subject;
 use super::verdict::Verdict;
 use super::worker::Worker;
@@ -53,6 +54,15 @@ impl<P: Probe> Worker<P> {
             if is_link_local_group(dst) {
                 return self.end(origin, vn, Verdict::LinkLocalMulticast, packet);
             }
+            let packet = match origin {
+                Origin::Port(port) if self.terms.is_some() => {
+                    match self.resolve(vn, port, packet) {
+                        Some(packet) => packet,
+                        None => return,
+                    }
+                }
+                _ => packet,
+            };
             self.counters.step(&packet, || Step::Flooded { vn });
             return self.flood(vn, origin, packet);
         }
@@ -80,7 +90,10 @@ impl<P: Probe> Worker<P> {
                     self.counters.step(&packet, || Step::UnknownFlooded { vn });
                     self.flood(vn, origin, packet);
                 }
-                Some(UnknownUnicast::Drop) => self.end(origin, vn, Verdict::UnknownUnicast, packet),
+                Some(UnknownUnicast::Drop) => {
+                    self.missed(vn, origin, Unknown::Mac(dst));
+                    self.end(origin, vn, Verdict::UnknownUnicast, packet);
+                }
                 None => self.end(origin, vn, Verdict::NoVn, packet),
             },
         }

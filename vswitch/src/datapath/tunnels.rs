@@ -11,6 +11,7 @@ use vswitch_net::template::Template;
 use vswitch_vn::{PeerId, Protection, Tunnel, TunnelId};
 
 use super::command::{Path, WorkerId};
+use super::demand::Demand;
 use super::worker::SEAL_BATCH;
 
 /// A constant in the dynamic range (RFC 6335, 6) for an SA or a clear tunnel, so that ECMP
@@ -26,6 +27,8 @@ pub struct TunnelState {
     pub sa: Option<usize>,
     /// Who else has an outbound SA.
     pub owner: Option<WorkerId>,
+    /// Its keys are made on demand.
+    pub demand: Option<Demand>,
     /// Resolved outer headers.
     pub route: Option<Route>,
     /// All headers before a frame, where a tunnel is protected and its path is IPv4.
@@ -87,6 +90,21 @@ impl TunnelTable {
             self.tunnels.resize_with(id.index() + 1, || None);
         }
         self.tunnels[id.index()].get_or_insert_default()
+    }
+
+    /// What is kept of a tunnel whose keys are made on demand.
+    pub fn demand(&mut self, id: TunnelId) -> Option<&mut Demand> {
+        self.tunnels
+            .get_mut(id.index())?
+            .as_deref_mut()?
+            .demand
+            .as_mut()
+    }
+
+    /// All tunnels, to change them.
+    pub fn iter_mut(&mut self) -> impl Iterator<Item = (TunnelId, &mut TunnelState)> {
+        let tunnels = self.tunnels.iter_mut().enumerate();
+        tunnels.filter_map(|(i, state)| Some((TunnelId(i as u32), state.as_deref_mut()?)))
     }
 
     /// Forgets a tunnel and returns the slot of its SA.

@@ -14,6 +14,7 @@ use vswitch_net::tunnel::Encapsulation;
 
 use super::counters::Sum;
 use super::decap::{Clear, Sealed};
+use super::demand::Terms;
 use super::handoff::Work;
 use super::observe::Step;
 use super::outlet::{Note, Way};
@@ -222,12 +223,12 @@ impl<P: Probe> Worker<P> {
             };
         }
         let Some(udp) = outer.udp else {
-            return Kind::Kernel(urgency(&outer));
+            return Kind::Kernel(urgency(&outer, self.terms));
         };
         let tunnel = Encapsulation::from_port(udp.dport);
         let is_esp = udp.dport == self.endpoints.esp_port;
         if !is_esp && tunnel.is_none() {
-            return Kind::Kernel(urgency(&outer));
+            return Kind::Kernel(urgency(&outer, self.terms));
         }
         if outer.fragment.is_fragment() {
             return Kind::End(Verdict::UnderlayFragment);
@@ -333,8 +334,9 @@ impl<P: Probe> Worker<P> {
     }
 }
 
-/// Neighbour discovery before everything, then routing protocols and IKE, then the rest.
-fn urgency(outer: &Outer) -> Urgency {
+/// Neighbour discovery before everything, then routing protocols, IKE and our own control plane,
+/// then the rest.
+fn urgency(outer: &Outer, terms: Option<Terms>) -> Urgency {
     const OSPF: u8 = 89;
     const BFD: [u16; 3] = [3784, 3785, 4784];
     const IKE: u16 = 500;
@@ -345,9 +347,11 @@ fn urgency(outer: &Outer) -> Urgency {
         OSPF => true,
         // Network control (RFC 4594): what BGP and its kin mark their packets with.
         protocol::TCP => outer.dscp() == 48 || outer.dscp() == 56,
-        protocol::UDP => outer
-            .udp
-            .is_some_and(|udp| on_link && BFD.contains(&udp.dport) || udp.dport == IKE),
+        protocol::UDP => outer.udp.is_some_and(|udp| {
+            on_link && BFD.contains(&udp.dport)
+                || udp.dport == IKE
+                || terms.is_some_and(|terms| terms.control_port == udp.dport)
+        }),
         _ => false,
     };
     if control {

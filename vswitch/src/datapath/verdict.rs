@@ -53,6 +53,7 @@ verdicts! {
     ToKernel = Sent "to-kernel": "given to the host kernel by the exception port",
     FromKernel = Sent "from-kernel": "the host kernel's own traffic, sent to the underlay",
     Keepalive = Consumed "keepalive": "a NAT-keepalive of UDP-encapsulated ESP (RFC 3948, 2.3)",
+    Answered = Consumed "answered": "an ARP request or neighbour solicitation, answered here from the mappings",
     HandedOut = HandedOut "handed-out": "passed to the worker that owns the SA or the queue",
 
     // Any input.
@@ -85,6 +86,7 @@ verdicts! {
 
     // Towards the underlay.
     NoSa = Dropped "no-sa": "no outbound security association for the VN and peer",
+    NoKey = Dropped "no-key": "waited for a key that was not agreed on in time, or behind too many others that wait",
     SaHardLimit = Dropped "sa-hard-limit": "the SA reached its hard limit and sends no more",
     SaReservation = Dropped "sa-reservation": "no sequence numbers reserved yet for the manual key",
     NoNeighbour = Dropped "no-neighbour": "no route or no neighbour for the peer's address",

@@ -15,6 +15,7 @@ use vswitch_vn::{PortId, Tables, TunnelId};
 use super::attachment::Attachment;
 use super::command::{Command, Event, WorkerId};
 use super::counters::Counters;
+use super::demand::{Terms, Waiting};
 use super::handoff::Handoff;
 use super::latency::Follower;
 use super::ledger::Ledger;
@@ -22,6 +23,7 @@ use super::observe::{Observation, Observer, Rehearsal};
 use super::outlet::Way;
 use super::police::KernelPolice;
 use super::probe::{NoProbe, Probe, Stage};
+use super::resolve::Misses;
 use super::sas::SaTable;
 use super::sightings::Sightings;
 use super::snapshot::WorkerSnapshot;
@@ -125,6 +127,12 @@ pub struct Worker<P: Probe = NoProbe> {
     pub(super) counters: Ledger<P>,
     /// Drops that somebody should know of.
     pub(super) sightings: Sightings,
+    /// Frames that wait for keys.
+    pub(super) keyless: Waiting,
+    /// On which terms keys are made on demand.
+    pub(super) terms: Option<Terms>,
+    /// Unknown destinations reported lately.
+    pub(super) misses: Misses,
     /// Frames on their way into a tunnel, gathered for one batch.
     pub(super) sealing: ArrayVec<Gathered, SEAL_BATCH>,
     /// Tenants' ports whose outlets hold packets.
@@ -215,6 +223,9 @@ impl<P: Probe> Worker<P> {
             sas: SaTable::new(setup.seed.rotate_left(32)),
             counters: Ledger::new(counters, probe),
             sightings: Sightings::default(),
+            keyless: Waiting::default(),
+            terms: None,
+            misses: Misses::new(setup.seed),
             sealing: ArrayVec::new(),
             waiting: Vec::new(),
             answers: VecDeque::new(),
@@ -294,6 +305,9 @@ impl<P: Probe> Worker<P> {
             tunnels: self.tunnels,
             sas: self.sas,
             sightings: self.sightings,
+            keyless: self.keyless,
+            terms: self.terms,
+            misses: self.misses,
             sealing: self.sealing,
             waiting: self.waiting,
             answers: self.answers,
@@ -311,6 +325,9 @@ impl<P: Probe> Worker<P> {
     pub fn pass(&mut self) -> usize {
         self.now = time::tsc();
         self.counters.latency.pass_begins(self.now);
+        if !self.keyless.is_empty() {
+            self.tend_waiting();
+        }
         let mut packets = 0;
         packets += self.poll_ethernet();
         packets += self.poll_tenants();
@@ -399,7 +416,7 @@ impl<P: Probe> Worker<P> {
                 }
             })
             .sum();
-        waiting + self.sealing.len() as u64 + self.handoff.held()
+        waiting + (self.sealing.len() + self.keyless.len()) as u64 + self.handoff.held()
     }
 
     /// The counters and SAs at this moment.
@@ -426,6 +443,7 @@ impl<P: Probe> Worker<P> {
     /// Empties the rings, so that every packet has its verdict, and reports for the last
     /// time. A colleague may stop later and hand something in until then.
     fn finish_up(mut self) {
+        self.end_waiting(Verdict::Stopping, |_| true);
         self.handoff.close(&mut self.counters);
         let deadline = self.now + self.clock.hz() * LAST_WORDS;
         let mut burst = Burst::new();

@@ -1,5 +1,6 @@
 //! The operator's side of the edge: what it is told to be and what it shows of itself.
 pub mod api;
+pub mod authority;
 pub mod capture;
 pub mod change;
 pub mod config;

@@ -1,6 +1,7 @@
 //! What the switch shows of itself: one report, taken from one snapshot of every worker.
 //! The API gives it as JSON, `vswitchctl show` as tables.
 
+mod authority;
 mod latency;
 mod memory;
 
@@ -9,6 +10,7 @@ use std::net::IpAddr;
 
 use serde::{Deserialize, Serialize};
 
+pub use authority::{Ima, ImaVn, Key, Mapping, Report, Session};
 pub use latency::{Bucket, Latency, Percentiles};
 pub use memory::{Heap, Memory, Pages, Pool, Ring, Tables};
 
@@ -37,6 +39,9 @@ pub struct Status {
     pub latency: Vec<Latency>,
     /// Memory.
     pub memory: Memory,
+    /// The mapping authority, if there is one.
+    #[serde(default)]
+    pub ima: Option<Ima>,
 }
 
 /// The edge itself.

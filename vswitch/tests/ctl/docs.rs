@@ -37,7 +37,7 @@ fn examples_are_real() {
     }
     for part in [
         "nve", "ports", "vns", "fdb", "tunnels", "peers", "sas", "workers", "drops", "latency",
-        "memory",
+        "memory", "ima",
     ] {
         assert!(seen.contains(part), "no example of show {part}");
     }

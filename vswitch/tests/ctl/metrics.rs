@@ -207,6 +207,7 @@ fn expected(status: &Value) -> BTreeMap<String, f64> {
         latencies(&mut e, latency);
     }
     memory(&mut e);
+    authority(&mut e);
     e.series
 }
 
@@ -303,6 +304,24 @@ fn memory(e: &mut Expected<'_>) {
             ("table_counter_bytes", "counter_bytes"),
         ],
     );
+}
+
+fn authority(e: &mut Expected<'_>) {
+    let ima = &e.status["ima"];
+    let connected = Value::from(ima["state"] == "connected");
+    e.put("ima_connected", &[], &connected);
+    e.put("ima_lease_seconds", &[], &ima["lease_left"]);
+    for outcome in ["asked", "known", "limited"] {
+        let labels = [("outcome", outcome.to_owned())];
+        e.put("ima_questions_total", &labels, &ima[outcome]);
+    }
+    for vn in ima["vns"].as_array().expect("vns") {
+        let labels = [("vn", label(vn, "vn"))];
+        let joined = Value::from(!vn["epoch"].is_null());
+        e.put("ima_vn_joined", &labels, &joined);
+        e.put("ima_vn_members", &labels, &vn["members"]);
+        e.put("ima_vn_mappings", &labels, &vn["mappings"]);
+    }
 }
 
 /// The series with their values as numbers, and bounds written in one way.

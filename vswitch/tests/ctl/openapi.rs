@@ -105,7 +105,7 @@ fn every_route_is_described_and_none_else() {
     let root = description();
     let mut routes: BTreeSet<&str> = Section::ALL.map(Section::route).into();
     routes.extend(["/metrics", CAPTURE_ROUTE, CAPTURES_ROUTE, KEYS_ROUTE]);
-    routes.extend([TRACE, INJECT]);
+    routes.extend([TRACE, INJECT, api::SESSIONS, api::MAPPINGS, api::KEYS]);
     routes.extend([api::CONFIG, api::REVISIONS, api::DIFF, api::APPLY]);
     assert_eq!(keys(&root["paths"]), routes);
 }

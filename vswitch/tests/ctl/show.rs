@@ -12,9 +12,9 @@ use vswitch::manage::status::Status;
 
 use crate::switch::{STATUS, Switch, ctl, status, stderr};
 
-const PARTS: [&str; 11] = [
+const PARTS: [&str; 12] = [
     "nve", "ports", "vns", "fdb", "tunnels", "peers", "sas", "workers", "drops", "latency",
-    "memory",
+    "memory", "ima",
 ];
 
 #[test]

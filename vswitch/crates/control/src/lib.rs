@@ -4,6 +4,7 @@
 //! Protocol logic has no sockets and no clock: time is a parameter. `session` is the thin I/O.
 #![forbid(unsafe_code)]
 
+pub mod client;
 pub mod hybrid;
 pub mod identity;
 pub mod keying;

@@ -6,6 +6,7 @@
 //! are values in host order, to be written with `to_be_bytes`.
 #![forbid(unsafe_code)]
 
+pub mod answer;
 pub mod arp;
 pub mod checksum;
 pub mod envelope;

@@ -110,7 +110,7 @@ impl Tables {
             Change::RemoveMapping { vn, mac, .. } => {
                 let key = Key::new(*vn, *mac);
                 if let Some(old) = self.mappings.remove(&key) {
-                    self.holders.remove(*vn, &old);
+                    self.holders.remove(key, &old);
                     self.fdb.remove(key);
                 }
             }
@@ -215,9 +215,9 @@ impl Tables {
         {
             vn.learned = vn.learned.saturating_sub(1);
         }
-        self.holders.add(key.vn(), mapping);
+        self.holders.add(key, mapping);
         if let Some(old) = self.mappings.insert(key, mapping.clone()) {
-            self.holders.remove(key.vn(), &old);
+            self.holders.remove(key, &old);
         }
     }
 
@@ -235,7 +235,7 @@ impl Tables {
             match entry.origin {
                 Origin::Static { .. } => {
                     if let Some(old) = known.remove(&key) {
-                        holders.remove(key.vn(), &old);
+                        holders.remove(key, &old);
                     }
                 }
                 Origin::Learned { .. } => {

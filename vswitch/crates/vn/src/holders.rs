@@ -10,31 +10,42 @@ use crate::ids::VnId;
 use crate::model::Mapping;
 use crate::tables::{Map, Tables};
 
-/// How many mappings of a network list an IP address; nothing where none does.
+/// Whose an IP address of a network is; nothing where no mapping lists it.
 ///
 /// Counted and not owned: a virtual router's address may be listed for several stations.
 #[derive(Clone, Debug)]
-pub(crate) struct Holders(Map<(VnId, IpAddr), u32>);
+pub(crate) struct Holders(Map<(VnId, IpAddr), Holder>);
+
+/// The stations whose mappings list an address.
+#[derive(Clone, Copy, Debug, Default)]
+struct Holder {
+    count: u32,
+    /// Their MAC addresses, exclusive-or: of one, that one's, whoever came and went before.
+    mixed: u64,
+}
 
 impl Holders {
     pub(crate) fn new(hash: KeyedHash) -> Self {
         Self(Map::with_hasher(hash))
     }
 
-    pub(crate) fn add(&mut self, vn: VnId, mapping: &Mapping) {
+    pub(crate) fn add(&mut self, key: Key, mapping: &Mapping) {
         for &ip in mapping.ips.iter() {
-            *self.0.entry((vn, ip)).or_insert(0) += 1;
+            let holder = self.0.entry((key.vn(), ip)).or_default();
+            holder.count += 1;
+            holder.mixed ^= key.mac().as_u64();
         }
     }
 
     /// Takes back what was added for the same mapping.
-    pub(crate) fn remove(&mut self, vn: VnId, mapping: &Mapping) {
+    pub(crate) fn remove(&mut self, key: Key, mapping: &Mapping) {
         for &ip in mapping.ips.iter() {
-            let key = (vn, ip);
-            if let Some(count) = self.0.get_mut(&key) {
-                *count -= 1;
-                if *count == 0 {
-                    self.0.remove(&key);
+            let place = (key.vn(), ip);
+            if let Some(holder) = self.0.get_mut(&place) {
+                holder.count -= 1;
+                holder.mixed ^= key.mac().as_u64();
+                if holder.count == 0 {
+                    self.0.remove(&place);
                 }
             }
         }
@@ -71,12 +82,18 @@ impl Tables {
         }
     }
 
+    /// The one station whose mapping lists an IP address; `None` if none or several do.
+    pub fn holder(&self, vn: VnId, ip: IpAddr) -> Option<MacAddr> {
+        let holder = self.holders.0.get(&(vn, ip))?;
+        (holder.count == 1).then(|| MacAddr::from_u64(holder.mixed))
+    }
+
     /// The IP addresses that mappings list, each with how often, in no order.
     pub fn held_addresses(&self) -> impl Iterator<Item = (VnId, IpAddr, u32)> {
         self.holders
             .0
             .iter()
-            .map(|(&(vn, ip), &count)| (vn, ip, count))
+            .map(|(&(vn, ip), holder)| (vn, ip, holder.count))
     }
 }
 

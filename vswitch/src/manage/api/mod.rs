@@ -2,6 +2,7 @@
 //! both ends are here, for `vswitchd` (serve) and `vswitchctl` (ask). Changes of the
 //! configuration are handed in at the `desk`.
 
+mod authority_routes;
 mod capture;
 mod client;
 mod config_routes;
@@ -14,6 +15,7 @@ mod socket;
 mod source;
 mod trace;
 
+pub use authority_routes::{KEYS, MAPPINGS, SESSIONS};
 pub use capture::{CAPTURE_ROUTE, CAPTURES_ROUTE, Capturing, capture, stop_capture};
 pub use client::{ClientError, get, get_route, post};
 pub use config_routes::{APPLY, CONFIG, DIFF, REVISIONS};

@@ -45,11 +45,13 @@ pub enum Section {
     Latency,
     /// Memory.
     Memory,
+    /// The mapping authority; `null` where there is none.
+    Ima,
 }
 
 impl Section {
     /// All of them.
-    pub const ALL: [Section; 12] = [
+    pub const ALL: [Section; 13] = [
         Section::Status,
         Section::Nve,
         Section::Ports,
@@ -62,6 +64,7 @@ impl Section {
         Section::Peers,
         Section::Latency,
         Section::Memory,
+        Section::Ima,
     ];
 
     /// Path of its route.
@@ -79,6 +82,7 @@ impl Section {
             Section::Peers => "/v1/peers",
             Section::Latency => "/v1/latency",
             Section::Memory => "/v1/memory",
+            Section::Ima => "/v1/ima",
         }
     }
 
@@ -97,6 +101,7 @@ impl Section {
             Section::Peers => serde_json::to_vec(&status.peers),
             Section::Latency => serde_json::to_vec(&status.latency),
             Section::Memory => serde_json::to_vec(&status.memory),
+            Section::Ima => serde_json::to_vec(&status.ima),
         }
     }
 }

@@ -9,12 +9,14 @@ use std::time::Duration;
 use tokio::net::UnixListener;
 use tokio::sync::oneshot;
 
+use super::authority_routes;
 use super::capture::Captures;
 use super::config_routes;
 use super::desk::Desk;
 use super::routes::router_with;
 use super::socket::{self, Place};
 use super::source::Source;
+use crate::manage::authority::Questions;
 use crate::manage::keys::Asker;
 
 /// How long requests under way may take once the API is to stop.
@@ -48,6 +50,7 @@ pub struct Api {
     listener: UnixListener,
     place: Place,
     desk: Option<Desk>,
+    questions: Option<Questions>,
 }
 
 impl Api {
@@ -59,12 +62,19 @@ impl Api {
             listener,
             place,
             desk: None,
+            questions: None,
         })
     }
 
     /// Takes changes of the configuration too.
     pub fn with_desk(mut self, desk: Desk) -> Self {
         self.desk = Some(desk);
+        self
+    }
+
+    /// Answers for the authority's thread too.
+    pub fn with_questions(mut self, questions: Option<Questions>) -> Self {
+        self.questions = questions;
         self
     }
 
@@ -79,6 +89,7 @@ impl Api {
             listener,
             place,
             desk,
+            questions,
         } = self;
         let _place = place;
         let (stopping, stopped) = oneshot::channel();
@@ -87,6 +98,7 @@ impl Api {
         if let Some(desk) = desk {
             routes = routes.merge(config_routes::router(desk));
         }
+        routes = routes.merge(authority_routes::router(questions));
         let service = routes.into_make_service_with_connect_info::<Asker>();
         let server = axum::serve(listener, service)
             .with_graceful_shutdown(async move {

@@ -4,8 +4,8 @@
 use std::fmt::Display;
 
 use crate::manage::config::{
-    AllowedIps, Attachment, Config, Direction, Encapsulation, Idle, Memory, Model, Peer, Port,
-    Protection, SecurityAssociation, UnderlayPort, UnknownUnicast, VhostMode, Vn,
+    AllowedIps, Attachment, Authority, Config, Direction, Encapsulation, Idle, Memory, Model, Peer, Port,
+    Protection, SecurityAssociation, Source, UnderlayPort, UnknownUnicast, VhostMode, Vn,
 };
 
 /// A field's value.
@@ -128,6 +128,7 @@ fn node(model: &Model) -> Vec<Object> {
             "keys",
             vec![("allow-key-export", yes(model.allow_key_export))],
         ),
+        single("authority", authority(model.authority.as_ref())),
         single(
             "underlay",
             vec![
@@ -144,6 +145,26 @@ fn node(model: &Model) -> Vec<Object> {
             "devices",
             vec![("names", list(model.devices.iter().map(|d| &d.name)))],
         ),
+    ]
+}
+
+fn authority(authority: Option<&Authority>) -> Vec<(&'static str, Value)> {
+    let Some(authority) = authority else {
+        return vec![("servers", list::<String>([]))];
+    };
+    vec![
+        ("servers", list(&authority.servers)),
+        ("certificate", one(authority.certificate.display())),
+        ("private-key", one(authority.private_key.display())),
+        ("bundle", one(authority.bundle.display())),
+        ("listen", one(authority.listen)),
+        ("lease-end", one(authority.lease_end.name())),
+        ("queries", one(authority.queries)),
+        ("port-queries", one(authority.port_queries)),
+        ("max-sas", one(authority.max_sas)),
+        ("idle", one(authority.idle)),
+        ("rekey", one(authority.rekey)),
+        ("rekey-blocks", one(authority.rekey_blocks)),
     ]
 }
 
@@ -201,7 +222,13 @@ fn network(model: &Model, vn: &Vn) -> Object {
         kind: "vn",
         name: vn.name.clone(),
         fields: vec![
-            ("vni", one(vn.vni.get())),
+            (
+                "vni",
+                match vn.source {
+                    Source::File => one(vn.vni.get()),
+                    Source::Awaited | Source::Authority => one("the authority's"),
+                },
+            ),
             (
                 "protection",
                 one(match vn.protection {

@@ -15,6 +15,7 @@ pub(super) fn reason(entry: &Entry, running: &Config) -> Option<String> {
              the directory, start it"
         }
         "api" => "the socket is where this command came in",
+        "authority" => "sessions and keys belong to the identity that they were made with",
         "metrics" => "the address is listened on from the start",
         "security-log" => {
             "the log goes on where it began; to rotate it, move the file away and send SIGHUP"

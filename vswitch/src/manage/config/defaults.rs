@@ -1,6 +1,6 @@
 //! Every default of the configuration file, in one place. `docs/configuration.md` repeats them.
 
-use super::types::{Aead, Encapsulation, Idle, Memory, Protection, UnknownUnicast, VhostMode};
+use super::types::{Aead, Encapsulation, Idle, LeaseEnd, Memory, Protection, UnknownUnicast, VhostMode};
 
 pub(super) const MEMORY: Memory = Memory::Auto;
 pub(super) const MEMORY_MB: u64 = 1024;
@@ -36,5 +36,15 @@ pub(super) const SOFT_LIMIT: u64 = 1 << 47;
 /// AES blocks under one key; also the most that may be asked for.
 pub(super) const HARD_LIMIT: u64 = 1 << 48;
 pub(super) const ALLOW_KEY_EXPORT: bool = false;
+pub(super) const LEASE_END: LeaseEnd = LeaseEnd::AsTold;
+/// Per second.
+pub(super) const QUERIES: u64 = 200;
+/// Per second.
+pub(super) const PORT_QUERIES: u64 = 20;
+pub(super) const MAX_SAS: u64 = 16384;
+/// Seconds.
+pub(super) const IDLE_SA: u64 = 600;
+/// Seconds.
+pub(super) const REKEY: u64 = 3600;
 /// Packets.
 pub(super) const REPLAY_WINDOW: u64 = 1024;

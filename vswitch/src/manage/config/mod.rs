@@ -30,12 +30,13 @@ use std::path::{Path, PathBuf};
 pub use accounts::Accounts;
 pub use host::HostFacts;
 pub use model::{
-    AllowedIps, Attachment, Device, Eal, ManualKey, Mapping, Mempool, Model, Neighbour, Peer, Port,
-    Route, SecurityAssociation, TenantAddress, Underlay, UnderlayPort, Vhost, Vlan, Vn, Workers,
+    AllowedIps, Attachment, Authority, Device, Eal, ManualKey, Mapping, Mempool, Model, Neighbour, Peer, Port,
+    Route, SecurityAssociation, Source, TenantAddress, Underlay, UnderlayPort, Vhost, Vlan, Vn, Workers,
 };
 pub use problem::{ConfigError, Position, Problem};
 pub use types::{
-    Aead, Algorithm, DeviceId, Direction, Encapsulation, Idle, IpPrefix, Limits, MacAddr, Memory,
+    Aead, Algorithm, DeviceId, Direction, Encapsulation, Idle, IpPrefix, LeaseEnd, Limits, MacAddr,
+    Memory,
     NotAPrefix, PeerId, Protection, Spi, UnknownUnicast, VhostMode, VnId, Vni,
 };
 
@@ -44,8 +45,8 @@ use findings::Findings;
 /// Larger than any file a person or a generator has reason to write.
 const MAX_FILE: u64 = 16 << 20;
 
-/// A configuration without errors. There is no other way to make one than to check a file,
-/// and none to change it: what the daemon is handed holds together.
+/// A configuration without errors. There is no other way to make one than to check a file, and
+/// none to change it but to add what an authority says: what the daemon is handed holds together.
 ///
 /// Two are equal if they mean the same, whatever their text, comments and warnings.
 #[derive(Clone, Debug)]
@@ -121,6 +122,13 @@ impl Config {
             text,
             warnings,
         })
+    }
+
+    /// The same with what an authority says of its networks; `change` keeps what is checked.
+    pub(in crate::manage) fn adapted(&self, change: impl FnOnce(&mut Model)) -> Self {
+        let mut adapted = self.clone();
+        change(&mut adapted.model);
+        adapted
     }
 
     /// The file it came from.

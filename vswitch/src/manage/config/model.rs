@@ -11,7 +11,8 @@ use vswitch_aead::Backend;
 use vswitch_sa::{Fingerprint, KeyMaterial, KeyMaterialError, SecretBytes};
 
 use super::types::{
-    Aead, Algorithm, DeviceId, Direction, Encapsulation, Idle, IpPrefix, Limits, MacAddr, Memory,
+    Aead, Algorithm, DeviceId, Direction, Encapsulation, Idle, IpPrefix, LeaseEnd, Limits, MacAddr,
+    Memory,
     PeerId, Protection, Spi, UnknownUnicast, VhostMode, VnId, Vni,
 };
 
@@ -48,6 +49,37 @@ pub struct Model {
     pub security_associations: Vec<SecurityAssociation>,
     /// Whether root and the daemon's user may be given keys over the API.
     pub allow_key_export: bool,
+    /// Where networks come from that are not described here.
+    pub authority: Option<Authority>,
+}
+
+/// The mapping authority, who this edge is to it, and what is bounded.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Authority {
+    /// Its servers, at least one; each knows all.
+    pub servers: Vec<SocketAddr>,
+    /// Absolute; PEM: this edge's certificate and those between it and the bundle's.
+    pub certificate: PathBuf,
+    /// Absolute; PEM: its private key.
+    pub private_key: PathBuf,
+    /// Absolute; PEM: certificates that others' certificates must lead to.
+    pub bundle: PathBuf,
+    /// Where sessions of other edges are accepted, and where this edge's own come from.
+    pub listen: SocketAddr,
+    /// What becomes of a network when its lease has ended.
+    pub lease_end: LeaseEnd,
+    /// Questions about unknown destinations per second, of this edge.
+    pub queries: u32,
+    /// The same of one port.
+    pub port_queries: u32,
+    /// Outbound SAs at a time.
+    pub max_sas: u32,
+    /// Seconds without a packet after which an SA is given up.
+    pub idle: u32,
+    /// Seconds after which an SA gets a new key.
+    pub rekey: u32,
+    /// AES blocks after which it does.
+    pub rekey_blocks: u64,
 }
 
 /// DPDK's environment abstraction layer.
@@ -182,6 +214,19 @@ pub struct Vn {
     pub mappings: Vec<Mapping>,
     /// Largest IP packet a tenant may send: what the underlay leaves after all headers.
     pub inner_mtu: u16,
+    /// Who describes it.
+    pub source: Source,
+}
+
+/// Who says what a virtual network is.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Source {
+    /// The file.
+    File,
+    /// The authority, which has not done so yet: VNI, edges and mappings mean nothing.
+    Awaited,
+    /// The authority.
+    Authority,
 }
 
 /// Where a remote tenant's address is.

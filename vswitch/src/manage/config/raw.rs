@@ -7,7 +7,7 @@ use serde::Deserialize;
 
 use super::scalars::{Account, AlgorithmName, Auto, FileMode};
 use super::types::{
-    Aead, Direction, Encapsulation, Idle, Memory, Protection, UnknownUnicast, VhostMode,
+    Aead, Direction, Encapsulation, Idle, LeaseEnd, Memory, Protection, UnknownUnicast, VhostMode,
 };
 
 /// The whole file.
@@ -34,6 +34,25 @@ pub(super) struct File {
     #[serde(default)]
     pub(super) security_associations: Vec<SecurityAssociation>,
     pub(super) allow_key_export: Option<bool>,
+    pub(super) authority: Option<Authority>,
+}
+
+/// `authority`: where networks without a VNI, their members, mappings and keys come from.
+#[derive(Clone, Debug, Deserialize)]
+#[serde(rename_all = "kebab-case", deny_unknown_fields)]
+pub(super) struct Authority {
+    pub(super) servers: Vec<String>,
+    pub(super) certificate: String,
+    pub(super) private_key: String,
+    pub(super) bundle: String,
+    pub(super) listen: String,
+    pub(super) lease_end: Option<LeaseEnd>,
+    pub(super) queries: Option<u64>,
+    pub(super) port_queries: Option<u64>,
+    pub(super) max_sas: Option<u64>,
+    pub(super) idle: Option<u64>,
+    pub(super) rekey: Option<u64>,
+    pub(super) rekey_blocks: Option<u64>,
 }
 
 /// `nve`: who this edge is.
@@ -161,7 +180,7 @@ pub(super) struct Peer {
 #[serde(rename_all = "kebab-case", deny_unknown_fields)]
 pub(super) struct Vn {
     pub(super) name: String,
-    pub(super) vni: u64,
+    pub(super) vni: Option<u64>,
     pub(super) protection: Option<Protection>,
     pub(super) unknown_unicast: Option<UnknownUnicast>,
     pub(super) learning: Option<bool>,

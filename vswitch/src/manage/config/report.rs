@@ -3,7 +3,7 @@
 use std::fmt::Write;
 
 use super::Config;
-use super::model::{Attachment, Vn};
+use super::model::{Attachment, Source, Vn};
 use super::problem::Problem;
 use super::types::{Direction, Protection};
 
@@ -17,6 +17,15 @@ pub(super) fn render(config: &Config, host: &[Problem]) -> String {
     let _ = writeln!(out, "edge {}", config.name);
     workers(&mut out, config);
     underlay(&mut out, config);
+    if let Some(authority) = &config.authority {
+        let servers: Vec<String> = authority.servers.iter().map(ToString::to_string).collect();
+        let _ = writeln!(
+            out,
+            "  authority: {}; sessions of other edges on {}",
+            servers.join(", "),
+            authority.listen
+        );
+    }
     for (i, vn) in config.vns.iter().enumerate() {
         network(&mut out, config, i, vn);
     }
@@ -82,14 +91,21 @@ fn network(out: &mut String, config: &Config, index: usize, vn: &Vn) {
         Protection::None => "NOT PROTECTED",
     };
     let mtu = vn.inner_mtu;
-    let _ = writeln!(
-        out,
-        "VN {} (VNI {}, {protection}): {} edges, {} mappings, MTU for tenants {mtu}",
-        vn.name,
-        vn.vni,
-        vn.edges.len(),
-        vn.mappings.len()
-    );
+    let _ = match vn.source {
+        Source::File | Source::Authority => writeln!(
+            out,
+            "VN {} (VNI {}, {protection}): {} edges, {} mappings, MTU for tenants {mtu}",
+            vn.name,
+            vn.vni,
+            vn.edges.len(),
+            vn.mappings.len()
+        ),
+        Source::Awaited => writeln!(
+            out,
+            "VN {} (described by the authority): MTU for tenants {mtu}",
+            vn.name
+        ),
+    };
     for port in config.ports.iter().filter(|port| port.vn.index() == index) {
         let what = match &port.attachment {
             Attachment::Vhost(vhost) => {

@@ -73,6 +73,26 @@ pub enum VhostMode {
     Server,
 }
 
+/// What becomes of a network whose authority has not been heard of for as long as its lease.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "kebab-case")]
+pub enum LeaseEnd {
+    /// What the authority said of the network.
+    AsTold,
+    /// It is left, whatever the authority said.
+    Stop,
+}
+
+impl LeaseEnd {
+    /// As in the file.
+    pub fn name(self) -> &'static str {
+        match self {
+            Self::AsTold => "as-told",
+            Self::Stop => "stop",
+        }
+    }
+}
+
 /// The direction of a security association, seen from this edge.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(rename_all = "kebab-case")]

@@ -6,7 +6,7 @@ use std::collections::VecDeque;
 use std::sync::Arc;
 
 use vswitch_sa::Spi;
-use vswitch_vn::PortId;
+use vswitch_vn::{Change, PortId, TunnelId, VnId};
 
 use super::associations::Later;
 use super::control::Control;
@@ -17,6 +17,7 @@ use super::steps::{Numbered, Steps};
 use super::tenants::{Tenant, vhost_of};
 use crate::datapath::command::{Command, InboundSetup, OutboundSetup, Path, WorkerId};
 use crate::manage::change::{Applied, Diff, How, Order, Refused, Running};
+use crate::manage::config::{Config, Source};
 use crate::manage::security::configuration_changed;
 
 /// Changes that wait at most.
@@ -47,7 +48,8 @@ pub(super) struct Changes {
 }
 
 /// Everything that a change needs and that may not be to be had.
-struct Prepared {
+#[derive(Default)]
+pub(super) struct Prepared {
     outbound: Vec<(WorkerId, Box<OutboundSetup>)>,
     inbound: Vec<(WorkerId, Spi, Box<InboundSetup>, Floor)>,
     later: Vec<Later>,
@@ -139,7 +141,7 @@ impl Control {
         if let Some(shown) = order.revision.filter(|shown| *shown != running) {
             return Err(Refused::Stale { shown, running });
         }
-        let diff = Diff::between(&self.config, &order.config);
+        let diff = Diff::between(&self.local, &order.config);
         if order.diff.as_ref().is_some_and(|shown| *shown != diff) {
             return Err(Refused::Differs);
         }
@@ -154,14 +156,14 @@ impl Control {
         if applied.diff.is_empty() {
             return Ok(Begun::Nothing(applied));
         }
-        let plan = self.plan.next(&self.config, &order.config, &self.resting)?;
-        let (old, new) = (&self.config, &order.config);
+        let config = self.wanted.adapt(&order.config);
+        let plan = self.plan.next(&self.config, &config, &self.resting)?;
         let old = Numbered {
-            config: old,
+            config: &self.config,
             plan: &self.plan,
         };
         let new = Numbered {
-            config: new,
+            config: &config,
             plan: &plan,
         };
         // Higher than that of every mapping, however many changes there were.
@@ -170,9 +172,21 @@ impl Control {
         if order.dry_run {
             return Ok(Begun::Nothing(applied));
         }
-        let prepared = self.prepare(&order, &plan, &steps, applied.diff.entries.len() as u64)?;
+        let changes = applied.diff.entries.len() as u64;
+        let mut prepared = self.prepare(&order, &config, &plan, &steps, changes)?;
         applied.revision = running + 1;
-        let (freed, later) = self.commit(order, plan, steps, prepared)?;
+        let later = std::mem::take(&mut prepared.later);
+        let freed = match self.put_in_force(config, plan, steps, prepared) {
+            Ok(freed) => freed,
+            Err(refused) => {
+                self.history.forget_last();
+                return Err(refused);
+            }
+        };
+        self.local = Arc::new(order.config);
+        self.history.prune();
+        self.publish();
+        self.tell_configuration();
         Ok(Begun::Told(applied, freed, later))
     }
 
@@ -180,18 +194,13 @@ impl Control {
     fn prepare(
         &mut self,
         order: &Order,
+        config: &Config,
         plan: &Plan,
         steps: &Steps,
         changes: u64,
     ) -> Result<Prepared, Refused> {
-        let config = &order.config;
         let sas = &config.security_associations;
-        let mut prepared = Prepared {
-            outbound: Vec::new(),
-            inbound: Vec::new(),
-            later: Vec::new(),
-            opened: Vec::new(),
-        };
+        let mut prepared = Prepared::default();
         for sa in steps.outbound.iter().filter_map(|i| sas.get(*i)) {
             if let Some(setup) = self.outbound_setup(config, plan, sa)? {
                 prepared.outbound.push((sa.worker, setup));
@@ -220,9 +229,9 @@ impl Control {
         }
         let revision = self
             .history
-            .next(config, order.how, order.of, order.who, changes);
+            .next(&order.config, order.how, order.of, order.who, changes);
         self.history
-            .keep(&self.state, revision, config)
+            .keep(&self.state, revision, &order.config)
             .map_err(Refused::History)?;
         // Last, since undoing it is not without effect: these tenants are disconnected.
         match self.reopen(config, plan, &steps.reopened) {
@@ -236,27 +245,25 @@ impl Control {
     }
 
     /// Makes it so. Nothing here can fail but by a defect, and then before anybody is told.
-    fn commit(
+    /// Returns the ids that are free when the workers have followed.
+    pub(super) fn put_in_force(
         &mut self,
-        order: Order,
+        config: Config,
         plan: Plan,
         steps: Steps,
         prepared: Prepared,
-    ) -> Result<(Ids, Vec<Later>), Refused> {
-        if let Err(error) = self.tables.transact(&steps.tables) {
-            self.history.forget_last();
-            return Err(error.into());
-        }
+    ) -> Result<Ids, Refused> {
+        self.tables.transact(&steps.tables)?;
         self.generation += 1;
-        self.config = Arc::new(order.config);
+        self.config = Arc::new(config);
         self.plan = plan;
         self.resting.extend(&steps.freed);
         let paths = self.changed_paths(&steps);
         let Prepared {
             outbound,
             inbound,
-            later,
             opened,
+            later: _,
         } = prepared;
         let mut lists = self.transactions(&steps, &paths);
         let mut floors = Vec::new();
@@ -279,11 +286,10 @@ impl Control {
             self.tell(worker, Command::Transaction(list));
         }
         self.keep_floors(floors);
+        self.forget_keys_of(&steps.freed.tunnels);
         self.settle_tenants(&steps, opened);
         self.tell_host();
-        self.history.prune();
-        self.publish();
-        Ok((steps.freed, later))
+        Ok(steps.freed)
     }
 
     /// One list of commands for each worker, up to where SAs are installed.
@@ -299,6 +305,7 @@ impl Control {
             .filter_map(|i| port_setup(&self.config, &self.plan, *i, &queues))
             .collect();
         let changes: Arc<[vswitch_vn::Change]> = steps.tables.clone().into();
+        let on_demand = self.on_demand(&steps.tables);
         let detached = steps.moved.iter().map(|(had, _)| *had);
         let detached = detached.chain(steps.reopened.iter().map(|(had, _)| *had));
         let detached: Vec<PortId> = detached.collect();
@@ -319,6 +326,7 @@ impl Control {
             let removed = steps.removed_ports.iter();
             list.extend(removed.map(|id| Command::RemovePort(*id)));
             list.push(Command::Tables(Arc::clone(&changes)));
+            list.extend(on_demand.iter().map(|id| Command::OnDemand(*id)));
             let paths = paths.iter();
             list.extend(paths.map(|(peer, paths)| Command::Paths(*peer, Arc::clone(paths))));
             list.extend(
@@ -329,6 +337,21 @@ impl Control {
             lists.push(list);
         }
         lists
+    }
+
+    /// The new tunnels whose keys are agreed on when they are needed.
+    fn on_demand(&self, changes: &[Change]) -> Vec<TunnelId> {
+        let authority = |vn: &VnId| {
+            let place = self.plan.vn_place(*vn);
+            place
+                .and_then(|place| self.config.vns.get(place))
+                .is_some_and(|vn| vn.source == Source::Authority)
+        };
+        let added = changes.iter().filter_map(|change| match change {
+            Change::AddTunnel { id, vn, .. } if authority(vn) => Some(*id),
+            _ => None,
+        });
+        added.collect()
     }
 
     /// Paths of peers that came, moved or went; those the workers are to be told.
@@ -356,7 +379,7 @@ impl Control {
         };
         self.running.send_replace(Arc::new(Running {
             revision,
-            config: Arc::clone(&self.config),
+            config: Arc::clone(&self.local),
             history: list.to_vec(),
         }));
     }

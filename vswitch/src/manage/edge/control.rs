@@ -17,6 +17,7 @@ use super::exports::Exports;
 use super::floors::Floor;
 use super::handle::Request;
 use super::meters::Windows;
+use super::overlay::{self, Agreed, Notice, Wanted};
 use super::paths::{NextHops, Wants};
 use super::plan::{Ids, Plan, pair_names, port_setup};
 use super::rehearsals::Rehearsing;
@@ -30,6 +31,7 @@ use super::view::View;
 use super::watches::Watches;
 use super::{StartError, Updates};
 use crate::datapath::command::{Command, Event, Path, WorkerId};
+use crate::datapath::demand::Terms;
 use crate::datapath::snapshot::WorkerSnapshot;
 use crate::dpdk::mempool::Mempool;
 use crate::dpdk::quiescence::Domain;
@@ -89,6 +91,7 @@ pub(super) struct Parts {
     pub vhost_events: Sender<VhostEvent>,
     pub clock: TscClock,
     pub wants: watch::Sender<Wants>,
+    pub overlay: Option<overlay::Ends>,
 }
 
 /// What it listens to.
@@ -108,7 +111,16 @@ pub(super) struct Control {
     pub pools: Vec<Mempool>,
     /// Latencies at earlier reports.
     pub windows: RefCell<Windows>,
+    /// What runs: the operator's configuration with what the authority says.
     pub config: Arc<Config>,
+    /// The operator's.
+    pub local: Arc<Config>,
+    /// What the authority says.
+    pub wanted: Wanted,
+    /// SAs of agreed keys.
+    pub agreed: Agreed,
+    /// The queues to and from the authority's thread, if there is one.
+    pub overlay: Option<overlay::Ends>,
     pub plan: Plan,
     /// The master copy of the workers' tables.
     pub tables: Tables,
@@ -161,17 +173,19 @@ const STOP_PATIENCE: Duration = Duration::from_secs(5);
 impl Control {
     /// Tells the workers what they begin with, then lets tenants connect.
     pub(super) fn new(parts: Parts) -> Result<Control, StartError> {
-        let plan = Plan::first(&parts.config)?;
-        let changes = View::default().changes(&View::of(&parts.config, &plan), FIRST)?;
+        let wanted = Wanted::default();
+        let config = Arc::new(wanted.adapt(&parts.config));
+        let plan = Plan::first(&config)?;
+        let changes = View::default().changes(&View::of(&config, &plan), FIRST)?;
         let mut tables = Tables::new(parts.seed);
         tables.transact(&changes)?;
-        let config = Arc::new(parts.config);
-        let history = History::open(&parts.state, &config)?;
+        let local = Arc::new(parts.config);
+        let history = History::open(&parts.state, &local)?;
         let list = history.list();
         let revision = list.last().cloned().ok_or(StartError::NoWorkers)?;
         let running = watch::Sender::new(Arc::new(Running {
             revision,
-            config: Arc::clone(&config),
+            config: Arc::clone(&local),
             history: list.to_vec(),
         }));
         let exports = Exports::load(&parts.state)?;
@@ -182,7 +196,11 @@ impl Control {
             hugepages: parts.hugepages,
             pools: parts.pools,
             windows: RefCell::new(Windows::new(parts.started)),
+            local,
             config,
+            wanted,
+            agreed: Agreed::default(),
+            overlay: parts.overlay,
             plan,
             tables,
             state: parts.state,
@@ -214,6 +232,12 @@ impl Control {
             old_pools: Vec::new(),
         };
         let changes: Arc<[Change]> = changes.into();
+        let terms = control.config.authority.as_ref();
+        let terms = terms.map(|authority| Terms {
+            idle: authority.idle,
+            control_port: authority.listen.port(),
+        });
+        control.tell_all(|_| Command::Terms(terms));
         control.tell_all(|_| Command::Tables(Arc::clone(&changes)));
         let queues = control.trunk_queues();
         for i in 0..control.config.ports.len() {
@@ -226,6 +250,7 @@ impl Control {
         let file = control.config.file().display();
         configuration_changed("start", &format!("the configuration of {file} is in force"));
         control.remind_of_exports();
+        control.tell_configuration();
         Ok(control)
     }
 
@@ -266,6 +291,10 @@ impl Control {
         let seconds = tick(Duration::from_secs(1));
         let moments = tick(Duration::from_millis(5));
         let mut updates = channels.updates.clone();
+        let mut orders = match &self.overlay {
+            Some(ends) => ends.orders.clone(),
+            None => never(),
+        };
         loop {
             select! {
                 recv(channels.events) -> event => if let Ok(event) = event {
@@ -278,6 +307,11 @@ impl Control {
                     Ok(update) => self.path_update(update),
                     // The host's thread has ended: nothing more comes from there.
                     Err(_) => updates = never(),
+                },
+                recv(orders) -> batch => match batch {
+                    Ok(batch) => self.ordered(batch),
+                    // The authority's thread has ended; what it said last stays.
+                    Err(_) => orders = never(),
                 },
                 recv(channels.requests) -> request => match request {
                     Ok(Request::Status(answer)) => self.gather(answer),
@@ -292,6 +326,9 @@ impl Control {
                 recv(moments) -> _ => {
                     self.members.iter().for_each(|m| m.post(None));
                     self.end_watches();
+                    if let Some(ends) = &mut self.overlay {
+                        ends.outbox.flush();
+                    }
                 },
                 recv(seconds) -> _ => self.each_second(),
             }
@@ -313,6 +350,16 @@ impl Control {
                 });
             }
             Event::Seen(worker, seen) => self.seen(worker, *seen),
+            Event::NeedKey(worker, tunnel) => self.key_needed(worker, tunnel),
+            Event::HardLimit(worker, tunnel, spi) => {
+                self.of_agreed_key((worker, tunnel, spi), Notice::HardLimit);
+            }
+            Event::IdleSa(worker, tunnel, spi) => {
+                self.of_agreed_key((worker, tunnel, spi), Notice::Idle);
+            }
+            Event::Unknown(_, vn, port, what) => self.unknown_destination(vn, port, what),
+            Event::SoftLimit(worker, tunnel, spi)
+                if self.of_agreed_key((worker, tunnel, spi), Notice::SoftLimit) => {}
             Event::SoftLimit(worker, tunnel, spi) => {
                 let (vn, peer) = self.tunnel_names(tunnel);
                 let message = "the SA passed its soft limit: renew its key";

@@ -4,7 +4,7 @@
 //! `plan` numbers things, `view` is what the tables shall hold, `devices` opens ports, `keys`
 //! makes SAs of manual keys, `state` keeps what outlives the process, `control` is the thread,
 //! `tenants`, `paths` and `reservations` are what it reacts to, `exports` the keys it gives away,
-//! `floors` what it writes back, `report` and `meters` what it tells; `handle` asks. `steps` works
+//! `overlay` what an authority adds, `floors` what it writes back, `report` and `meters` what it tells; `handle` asks. `steps` works
 //! out what a changed configuration asks for, `change` carries it out, `rounds` waits until it
 //! has, `revisions` keeps the way back.
 
@@ -18,6 +18,7 @@ mod floors;
 mod handle;
 mod keys;
 mod meters;
+pub mod overlay;
 mod paths;
 mod plan;
 mod rehearsals;
@@ -52,6 +53,7 @@ pub use revisions::RecordedError;
 pub use view::Exchange;
 
 use control::{Control, Member};
+use overlay::Overlay;
 use handle::Request;
 
 use super::change::Running;
@@ -141,6 +143,7 @@ pub struct Edge {
     control: Option<JoinHandle<Status>>,
     host: Option<HostLink>,
     failed: watch::Receiver<bool>,
+    overlay: Option<Overlay>,
     pool: Mempool,
     // Last, after everything that uses it.
     _eal: Eal,
@@ -228,6 +231,13 @@ impl Edge {
         let (requests, request_rx) = bounded(64);
         let (vhost_tx, vhost_rx) = unbounded();
         let (failed_tx, failed) = watch::channel(false);
+        let (overlay, ends) = match config.authority {
+            Some(_) => {
+                let (overlay, ends) = overlay::channel(workers);
+                (Some(overlay), Some(ends))
+            }
+            None => (None, None),
+        };
         let control = Control::new(control::Parts {
             started: Instant::now(),
             backend,
@@ -243,6 +253,7 @@ impl Edge {
             vhost_events: vhost_tx,
             clock,
             wants,
+            overlay: ends,
         })?;
         let running = control.running.subscribe();
         let channels = control::Channels {
@@ -261,6 +272,7 @@ impl Edge {
             control: Some(thread),
             host: Some(host),
             failed,
+            overlay,
             pool,
             _eal: eal,
         })
@@ -278,6 +290,12 @@ impl Edge {
     /// should end then, for its supervisor to start it anew.
     pub fn failed(&self) -> watch::Receiver<bool> {
         self.failed.clone()
+    }
+
+    /// The queues between the control thread and the authority's, once, if the configuration
+    /// has an authority. Whoever takes them must empty the one and may fill the other.
+    pub fn take_overlay(&mut self) -> Option<Overlay> {
+        self.overlay.take()
     }
 
     /// The buffers of its packets; on a machine with several NUMA nodes, worker 0's.

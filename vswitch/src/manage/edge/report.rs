@@ -89,6 +89,10 @@ impl Control {
             drops: drops(snapshots),
             latency: self.windows.borrow_mut().latency(snapshots, Instant::now()),
             memory: self.memory(snapshots),
+            ima: self.overlay.as_ref().and_then(|ends| {
+                let shown = ends.shown.borrow();
+                shown.as_deref().cloned()
+            }),
         }
     }
 

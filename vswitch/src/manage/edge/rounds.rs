@@ -4,6 +4,7 @@
 
 use super::RING_CAPACITY;
 use super::control::Control;
+use super::overlay::OrderId;
 use super::plan::Ids;
 use crate::datapath::command::Command;
 use crate::dpdk::mbuf::BURST;
@@ -16,6 +17,10 @@ const RING_ROUNDS: u32 = RING_CAPACITY.div_ceil(BURST as u32) + 1;
 pub(super) enum Then {
     /// A change has taken effect.
     Applied,
+    /// Orders of the authority's thread have taken effect.
+    Ordered(Vec<OrderId>),
+    /// The workers have forgotten these ids.
+    Freed(Ids),
     /// One round less for these ids to rest.
     Rest(Ids, u32),
 }
@@ -61,6 +66,8 @@ impl Control {
         }
         match self.rounds.swap_remove(at).then {
             Then::Applied => self.change_passed(),
+            Then::Ordered(orders) => self.orders_passed(orders),
+            Then::Freed(ids) => self.rest(ids),
             Then::Rest(ids, 0) => self.resting.remove(&ids),
             Then::Rest(ids, rounds) => self.begin_round(Then::Rest(ids, rounds - 1)),
         }

@@ -11,7 +11,7 @@ use vswitch_vn::{
 };
 
 use super::plan::Plan;
-use crate::manage::config::{AllowedIps, Attachment, Config};
+use crate::manage::config::{self, AllowedIps, Attachment, Config};
 
 /// Learned entries per VN at most.
 const LEARNING_LIMIT: u32 = 65_536;
@@ -54,7 +54,8 @@ impl View {
     /// What a configuration asks for.
     pub fn of(config: &Config, plan: &Plan) -> Self {
         let mut view = View::default();
-        for (vn, id) in config.vns.iter().zip(&plan.vns) {
+        let awaited = |vn: &config::Vn| vn.source == config::Source::Awaited;
+        for (vn, id) in config.vns.iter().zip(&plan.vns).filter(|(vn, _)| !awaited(vn)) {
             let wanted = VnConfig {
                 protection: vn.protection,
                 unknown_unicast: vn.unknown_unicast,
@@ -80,6 +81,9 @@ impl View {
             }
         }
         for (port, id) in config.ports.iter().zip(&plan.ports) {
+            if config.vns.get(port.vn.index()).is_some_and(awaited) {
+                continue;
+            }
             // The configuration's ports are all of its networks.
             let Some(vn) = plan.vns.get(port.vn.index()).copied() else {
                 continue;
@@ -104,7 +108,7 @@ impl View {
                 continue;
             };
             for mapping in &vn.mappings {
-                let place = crate::manage::config::VnId(i as u16);
+                let place = config::VnId(i as u16);
                 // The configuration admits mappings to the VN's edges only.
                 let Some(tunnel) = plan.tunnel(place, mapping.peer) else {
                     continue;

@@ -5,7 +5,7 @@ use std::collections::BTreeMap;
 
 use super::list::{Counts, Sample, Value};
 use crate::manage::status::{
-    Heap, Pages, Peer, Pool, Ring, Sa, Status, Tables, Traffic, Tunnel, Worker,
+    Heap, Ima, ImaVn, Pages, Peer, Pool, Ring, Sa, Status, Tables, Traffic, Tunnel, Worker,
 };
 
 fn up(state: &str) -> Value {
@@ -57,6 +57,24 @@ pub(super) fn ports(status: &Status, of: fn(&Traffic) -> u64) -> Vec<Sample> {
 pub(super) fn vns(status: &Status, of: fn(&Traffic) -> u64) -> Vec<Sample> {
     let vns = status.vns.iter();
     vns.map(|vn| (vec![("vn", vn.name.clone())], Value::Whole(of(&vn.traffic))))
+        .collect()
+}
+
+pub(super) fn ima(status: &Status, of: fn(&Ima) -> u64) -> Vec<Sample> {
+    let ima = status.ima.iter();
+    ima.map(|ima| (Vec::new(), Value::Whole(of(ima)))).collect()
+}
+
+pub(super) fn questions(status: &Status) -> Vec<Sample> {
+    let ima = status.ima.iter();
+    ima.flat_map(|ima| [("asked", ima.asked), ("known", ima.known), ("limited", ima.limited)])
+        .map(|(outcome, n)| (vec![("outcome", outcome.to_owned())], Value::Whole(n)))
+        .collect()
+}
+
+pub(super) fn ima_vns(status: &Status, of: fn(&ImaVn) -> u64) -> Vec<Sample> {
+    let vns = status.ima.iter().flat_map(|ima| &ima.vns);
+    vns.map(|vn| (vec![("vn", vn.vn.clone())], Value::Whole(of(vn))))
         .collect()
 }
 

@@ -110,6 +110,7 @@ pub fn metrics() -> Vec<Metric> {
     all.push(drops());
     all.extend(latency());
     all.extend(memory());
+    all.extend(authority());
     all
 }
 
@@ -194,6 +195,17 @@ fn latency() -> Vec<Metric> {
     metrics! {
         Histogram, "latency_seconds", "Time from receiving a burst to handing a packet of it to the outgoing queue, of a sample of packets.", figures::latency;
         Gauge, "latency_quantile_seconds", "The same since the start: what a share of the samples did not exceed; 1 is the longest.", figures::quantiles;
+    }
+}
+
+fn authority() -> Vec<Metric> {
+    metrics! {
+        Gauge, "ima_connected", "Whether there is a session with the mapping authority (1) or not (0).", |s| figures::ima(s, |i| u64::from(i.state == "connected"));
+        Gauge, "ima_lease_seconds", "Seconds until the membership lease ends; 0 when it has.", |s| figures::ima(s, |i| i.lease_left.unwrap_or(0));
+        Counter, "ima_questions", "Unknown destinations of tenants: asked of the authority, known not to exist or asked already, or above a limit.", figures::questions;
+        Gauge, "ima_vn_joined", "Whether this edge is on a network of the authority (1) or not (0).", |s| figures::ima_vns(s, |vn| u64::from(vn.epoch.is_some()));
+        Gauge, "ima_vn_members", "Other edges on a network of the authority.", |s| figures::ima_vns(s, |vn| vn.members as u64);
+        Gauge, "ima_vn_mappings", "Mappings of a network at other edges.", |s| figures::ima_vns(s, |vn| vn.mappings as u64);
     }
 }
 

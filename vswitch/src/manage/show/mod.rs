@@ -1,5 +1,6 @@
 //! The status as text for people: what `vswitchctl show` prints.
 
+mod authority;
 mod changes;
 mod edge;
 mod latency;
@@ -10,6 +11,7 @@ pub(in crate::manage) mod table;
 pub(in crate::manage) mod units;
 mod workers;
 
+pub use authority::{keys, mappings, sessions};
 pub use changes::{applied, difference, revisions};
 use serde::Deserialize;
 
@@ -36,6 +38,7 @@ pub fn text(section: Section, body: &[u8], all_drops: bool) -> Result<String, se
         Section::Peers => overlay::peers(parse::<Vec<_>>(body)?.as_slice()),
         Section::Latency => latency::latency(parse::<Vec<_>>(body)?.as_slice()),
         Section::Memory => memory::memory(&parse(body)?),
+        Section::Ima => authority::ima(parse::<Option<_>>(body)?.as_ref()),
     })
 }
 
@@ -52,6 +55,7 @@ fn everything(status: &Status, all_drops: bool) -> String {
         ("TUNNELS", overlay::tunnels(&status.tunnels)),
         ("PEERS", overlay::peers(&status.peers)),
         ("SECURITY ASSOCIATIONS", overlay::sas(&status.sas)),
+        ("AUTHORITY", authority::ima(status.ima.as_ref())),
         ("WORKERS", workers::workers(&status.workers)),
         ("DROPS", workers::drops(&status.drops, all_drops)),
         ("LATENCY", latency::latency(&status.latency)),

@@ -174,10 +174,16 @@ pub fn assert_consistent(tables: &Tables) {
     for (key, mapping) in tables.mappings() {
         for &ip in mapping.ips.iter() {
             *held.entry((key.vn(), ip)).or_insert(0) += 1;
+            if let Some(only) = tables.holder(key.vn(), ip) {
+                assert_eq!(only, key.mac());
+            }
             assert!(!tables.is_held_by_other(key.vn(), key.mac(), ip));
             assert!(tables.is_held_by_other(key.vn(), mac(0xffff), ip));
         }
     }
     let index = tables.held_addresses().map(|(vn, ip, n)| ((vn, ip), n));
     assert_eq!(index.collect::<BTreeMap<_, u32>>(), held);
+    for ((vn, ip), count) in held {
+        assert_eq!(tables.holder(vn, ip).is_some(), count == 1);
+    }
 }

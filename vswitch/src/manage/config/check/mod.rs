@@ -3,6 +3,7 @@
 //! Each part returns what it can even if there were errors, so that the parts after it are
 //! checked too; a model from which an error was reported is thrown away by the caller.
 
+mod authority;
 mod devices;
 mod node;
 mod peers;
@@ -74,7 +75,8 @@ pub(super) fn check(raw: &raw::File, base: &Path, accounts: &Accounts, f: &mut F
     let peers = peers::check(&mut cx, &raw.peers, &underlay);
     reach::check(&mut cx, &peers, &underlay);
     let api_socket = node::api_socket(raw, cx.f);
-    let mut vns = vns::check(&mut cx, &raw.vns);
+    let authority = authority::check(&mut cx, raw.authority.as_ref(), &underlay);
+    let mut vns = vns::check(&mut cx, &raw.vns, raw.authority.is_some());
     let ports = ports::check(&mut cx, &raw.ports, &api_socket);
     vns::inner_mtus(&mut cx, &mut vns, &peers, &underlay);
     vns::attached_mtus(&mut cx, &mut vns, &ports, &devices);
@@ -96,6 +98,7 @@ pub(super) fn check(raw: &raw::File, base: &Path, accounts: &Accounts, f: &mut F
         ports,
         security_associations,
         allow_key_export: node::allow_key_export(raw, cx.f),
+        authority,
     }
 }
 

@@ -7,7 +7,7 @@ use vswitch_net::mtu::{self, Wrapping};
 
 use super::super::defaults;
 use super::super::findings::Once;
-use super::super::model::{Attachment, Device, Mapping, Peer, Port, Underlay, Vn};
+use super::super::model::{Attachment, Device, Mapping, Peer, Port, Source, Underlay, Vn};
 use super::super::problem::KeyPath;
 use super::super::raw;
 use super::super::types::{MacAddr, PeerId, Protection, Vni};
@@ -64,7 +64,7 @@ impl Context<'_> {
     }
 }
 
-pub(super) fn check(cx: &mut Context<'_>, raw: &[raw::Vn]) -> Vec<Vn> {
+pub(super) fn check(cx: &mut Context<'_>, raw: &[raw::Vn], authority: bool) -> Vec<Vn> {
     let list = KeyPath::root().key("vns");
     if raw.len() > MAX_VNS {
         cx.f.error(
@@ -77,8 +77,16 @@ pub(super) fn check(cx: &mut Context<'_>, raw: &[raw::Vn]) -> Vec<Vn> {
     for (i, vn) in raw.iter().enumerate() {
         let path = list.index(i);
         let max = u64::from(Vni::MAX.get());
-        let vni: u32 = cx.f.within(&path.key("vni"), vn.vni, 0..=max, "(24 bits)");
-        if u64::from(vni) == vn.vni {
+        let source = match vn.vni {
+            Some(_) => Source::File,
+            None => Source::Awaited,
+        };
+        if vn.vni.is_none() {
+            without_vni(cx, &path, vn, authority);
+        }
+        let written = vn.vni.unwrap_or_default();
+        let vni: u32 = cx.f.within(&path.key("vni"), written, 0..=max, "(24 bits)");
+        if vn.vni == Some(vni.into()) {
             vnis.claim(cx.f, &path.key("vni"), vni, format_args!("the VNI {vni}"));
         }
         let edges = edges(cx, &path.key("edges"), i, &vn.edges);
@@ -97,9 +105,37 @@ pub(super) fn check(cx: &mut Context<'_>, raw: &[raw::Vn]) -> Vec<Vn> {
             mappings: mappings(cx, &path.key("mappings"), i, vn, &edges),
             edges,
             inner_mtu: 0,
+            source,
         });
     }
     vns
+}
+
+/// A network without a VNI is the authority's to describe, and nobody else's.
+fn without_vni(cx: &mut Context<'_>, path: &KeyPath, vn: &raw::Vn, authority: bool) {
+    if !authority {
+        let message = "missing key `vni`: only a VN that an `authority` describes has none";
+        return cx.f.error(path, message);
+    }
+    let described = [
+        ("protection", vn.protection.is_some()),
+        ("edges", !vn.edges.is_empty()),
+        ("mappings", !vn.mappings.is_empty()),
+    ];
+    let described: Vec<&str> = described
+        .iter()
+        .filter(|(_, is)| *is)
+        .map(|(key, _)| *key)
+        .collect();
+    if !described.is_empty() {
+        let message = format!(
+            "VN `{}` has no vni, so the authority describes it: remove {}, or give it a vni to \
+             describe it here",
+            vn.name,
+            described.join(", ")
+        );
+        cx.f.error(path, message);
+    }
 }
 
 fn edges(cx: &mut Context<'_>, list: &KeyPath, vn: usize, names: &[String]) -> Vec<PeerId> {

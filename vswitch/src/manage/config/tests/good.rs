@@ -348,6 +348,7 @@ edge host-a
   underlay port up1: MTU 1600, no tap
   tunnel endpoints: 192.0.2.1, 2001:db8::1
   security associations: 3 outbound, 2 inbound
+  authority: 192.0.2.250:4600; sessions of other edges on 192.0.2.1:4600
 VN blue (VNI 1001, confidential): 1 edges, 1 mappings, MTU for tenants 1488
   port vm-a1: /run/vswitch/vm-a1.sock; QEMU: -device virtio-net-pci,host_mtu=1488,…
   port uplink-100: VLAN 100 of trunk0

@@ -11,7 +11,7 @@
     ("nve: &x {name: a}\nnve: *x\n", "configuration:2:1: the key `nve` appears twice"),
     ("nve: {name: a}\neal: *none\n", "configuration:2:6: unknown anchor"),
     ("nve: {name: a}\npeers:\n- &p {name: b, addresses: []}\n- <<: *p\n  name: c\n", "configuration:4:3: peers[1]: merge keys (`<<`) are not supported: write the keys out"),
-    ("nve: {name: a}\n1: 2\n", "configuration:2:1: unknown key `1`, expected one of `nve`, `eal`, `workers`, `mempool`, `state-dir`, `api`, `metrics`, `security-log`, `underlay`, `devices`, `peers`, `vns`, `ports`, `security-associations`, `allow-key-export`"),
+    ("nve: {name: a}\n1: 2\n", "configuration:2:1: unknown key `1`, expected one of `nve`, `eal`, `workers`, `mempool`, `state-dir`, `api`, `metrics`, `security-log`, `underlay`, `devices`, `peers`, `vns`, `ports`, `security-associations`, `allow-key-export`, `authority`"),
     ("nve: {name: a}\n? [x, y]\n: z\n", "configuration:2:3: invalid type: sequence, expected a key"),
     ("nve: {name: \"\\x00\"}\n", "configuration:1:7: nve.name: \"\\0\" is not a usable name: 1 to 63 letters, digits, `.`, `_` or `-`, the first a letter or digit"),
     ("nve: {name: !!binary aGVsbG8=}\n", "configuration:1:7: nve.name: \"aGVsbG8=\" is not a usable name: 1 to 63 letters, digits, `.`, `_` or `-`, the first a letter or digit"),

@@ -1,0 +1,170 @@
+//! Joining, registering, members, mappings, moves, epochs, leaving.
+
+use super::*;
+use crate::client::{Alarm, Gone};
+
+const NETS: &[(&str, LeaseEnd)] = &[("red", LeaseEnd::Stop), ("blue", LeaseEnd::Keep)];
+
+#[test]
+fn an_edge_joins_registers_and_is_told_of_the_others() {
+    let mut world = World::new(Ima::new(NETS));
+    world.ima.add_member("red", 2, "b");
+    world.ima.map("red", 2, "b");
+    world.client.want(world.now, wanted(&[("red", &[1]), ("blue", &[])]));
+    world.run(seconds(2));
+    assert!(world.is_joined("red") && world.is_joined("blue"));
+    assert_eq!(world.admitted("red"), [mac(1)]);
+    assert_eq!(world.told("red"), world.truth("red"));
+    world.ima.add_member("red", 3, "c");
+    world.ima.map("red", 3, "c");
+    world.ima.map("red", 2, "c");
+    world.ima.unmap("red", 3);
+    world.settle();
+    assert_eq!(world.told("red"), world.truth("red"));
+    assert_eq!(world.told("red").1[&mac(2)], nve("c"));
+    // Its own mapping is no other edge's.
+    assert!(!world.told("red").1.contains_key(&mac(1)));
+    assert_eq!(world.told("blue").0.len(), 0);
+}
+
+#[test]
+fn an_address_that_moves_away_is_lost_and_not_won_back() {
+    let mut world = World::joined(NETS, &[("red", &[1])]);
+    world.ima.add_member("red", 2, "b");
+    world.ima.net("red").elsewhere.insert(mac(1));
+    world.ima.map("red", 1, "b");
+    world.settle();
+    assert!(world.admitted("red").is_empty());
+    assert_eq!(world.told("red").1[&mac(1)], nve("b"));
+    let lost = |event: &Event| matches!(event, Event::Alarm(Alarm::Lost { mac: of, .. }) if *of == mac(1));
+    assert!(world.events.iter().any(lost));
+    // A new session asks again, and is told that it is not placed here.
+    world.cut();
+    world.reachable = true;
+    world.run(seconds(5));
+    assert!(world.is_joined("red"));
+    assert!(world.admitted("red").is_empty());
+    assert_eq!(world.told("red").1[&mac(1)], nve("b"));
+    // It comes back with its placement.
+    world.ima.net("red").elsewhere.clear();
+    world.ima.seal(&vn("red"), &VnFromIma::Placed);
+    world.settle();
+    assert_eq!(world.admitted("red"), [mac(1)]);
+    assert!(!world.told("red").1.contains_key(&mac(1)));
+}
+
+#[test]
+fn a_new_epoch_is_joined_with_a_fresh_exchange_and_nothing_is_told_twice() {
+    let mut world = World::joined(NETS, &[("red", &[1])]);
+    world.ima.map("red", 2, "b");
+    world.settle();
+    world.take_events();
+    let joins = world.ima.joins.len();
+    world.ima.add_member("red", 2, "b");
+    world.settle();
+    world.ima.net("red").epoch = 2;
+    let epoch = Epoch(2);
+    // Sealed under the former epoch's channel until the edge has joined anew.
+    world.ima.replies.push_back(FromIma::NewEpoch { vn: vn("red"), epoch });
+    world.settle();
+    assert_eq!(world.ima.joins.len(), joins + 1);
+    let resume = world.ima.joins.last().unwrap().1.unwrap();
+    assert_eq!(resume.version.0, world.ima.net("red").version);
+    let epochs: Vec<u64> = world
+        .events
+        .iter()
+        .filter_map(|event| match event {
+            Event::Members { epoch, .. } => Some(epoch.0),
+            _ => None,
+        })
+        .collect();
+    assert_eq!(epochs, [1, 2]);
+    let again = |event: &Event| matches!(event, Event::Joined { .. } | Event::Mappings { .. });
+    assert!(!world.events.iter().any(again), "{:?}", world.events);
+    assert!(world.is_joined("red"));
+    // The new channel works both ways.
+    world.client.want(world.now, wanted(&[("red", &[1, 4])]));
+    world.settle();
+    assert_eq!(world.admitted("red"), [mac(1), mac(4)]);
+}
+
+#[test]
+fn who_has_no_port_left_leaves() {
+    let mut world = World::joined(NETS, &[("red", &[1]), ("blue", &[9])]);
+    world.client.want(world.now, wanted(&[("blue", &[])]));
+    world.settle();
+    assert_eq!(world.ima.left, [vn("red")]);
+    assert!(world.events.contains(&Event::Left {
+        vn: vn("red"),
+        why: Gone::Unwanted
+    }));
+    // The port of the other is gone, and so is its address.
+    assert!(world.admitted("blue").is_empty());
+    assert!(world.ima.net("blue").mappings.is_empty());
+    // What an earlier run left behind is withdrawn as soon as it is seen.
+    world.ima.map("blue", 8, "a");
+    world.settle();
+    assert!(world.ima.net("blue").mappings.is_empty());
+}
+
+#[test]
+fn the_expelled_and_the_refused_lose_what_they_had_and_ask_ever_more_rarely() {
+    let mut world = World::joined(NETS, &[("red", &[1]), ("blue", &[2])]);
+    world.ima.refuse = Some(Refusal::NotMember);
+    world.ima.net("red").channel = None;
+    world.ima.replies.push_back(FromIma::Expelled { vn: vn("red") });
+    world.settle();
+    assert!(world.events.contains(&Event::Left {
+        vn: vn("red"),
+        why: Gone::Expelled
+    }));
+    assert!(world.is_joined("blue"));
+    let before = world.ima.joins.len();
+    world.run(seconds(600));
+    let tries = world.ima.joins.len() - before;
+    assert!((10..=30).contains(&tries), "{tries}");
+    let refused = |event: &&Event| matches!(event, Event::Alarm(Alarm::Refused { .. }));
+    assert_eq!(world.events.iter().filter(refused).count(), 1);
+    // Let in again.
+    world.ima.refuse = None;
+    world.run(seconds(60));
+    assert!(world.is_joined("red"));
+    assert_eq!(world.admitted("red"), [mac(1)]);
+}
+
+#[test]
+fn another_vns_channel_opens_nothing() {
+    let mut world = World::joined(NETS, &[("red", &[1]), ("blue", &[2])]);
+    // Sealed by the channel of the one, said to be of the other.
+    world.ima.seal(&vn("blue"), &VnFromIma::Placed);
+    let forged = match world.ima.replies.pop_back() {
+        Some(FromIma::Sealed { epoch, bytes, .. }) => FromIma::Sealed {
+            vn: vn("red"),
+            epoch,
+            bytes,
+        },
+        other => panic!("{other:?}"),
+    };
+    world.ima.replies.push_back(forged);
+    world.settle();
+    assert_eq!(world.closed, ["a sealed message that does not open"]);
+    // Nothing is lost by that, and another session heals it.
+    world.run(seconds(5));
+    assert!(world.is_joined("red") && world.is_joined("blue"));
+}
+
+#[test]
+fn a_gap_in_the_log_is_noticed_and_everything_told_anew() {
+    let mut world = World::joined(NETS, &[("red", &[1])]);
+    world.ima.add_member("red", 2, "b");
+    world.settle();
+    // A step that never arrives.
+    let channel = world.ima.net("red").channel.take();
+    world.ima.map("red", 2, "b");
+    world.ima.net("red").channel = channel;
+    world.ima.map("red", 3, "b");
+    world.settle();
+    assert_eq!(world.ima.joins.last(), Some(&(vn("red"), None)));
+    assert_eq!(world.told("red"), world.truth("red"));
+    assert_eq!(world.admitted("red"), [mac(1)]);
+}

@@ -1,0 +1,96 @@
+//! What is shown of the authority, of other edges, of mappings and of keys, put together.
+
+use vswitch_control::keying::{Direction, SaState};
+
+use super::driver::Driver;
+use crate::manage::status::{Ima, ImaVn, Key, Mapping, Report, Session};
+
+impl Driver {
+    /// The authority and this edge's networks.
+    pub(super) fn ima(&self) -> Ima {
+        let now = self.now();
+        let status = self.client.status(now);
+        let credentials = self.watcher.current();
+        let not_after = credentials.certificate().not_after.as_secs();
+        let expires = std::time::UNIX_EPOCH + std::time::Duration::from_secs(not_after);
+        let vns = status.networks.into_iter().map(|network| ImaVn {
+            vn: network.vn.into(),
+            state: network.state.to_owned(),
+            refusal: network.refusal,
+            epoch: network.epoch.map(|epoch| epoch.0),
+            version: network.version,
+            lease_end: network.lease_end.map(str::to_owned),
+            members: network.members,
+            mappings: network.mappings,
+            addresses: network
+                .addresses
+                .into_iter()
+                .map(|(mac, port, state)| (mac.to_string(), port.into(), state))
+                .collect(),
+        });
+        Ima {
+            identity: self.identity.to_string(),
+            expires: humantime::format_rfc3339_seconds(expires).to_string(),
+            server: status.server.map(|server| server.to_string()),
+            server_identity: status.identity,
+            state: if status.connected { "connected" } else { "away" }.to_owned(),
+            trouble: self.ima_trouble.clone(),
+            lease_left: status.lease_left,
+            attempts: status.attempts,
+            asked: status.questions.asked,
+            known: status.questions.known,
+            limited: status.questions.limited,
+            vns: vns.collect(),
+        }
+    }
+
+    /// Other edges, mappings and keys.
+    pub(super) fn report(&self) -> Report {
+        let sessions = self.members.all().map(|(nve, endpoint)| {
+            let session = self.peers.get(nve);
+            let addresses = endpoint.tunnel_addresses.iter();
+            let vns = self.members.shared(nve);
+            Session {
+                peer: nve.to_string(),
+                control: endpoint.control_address.to_string(),
+                addresses: addresses.map(ToString::to_string).collect(),
+                vns: vns.into_iter().map(ToString::to_string).collect(),
+                session: session.map(|session| session.since.elapsed().as_secs()),
+                dialled: session.map(|session| {
+                    if session.dialled { "here" } else { "there" }.to_owned()
+                }),
+            }
+        });
+        let mappings = self.client.mappings().map(|(vn, mapping)| Mapping {
+            vn: vn.to_string(),
+            mac: mapping.mac.to_string(),
+            ips: mapping.ips.iter().map(ToString::to_string).collect(),
+            peer: mapping.nve.to_string(),
+            generation: mapping.generation.0,
+        });
+        let keys = self.keying.sas().map(|sa| Key {
+            vn: sa.vn.into(),
+            peer: sa.peer.into(),
+            direction: match sa.direction {
+                Direction::Inbound => "inbound",
+                Direction::Outbound => "outbound",
+            }
+            .to_owned(),
+            worker: sa.worker,
+            spi: sa.spi,
+            epoch: sa.epoch.0,
+            state: match sa.state {
+                SaState::Installing => "installing",
+                SaState::Ready => "ready",
+                SaState::Live => "live",
+                SaState::Draining(_) => "draining",
+            }
+            .to_owned(),
+        });
+        Report {
+            sessions: sessions.collect(),
+            mappings: mappings.collect(),
+            keys: keys.collect(),
+        }
+    }
+}

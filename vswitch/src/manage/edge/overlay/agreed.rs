@@ -1,0 +1,169 @@
+//! The SAs of agreed keys: which workers have them, and who seals for those that have none.
+
+use std::collections::{BTreeMap, BTreeSet};
+
+use vswitch_sa::{
+    Inbound, InboundConfig, IvMode, KeyMaterial, Limits, Outbound, OutboundConfig, Spi,
+};
+use vswitch_vn::TunnelId;
+
+use super::AgreedKey;
+use crate::datapath::command::{Command, InboundSetup, OutboundSetup, WorkerId};
+use crate::datapath::source_port;
+use crate::manage::config::{self, Source};
+use crate::manage::edge::control::Control;
+
+/// Packets of an agreed key's replay window: wide enough for what several queues and paths put
+/// out of order at full load.
+const REPLAY_WINDOW: usize = 4096;
+
+/// Where the SAs of agreed keys are.
+#[derive(Debug, Default)]
+pub(in crate::manage::edge) struct Agreed {
+    outbound: BTreeMap<(TunnelId, WorkerId), Spi>,
+    inbound: BTreeMap<Spi, (TunnelId, WorkerId)>,
+}
+
+impl Agreed {
+    /// The key that a worker seals a tunnel's packets with.
+    pub(super) fn outbound(&self, tunnel: TunnelId, worker: WorkerId) -> Option<Spi> {
+        self.outbound.get(&(tunnel, worker)).copied()
+    }
+
+    /// Who seals for workers without a key of their own: the first that has one.
+    fn owner(&self, tunnel: TunnelId) -> Option<WorkerId> {
+        let mut of_tunnel = self
+            .outbound
+            .range((tunnel, WorkerId::MIN)..=(tunnel, WorkerId::MAX));
+        of_tunnel.next().map(|((_, worker), _)| *worker)
+    }
+}
+
+impl Control {
+    /// The tunnel of an agreed key, if the authority's networks have it.
+    fn agreed_tunnel(&self, vn: &str, peer: &str) -> Option<TunnelId> {
+        let at = self.config.vns.iter().position(|v| v.name == vn)?;
+        let managed = self.config.vns.get(at)?.source == Source::Authority;
+        let peer = self.config.peers.iter().position(|p| p.name == peer)?;
+        let peer = config::PeerId(u32::try_from(peer).ok()?);
+        let vn = config::VnId(u16::try_from(at).ok()?);
+        self.plan.tunnel(vn, peer).filter(|_| managed)
+    }
+
+    fn material(&self, key: &AgreedKey) -> Result<(TunnelId, KeyMaterial), String> {
+        let tunnel = self
+            .agreed_tunnel(&key.vn, &key.peer)
+            .ok_or_else(|| format!("{} is not on VN {} here", key.peer, key.vn))?;
+        if usize::from(key.worker) >= self.members.len() {
+            return Err(format!("there is no worker {}", key.worker));
+        }
+        let material =
+            KeyMaterial::from_bytes(self.backend, key.algorithm, key.secret.expose())
+                .map_err(|error| error.to_string())?;
+        Ok((tunnel, material))
+    }
+
+    /// Has a worker seal with a key.
+    pub(super) fn install_outbound(&mut self, key: &AgreedKey) -> Result<(), String> {
+        let (tunnel, material) = self.material(key)?;
+        let soft = self
+            .config
+            .authority
+            .as_ref()
+            .map_or(Limits::default().soft, |authority| authority.rekey_blocks);
+        let mut setup = OutboundConfig::ephemeral(key.spi);
+        setup.limits.soft = soft.min(setup.limits.hard);
+        let sa = Outbound::new(material, setup).map_err(|error| error.to_string())?;
+        let setup = OutboundSetup {
+            tunnel,
+            sa: Box::new(sa),
+            source_port: source_port(key.spi.get()),
+            low_water: 0,
+        };
+        let before = self.agreed.owner(tunnel);
+        self.agreed.outbound.insert((tunnel, key.worker), key.spi);
+        let worker = usize::from(key.worker);
+        self.tell(worker, Command::InstallOutbound(Box::new(setup)));
+        self.tell_owner(tunnel, before);
+        Ok(())
+    }
+
+    /// Has a worker open what was sealed with a key.
+    pub(super) fn install_inbound(&mut self, key: &AgreedKey) -> Result<(), String> {
+        let (tunnel, material) = self.material(key)?;
+        if self.agreed.inbound.contains_key(&key.spi) || self.is_manual(key.spi) {
+            return Err(format!("SPI {} is in use", key.spi));
+        }
+        let setup = InboundConfig {
+            spi: key.spi,
+            esn: true,
+            iv_mode: IvMode::EqualsEsn,
+            window: REPLAY_WINDOW,
+            floor: 0,
+        };
+        let sa = Inbound::new(material, setup).map_err(|error| error.to_string())?;
+        let setup = InboundSetup {
+            tunnel,
+            sa: Box::new(sa),
+            floor: None,
+        };
+        self.agreed.inbound.insert(key.spi, (tunnel, key.worker));
+        let worker = usize::from(key.worker);
+        self.tell(worker, Command::InstallInbound(Box::new(setup)));
+        let (spi, owner) = (key.spi, key.worker);
+        self.tell_all(|_| Command::InboundOwner(spi, Some(owner)));
+        Ok(())
+    }
+
+    fn is_manual(&self, spi: Spi) -> bool {
+        let mut sas = self.config.security_associations.iter();
+        sas.any(|sa| sa.direction == config::Direction::Inbound && sa.spi == spi)
+    }
+
+    /// Has a worker seal no more, unless it has another key by now.
+    pub(super) fn remove_outbound(&mut self, vn: &str, peer: &str, worker: WorkerId, spi: Spi) {
+        let Some(tunnel) = self.agreed_tunnel(vn, peer) else {
+            // It went with the tunnel.
+            return;
+        };
+        if self.agreed.outbound(tunnel, worker) != Some(spi) {
+            return;
+        }
+        let before = self.agreed.owner(tunnel);
+        self.agreed.outbound.remove(&(tunnel, worker));
+        // Others must not hand over to a worker that has no key.
+        self.tell_owner(tunnel, before);
+        self.tell(usize::from(worker), Command::RemoveOutbound(tunnel));
+    }
+
+    fn tell_owner(&self, tunnel: TunnelId, before: Option<WorkerId>) {
+        let owner = self.agreed.owner(tunnel);
+        if owner != before {
+            self.tell_all(|_| Command::OutboundOwner(tunnel, owner));
+        }
+    }
+
+    /// Has a worker open no more.
+    pub(super) fn remove_inbound(&mut self, spi: Spi) {
+        if let Some((_, worker)) = self.agreed.inbound.remove(&spi) {
+            self.tell_all(|other| match other == worker {
+                true => Command::RemoveInbound(spi),
+                false => Command::InboundOwner(spi, None),
+            });
+        }
+    }
+
+    /// The keys of tunnels that are gone: what seals went with them, what opens goes now.
+    pub(in crate::manage::edge) fn forget_keys_of(&mut self, gone: &BTreeSet<TunnelId>) {
+        self.agreed.outbound.retain(|(t, _), _| !gone.contains(t));
+        let of_gone = |(tunnel, _): &(TunnelId, WorkerId)| gone.contains(tunnel);
+        let inbound = self.agreed.inbound.iter();
+        let spis: Vec<Spi> = inbound
+            .filter(|(_, place)| of_gone(place))
+            .map(|(spi, _)| *spi)
+            .collect();
+        for spi in spis {
+            self.remove_inbound(spi);
+        }
+    }
+}
