@@ -1,6 +1,7 @@
 //! What follows from a change but is too much for its transaction: registrations of edges that left,
 //! lost their rights or their lease, and what is left of removed VNs. In steps of bounded size.
 
+use std::ops::Bound;
 use std::time::Duration;
 
 use vswitch_control::types::{Epoch, NveName, Version, VnName};
@@ -16,7 +17,23 @@ impl Engine {
     /// The next step, if there is anything to do. To be committed like a request's plan; one that
     /// conflicts with another server's comes up again.
     pub fn sweep(&mut self, now: Duration) -> Option<Plan> {
-        while let Some(name) = self.messy.first().cloned() {
+        if let Some((end, nve)) = self.leases.first()
+            && end <= now
+        {
+            let mut plan = Plan::default();
+            plan.delete(&self.state, Key::Edge(nve.clone()));
+            return Some(plan);
+        }
+        // VNs take turns: what has to be done soon, such as the epoch behind a revocation, does not
+        // wait for a large one to be cleared away.
+        while !self.messy.is_empty() {
+            let behind = self
+                .swept
+                .as_ref()
+                .map_or(Bound::Unbounded, Bound::Excluded);
+            let mut next = self.messy.range::<VnName, _>((behind, Bound::Unbounded));
+            let name = next.next().or(self.messy.first()).cloned()?;
+            self.swept = Some(name.clone());
             let plan = self
                 .state
                 .vns
@@ -27,13 +44,7 @@ impl Engine {
             }
             self.messy.remove(&name);
         }
-        let (end, nve) = self.leases.first()?;
-        if end > now {
-            return None;
-        }
-        let mut plan = Plan::default();
-        plan.delete(&self.state, Key::Edge(nve.clone()));
-        Some(plan)
+        None
     }
 
     /// When the next lease ends.

@@ -28,6 +28,9 @@ const BATCH: usize = 256;
 /// How often a request is decided anew because another server was quicker.
 const ATTEMPTS: usize = 16;
 
+/// Transactions that follow from earlier ones, before requests have their turn again.
+const SWEEPS: usize = 4;
+
 /// How often a store that does not answer is asked again.
 const RETRY: Duration = Duration::from_secs(1);
 
@@ -98,14 +101,18 @@ impl<S: Store> Authority<S> {
     /// Until `quit`, or until no session is left that could ask.
     pub(super) async fn run(mut self, mut quit: oneshot::Receiver<()>) {
         loop {
-            self.sweep().await;
+            let more = self.sweep().await;
             self.dispatch();
             let now = self.now();
             let end = self
                 .engine
                 .next_end()
                 .map_or(RETRY, |end| end.saturating_sub(now));
-            let pause = if self.broken { RETRY } else { end };
+            let pause = match (self.broken, more) {
+                (true, _) => RETRY,
+                (false, true) => Duration::ZERO,
+                (false, false) => end,
+            };
             let mut batch = Vec::new();
             tokio::select! {
                 _ = &mut quit => return,
@@ -441,16 +448,21 @@ impl<S: Store> Authority<S> {
         }
     }
 
-    /// What follows from what was changed, in transactions of their own.
-    async fn sweep(&mut self) {
-        while !self.broken {
+    /// What follows from what was changed, in transactions of their own. Only so many at a time that
+    /// requests, revocations first of all, do not wait for it; whether there may be more.
+    async fn sweep(&mut self) -> bool {
+        for _ in 0..SWEEPS {
+            if self.broken {
+                return false;
+            }
             let mut group = Group::default();
             self.take(Job::Sweep, &mut group).await;
             if group.transaction.is_empty() {
-                return;
+                return false;
             }
             self.flush(&mut group).await;
         }
+        true
     }
 
     /// Sends what there is to send, to everyone who has room.
