@@ -254,9 +254,10 @@ fn join(out: &mut [u8], a: &[u8], b: &[u8]) -> Result<(), aws_lc_rs::error::Unsp
 }
 
 /// What an exchange gave: a pseudorandom key (RFC 5869) from which others are expanded, and which is
-/// itself never used. Overwritten when dropped.
+/// itself never used. Overwritten when dropped; on the heap, because the library's type has its bytes
+/// inside, and every move would leave a copy that nobody overwrites.
 pub struct Root {
-    prk: hkdf::Prk,
+    prk: Box<hkdf::Prk>,
     #[cfg(test)]
     _live: crate::secret::live::Live,
 }
@@ -289,7 +290,9 @@ impl Root {
             let mut both = Zeroizing::new([0; KEM_SECRET_LEN + X25519_LEN]);
             join(both.as_mut_slice(), kem_secret, shared).map_err(|_| HybridError::Share)?;
             Ok(Self {
-                prk: hkdf::Salt::new(hkdf::HKDF_SHA256, salt.as_ref()).extract(both.as_slice()),
+                prk: Box::new(
+                    hkdf::Salt::new(hkdf::HKDF_SHA256, salt.as_ref()).extract(both.as_slice()),
+                ),
                 #[cfg(test)]
                 _live: crate::secret::live::Live::new(),
             })

@@ -407,9 +407,12 @@ impl Client {
     /// When [`Self::poll`] is due.
     #[must_use]
     pub fn deadline(&self) -> Option<Duration> {
+        // Those that wait for their turn to join are not due before one that is joining is done.
+        let under_way = self.networks.values().filter(|n| n.is_joining()).count();
         let networks = self.networks.values();
         let joins = networks
             .filter(|_| self.link.is_welcome())
+            .filter(|network| under_way < JOINING || network.is_joining())
             .filter_map(Network::deadline);
         let leases = self.networks.values().filter(|n| n.is_joined());
         let lease = leases.filter(|n| !n.lease_kept()).map(|_| self.link.lease_end());
@@ -459,7 +462,9 @@ impl Client {
         if !self.link.is_welcome() {
             return;
         }
-        let under_way = self.networks.values().filter(|n| n.is_joining()).count();
+        // One whose answer does not come is begun anew, and does not count twice.
+        let under_way = self.networks.values();
+        let under_way = under_way.filter(|n| n.is_joining() && !n.is_due(now)).count();
         let due = self.networks.values_mut().filter(|n| n.is_due(now));
         for network in due.take(JOINING.saturating_sub(under_way)) {
             network.join(now, &mut self.rng, &mut self.outputs);

@@ -324,9 +324,18 @@ impl Network {
         self.channel = Some((terms.epoch, channel));
         (self.refusal, self.refusals) = (None, 0);
         self.staging = None;
-        if self.resume.is_some_and(|resume| resume.log != terms.log) {
-            // Another VN of the same name: nothing of the former holds.
+        if self.terms.is_some_and(|before| before.log != terms.log) {
+            // Another VN of the same name: nothing of the former holds, not even that epochs grow.
             self.forget();
+            self.admission.clear();
+            self.terms = None;
+            event(
+                outputs,
+                Event::Left {
+                    vn: self.name.clone(),
+                    why: Gone::Expelled,
+                },
+            );
         }
         let before = self.terms.replace(terms);
         let describes = |terms: &Terms| (terms.vni, terms.protection);
@@ -421,6 +430,11 @@ impl Network {
             .collect();
         for mac in &gone {
             self.mappings.remove(mac);
+        }
+        // A description that has not come to its end must not bring it back.
+        if let Some(staging) = &mut self.staging {
+            staging.members.remove(nve);
+            staging.mappings.retain(|_, mapping| mapping.nve != *nve);
         }
         if self.members.remove(nve).is_some() {
             self.tell_members(outputs);

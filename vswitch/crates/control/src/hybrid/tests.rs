@@ -181,3 +181,8 @@ fn fields_of_an_expansion_do_not_run_together() {
     assert_ne!(of(&[b"ab"]), of(&[b"ab", b""]));
     assert!(root.expand::<32>(&[&vec![0; 65_536]]).is_none());
 }
+
+#[test]
+fn a_root_that_is_moved_leaves_no_copy_behind() {
+    assert_eq!(size_of::<Root>(), size_of::<usize>());
+}

@@ -182,3 +182,82 @@ fn a_server_that_says_nothing_is_given_up() {
     assert_eq!(world.closed.first(), Some(&"the authority does not answer"));
     assert!(world.dials.len() > 1);
 }
+
+#[test]
+fn a_vn_that_was_made_anew_is_left_before_it_is_joined() {
+    let mut world = World::joined(NETS, &[("red", &[1])]);
+    world.ima.add_member("red", 2, "b");
+    world.ima.map("red", 7, "b");
+    world.settle();
+    world.cut();
+    world.take_events();
+    // Its epochs begin again: who compares them with the former ones would keep the former members.
+    let net = world.ima.net("red");
+    (net.log, net.epoch, net.version) = (LogId(99), 1, 0);
+    net.members.clear();
+    net.mappings.clear();
+    net.steps.clear();
+    world.reachable = true;
+    world.run(seconds(40));
+    let at = |which: fn(&Event) -> bool| world.events.iter().position(which);
+    let left = at(|event| matches!(event, Event::Left { .. }));
+    let joined = at(|event| matches!(event, Event::Joined { .. }));
+    let members = at(|event| matches!(event, Event::Members { .. }));
+    assert!(left.is_some() && left < joined && joined < members, "{:?}", world.events);
+    assert_eq!(world.told("red"), world.truth("red"));
+    assert_eq!(world.admitted("red"), [mac(1)]);
+}
+
+#[test]
+fn a_revoked_edge_does_not_come_back_with_the_end_of_a_description() {
+    let mut world = World::joined(NETS, &[("red", &[1])]);
+    let red = vn("red");
+    let mut part = |first, last, with: &[&str]| {
+        let members = with.iter().map(|name| Member {
+            nve: nve(name),
+            endpoint: endpoint(2),
+        });
+        let mappings = with.iter().map(|name| Mapping {
+            mac: mac(7),
+            generation: Generation(1),
+            nve: nve(name),
+            ips: ips(7),
+        });
+        let update = Update {
+            base: Base::Full { first, last },
+            to: Version(world.ima.net("red").version),
+            members: Bounded::try_from(members.collect::<Vec<_>>()).unwrap(),
+            gone: Bounded::default(),
+            mappings: Bounded::try_from(mappings.collect::<Vec<_>>()).unwrap(),
+            withdrawn: Bounded::default(),
+        };
+        world.ima.seal(&red, &VnFromIma::Update(update));
+        if !last {
+            let nve = nve("b");
+            world.ima.replies.push_back(FromIma::Revoked { nve });
+        }
+    };
+    part(true, false, &["b"]);
+    part(false, true, &[]);
+    world.settle();
+    let (members, mappings) = world.told("red");
+    assert!(members.is_empty() && mappings.is_empty(), "{:?}", world.events);
+}
+
+#[test]
+fn those_that_wait_for_their_turn_to_join_keep_nobody_busy() {
+    let names: Vec<String> = (0..2 * super::super::JOINING).map(|n| format!("n{n:03}")).collect();
+    let nets: Vec<_> = names.iter().map(|name| (name.as_str(), LeaseEnd::Stop)).collect();
+    let mut world = World::new(Ima::new(&nets));
+    world.run(seconds(2));
+    // The session is open, and nothing arrives.
+    world.reachable = false;
+    let networks: Vec<(&str, &[u8])> = names.iter().map(|name| (name.as_str(), &[][..])).collect();
+    world.client.want(world.now, wanted(&networks));
+    world.settle();
+    assert!(world.client.deadline() > Some(world.now), "the next deadline is not now");
+    world.reachable = true;
+    world.run(seconds(12));
+    assert_eq!(world.closed.len(), 0, "{:?}", world.closed);
+    assert!(names.iter().all(|name| world.is_joined(name)));
+}
