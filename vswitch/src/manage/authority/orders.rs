@@ -5,10 +5,11 @@ use std::collections::{BTreeMap, BTreeSet};
 
 use vswitch_control::client::{Addresses, Event};
 use vswitch_control::identity::{Identity, Role};
-use vswitch_control::keying::{self, Direction, OrderId, SaAlgorithm};
+use vswitch_control::keying::{self, Direction, OrderId};
 use vswitch_control::message::Bounded;
 use vswitch_control::message::ima::{Member, Wanted};
 use vswitch_control::message::overlay::{Mapping, Protection};
+use vswitch_control::message::peer::SaAlgorithm;
 use vswitch_control::secret::Secret;
 use vswitch_control::types::{Epoch, Mac, NveName, PortName, VnName};
 use vswitch_sa::{Algorithm, SecretBytes, Spi};

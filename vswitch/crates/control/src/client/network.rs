@@ -2,7 +2,7 @@
 //! mappings, and how far its log is known.
 
 use core::time::Duration;
-use std::collections::{BTreeMap, VecDeque};
+use std::collections::{BTreeMap, BTreeSet, VecDeque};
 
 use aws_lc_rs::rand;
 
@@ -82,6 +82,8 @@ pub(super) struct Network {
     mappings: BTreeMap<Mac, Mapping>,
     staging: Option<Staging>,
     admission: Admission,
+    /// Addresses that no port has any more, of which the authority is to be told.
+    withdrawn: BTreeSet<Mac>,
     /// When what a server could not decide is asked again.
     again: Option<Duration>,
 }
@@ -106,6 +108,7 @@ impl Network {
             mappings: BTreeMap::new(),
             staging: None,
             admission: Admission::default(),
+            withdrawn: BTreeSet::new(),
             again: None,
         }
     }
@@ -165,18 +168,21 @@ impl Network {
     /// The addresses of this edge's ports.
     pub(super) fn want(&mut self, addresses: Addresses, outputs: &mut VecDeque<Output>) {
         let before = self.admission.admitted();
-        for mac in self.admission.want(addresses) {
-            self.seal(&VnFromEdge::Withdraw { mac }, outputs);
-        }
+        self.withdrawn.extend(self.admission.want(addresses));
         self.register(outputs);
         if self.is_joined() && self.admission.admitted() != before {
             self.tell_admitted(outputs);
         }
     }
 
-    /// Asks for what is to be asked for.
+    /// Asks for what is to be asked for, and gives up what no port has any more.
     fn register(&mut self, outputs: &mut VecDeque<Output>) {
         if self.is_open() {
+            for mac in std::mem::take(&mut self.withdrawn) {
+                if !self.admission.is_wanted(mac) {
+                    self.seal(&VnFromEdge::Withdraw { mac }, outputs);
+                }
+            }
             for message in self.admission.ask() {
                 self.seal(&message, outputs);
             }
@@ -368,6 +374,7 @@ impl Network {
         self.again = None;
         self.forget();
         self.admission.clear();
+        self.withdrawn.clear();
         self.wait(now, rng);
         if self.terms.take().is_some() {
             event(

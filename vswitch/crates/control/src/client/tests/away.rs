@@ -56,12 +56,12 @@ fn an_operator_may_stop_what_the_authority_would_keep() {
 fn answers_that_are_held_back_prolong_nothing() {
     let mut world = World::joined(&NETS[..1], &[("red", &[1])]);
     world.ima.answers_renewals = false;
-    world.run(seconds(30));
+    world.run(seconds(26));
     let sequence = *world.ima.renewals.last().unwrap();
     let sent = world.now;
-    // The answer to a renewal of before comes late, again and again.
+    // The answer comes late, again and again, but before the server is given up.
     let lease = LEASE;
-    world.run(seconds(5));
+    world.run(seconds(6));
     for _ in 0..3 {
         let late = FromIma::Renewed { sequence, lease };
         world.ima.replies.push_back(late);
