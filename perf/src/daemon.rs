@@ -96,6 +96,26 @@ impl Daemon {
         Ok(serde_json::from_slice(&body)?)
     }
 
+    /// How long its threads whose names begin so have had a CPU so far, in sum.
+    pub fn thread_time(&self, name: &str) -> anyhow::Result<Duration> {
+        let tasks = format!("/proc/{}/task", self.child.id());
+        let mut sum = None;
+        for task in fs::read_dir(tasks)? {
+            let task = task?.path();
+            // Others may end meanwhile.
+            let comm = fs::read_to_string(task.join("comm")).unwrap_or_default();
+            if !comm.starts_with(name) {
+                continue;
+            }
+            // Nanoseconds on a CPU, waiting for one, and turns (Linux, sched-stats).
+            let text = fs::read_to_string(task.join("schedstat"))?;
+            let ran = text.split_whitespace().next().context("schedstat")?;
+            let ran = Duration::from_nanos(ran.parse()?);
+            sum = Some(sum.unwrap_or(Duration::ZERO) + ran);
+        }
+        sum.with_context(|| format!("no thread {name}…"))
+    }
+
     /// Stops all its threads where they are, or lets them go on.
     pub fn pause(&self, pause: bool) -> anyhow::Result<()> {
         let signal = if pause { Signal::STOP } else { Signal::CONT };

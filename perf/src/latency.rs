@@ -4,7 +4,7 @@
 //! production, the other none. What disturbs the machine disturbs both; the cost is the
 //! median of the differences between neighbouring rounds.
 
-use std::io::{self, Write};
+use std::io::Write;
 use std::time::Duration;
 
 use anyhow::{Context, anyhow, ensure};
@@ -23,7 +23,8 @@ use crate::datapath::edge::Common;
 use crate::datapath::pair::{Direction, Pair, WINDOW};
 use crate::datapath::{PROTECTIONS, SIZES as ALL_SIZES};
 use crate::machine::Machine;
-use crate::report::{Record, Table, write_json};
+use crate::options::{Only, Report};
+use crate::report::{Record, Table};
 use crate::stats::{Durations, median};
 
 /// Frames that fit into one buffer of ordinary size.
@@ -46,12 +47,10 @@ const BUFFERS: u32 = 8192;
 /// Options of the benchmark.
 #[derive(Debug, Clone, Args)]
 pub struct Options {
-    /// JSON lines instead of tables.
-    #[arg(long)]
-    json: bool,
-    /// A few packets of each case: shows that everything works, not how fast it is.
-    #[arg(long)]
-    quick: bool,
+    #[command(flatten)]
+    report: Report,
+    #[command(flatten)]
+    only: Only,
     /// Rounds per case and side.
     #[arg(long, default_value_t = 401, value_parser = clap::value_parser!(u16).range(1..))]
     rounds: u16,
@@ -84,26 +83,24 @@ pub fn run(options: &Options) -> anyhow::Result<()> {
         backend.name(),
     );
     // Rounds as short as the interval would see a packet followed in some and in others not.
-    let (rounds, windows) = if options.quick {
+    let (rounds, windows) = if options.report.quick {
         (3, 1)
     } else {
         (usize::from(options.rounds), 16)
     };
+    let only = options.only.clone();
     let thread = spawn_worker("bench", core, move |_| {
-        measure(backend, clock, rounds, windows)
+        measure(backend, clock, rounds, windows, &only)
     })?;
     let records = thread
         .join()
         .map_err(|_| anyhow!("the measuring thread panicked"))??;
-    let mut out = io::stdout().lock();
-    if options.json {
-        write_json(&mut out, &records, &machine)?;
-    } else {
-        writeln!(out, "{machine}\n")?;
-        table(&records).write(&mut out)?;
-    }
-    out.flush()?;
-    Ok(())
+    ensure!(!records.is_empty(), "no case has such a name");
+    let mut text = Vec::new();
+    writeln!(text, "{machine}\n")?;
+    table(&records).write(&mut text)?;
+    let report = &options.report;
+    report.publish(NAME, &records, &machine, &text, &[])
 }
 
 fn measure(
@@ -111,10 +108,15 @@ fn measure(
     clock: TscClock,
     rounds: usize,
     windows: usize,
+    only: &Only,
 ) -> anyhow::Result<Vec<Record>> {
     let pool = Mempool::create("bench", BUFFERS, 2048, None, false)?;
     let mut records = Vec::new();
     for (protection, algorithm) in PROTECTIONS {
+        let case = |direction: Direction| format!("{}/{protection}", direction.name());
+        if !Direction::ALL.iter().any(|d| only.wants(&case(*d))) {
+            continue;
+        }
         let common = Common {
             pool: pool.clone(),
             backend,
@@ -125,11 +127,11 @@ fn measure(
         let mut off = Pair::new(&common, NoProbe)?;
         on.near.worker.set_latency_interval(Some(INTERVAL));
         off.near.worker.set_latency_interval(None);
-        for direction in Direction::ALL {
-            let case = format!("{}/{protection}", direction.name());
+        let wanted = |direction: &Direction| only.wants(&case(*direction));
+        for direction in Direction::ALL.into_iter().filter(wanted) {
             for &bytes in SIZES {
                 let found = alternate(&mut on, &mut off, direction, bytes, rounds, windows)?;
-                records.extend(found.records(&case, bytes)?);
+                records.extend(found.records(&case(direction), bytes)?);
             }
         }
         // Rounds end with every packet sent, so what was followed has arrived.

@@ -3,7 +3,7 @@
 
 use clap::{Parser, Subcommand};
 use peak_alloc::PeakAlloc;
-use vswitch_perf::{aead, datapath, e2e, latency, peers, tables, timing};
+use vswitch_perf::{aead, datapath, delay, e2e, latency, peers, scale, tables, timing};
 
 /// Counts what is allocated, for `tables`; nothing that is timed allocates.
 #[global_allocator]
@@ -29,6 +29,10 @@ enum Bench {
     Tables(tables::Options),
     /// This switch, protected, beside Open vSwitch with DPDK in the clear, on the same ports.
     Peers(peers::Options),
+    /// Two workers beside one: how much more they do, and where it goes if it is not twice as much.
+    Scale(scale::Options),
+    /// How long packets take through a switch that is loaded by half, up to the slowest.
+    Delay(delay::Options),
     /// Whether AES-GCM's time depends on keys, data or where a tag is wrong, by statistics.
     Timing(timing::Options),
     /// Tenant to tenant through two switches: packets per second, loss, and what limits.
@@ -42,6 +46,8 @@ fn main() -> anyhow::Result<()> {
         Bench::Latency(options) => latency::run(&options),
         Bench::Tables(options) => tables::run(&options, || ALLOCATOR.current_usage()),
         Bench::Peers(options) => peers::run(&options),
+        Bench::Scale(options) => scale::run(&options),
+        Bench::Delay(options) => delay::run(&options),
         Bench::Timing(options) => timing::run(&options),
         Bench::E2e(options) => e2e::run(&options),
     }

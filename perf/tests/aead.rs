@@ -1,10 +1,11 @@
 //! The benchmark of AES-GCM runs anywhere, has every contestant get its packets right, and
 //! reports every case.
 
-use std::collections::HashMap;
-use std::process::Command;
+mod common;
 
-use serde_json::Value;
+use std::collections::HashMap;
+
+use common::{lines, quick, text, value, word};
 use vswitch_perf::aead::contestants::JOBS;
 use vswitch_perf::aead::measure::{Heat, Operation};
 use vswitch_perf::aead::{CALL, MIXED, cases, ipsec_mb};
@@ -12,23 +13,15 @@ use vswitch_perf::aead::{CALL, MIXED, cases, ipsec_mb};
 #[test]
 fn every_contestant_has_its_figures() {
     let dir = tempfile::tempdir().expect("a directory");
-    let output = Command::new(env!("CARGO_BIN_EXE_vswitch-perf"))
-        .args(["aead", "--quick", "--no-huge", "--save"])
-        .arg(dir.path())
-        .output()
-        .expect("the benchmark");
-    let errors = String::from_utf8_lossy(&output.stderr);
-    assert!(output.status.success(), "{}: {errors}", output.status);
-    let text = String::from_utf8(output.stdout).expect("text");
+    let text = text(quick("aead").args(["--no-huge", "--save"]).arg(dir.path()));
     let kept = |name: &str| std::fs::read_to_string(dir.path().join(name)).expect(name);
     assert_eq!(kept("aead.md"), text);
     let mut values = HashMap::new();
-    for line in kept("aead.jsonl").lines() {
-        let line: Value = serde_json::from_str(line).expect(line);
-        let word = |key: &str| line[key].as_str().expect(key).to_owned();
+    for line in lines(&kept("aead.jsonl")) {
+        let word = |key: &str| word(&line, key);
         assert_eq!(word("bench"), "aead");
         let bytes = line["bytes"].as_u64().expect("bytes") as usize;
-        let value = line["value"].as_f64().expect("a value");
+        let value = value(&line);
         let key = (
             word("case"),
             bytes,
@@ -71,12 +64,11 @@ fn every_contestant_has_its_figures() {
 
 #[test]
 fn cases_can_be_chosen() {
-    let output = Command::new(env!("CARGO_BIN_EXE_vswitch-perf"))
-        .args(["aead", "--quick", "--no-huge", "--json", "--only", "/cold/"])
-        .output()
-        .expect("the benchmark");
-    assert!(output.status.success(), "{output:?}");
-    let text = String::from_utf8(output.stdout).expect("text");
-    assert!(!text.is_empty());
-    assert!(text.lines().all(|line| line.contains("/cold/")));
+    let only = ["--no-huge", "--json", "--only", "/cold/"];
+    let found = lines(&text(quick("aead").args(only)));
+    assert!(
+        found
+            .iter()
+            .all(|line| word(line, "case").contains("/cold/"))
+    );
 }

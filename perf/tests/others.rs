@@ -1,34 +1,27 @@
 //! The other benchmarks run, report every case, and keep what they are told to keep.
 
-use std::collections::BTreeSet;
-use std::process::Command;
+mod common;
 
-use serde_json::Value;
+use std::collections::BTreeSet;
+
+use common::{lines, quick, text, value, word};
 use vswitch_perf::tables::{CASES, SIZES};
 
 #[test]
 fn tables_are_measured_and_kept() {
     let dir = tempfile::tempdir().expect("a directory");
-    let output = Command::new(env!("CARGO_BIN_EXE_vswitch-perf"))
-        .args(["tables", "--quick", "--save"])
-        .arg(dir.path())
-        .output()
-        .expect("the benchmark");
-    let errors = String::from_utf8_lossy(&output.stderr);
-    assert!(output.status.success(), "{}: {errors}", output.status);
-    let text = String::from_utf8(output.stdout).expect("text");
+    let text = text(quick("tables").arg("--save").arg(dir.path()));
     let kept = |name: &str| std::fs::read_to_string(dir.path().join(name)).expect(name);
     assert_eq!(kept("tables.md"), text);
     let mut seen = BTreeSet::new();
-    for line in kept("tables.jsonl").lines() {
-        let line: Value = serde_json::from_str(line).expect("JSON");
-        assert!(line["value"].as_f64().expect("a value") > 0.0, "{line}");
+    for line in lines(&kept("tables.jsonl")) {
+        let value = value(&line);
+        assert!(value > 0.0, "{line}");
         assert!(line["machine"]["cpu"].is_string());
-        seen.insert(line["case"].as_str().expect("a case").to_owned());
+        seen.insert(word(&line, "case"));
         // A key alone has 8 bytes, and an address with its mapping well under a page.
         if line["unit"] == "bytes/entry" {
-            let bytes = line["value"].as_f64().expect("a value");
-            assert!((16.0..4096.0).contains(&bytes), "{line}");
+            assert!((16.0..4096.0).contains(&value), "{line}");
         }
     }
     for entries in &SIZES[..2] {
@@ -46,19 +39,10 @@ fn tables_are_measured_and_kept() {
 
 #[test]
 fn tenants_reach_one_another_through_two_switches() {
-    // The switches are beside the benchmark: `cargo build --workspace --bins` made them.
-    let output = Command::new(env!("CARGO_BIN_EXE_vswitch-perf"))
-        .args(["e2e", "--quick", "--json"])
-        .output()
-        .expect("the benchmark");
-    let errors = String::from_utf8_lossy(&output.stderr);
-    assert!(output.status.success(), "{}: {errors}", output.status);
-    let text = String::from_utf8(output.stdout).expect("text");
     let mut cases = BTreeSet::new();
-    for line in text.lines() {
-        let line: Value = serde_json::from_str(line).expect("JSON");
+    for line in lines(&text(quick("e2e").arg("--json"))) {
         if line["unit"] == "packets/s" && line["stat"] == "received" {
-            assert!(line["value"].as_f64().expect("a value") > 0.0, "{line}");
+            assert!(value(&line) > 0.0, "{line}");
             cases.insert((line["case"].to_string(), line["bytes"].as_u64()));
         }
     }

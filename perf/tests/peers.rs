@@ -1,11 +1,12 @@
 //! The comparison with others runs here and has figures of ours; those of Open vSwitch too
 //! where it is.
 
+mod common;
+
 use std::collections::BTreeMap;
 use std::path::Path;
-use std::process::Command;
 
-use serde_json::Value;
+use common::{lines, quick, text, value, word};
 
 /// Ours through `vswitchd`, which is beside the benchmark (`cargo build --workspace --bins`
 /// made it), and by hand; one of each.
@@ -16,23 +17,18 @@ fn both_sides_have_figures() {
         Into::into,
     );
     for way in ["tenant-to-underlay", "underlay-to-tenant"] {
-        let output = Command::new(env!("CARGO_BIN_EXE_vswitch-perf"))
-            .args(["peers", "--quick", "--json", "--size", "64", "--only", way])
-            .env("VSWITCH_OVS", &ovs)
-            .output()
-            .expect("the benchmark");
-        let errors = String::from_utf8_lossy(&output.stderr);
-        assert!(output.status.success(), "{}: {errors}", output.status);
-        let text = String::from_utf8(output.stdout).expect("text");
+        let dir = tempfile::tempdir().expect("a directory");
+        let mut command = quick("peers");
+        command.args(["--json", "--size", "64", "--only", &format!("={way}")]);
+        command
+            .arg("--save")
+            .arg(dir.path())
+            .env("VSWITCH_OVS", &ovs);
         let mut found = BTreeMap::new();
-        for line in text.lines() {
-            let line: Value = serde_json::from_str(line).expect(line);
+        for line in lines(&text(&mut command)) {
             assert_eq!(line["bytes"], 64);
-            let word = |key: &str| line[key].as_str().expect(key).to_owned();
-            found.insert(
-                (word("case"), word("part")),
-                line["value"].as_f64().expect("a value"),
-            );
+            let word = |key: &str| word(&line, key);
+            found.insert((word("case"), word("part")), value(&line));
         }
         let part = |side: &str, part: &str| found.get(&(format!("{way}/{side}"), part.into()));
         let sides: &[&str] = match ovs.join("complete").exists() {
@@ -45,5 +41,9 @@ fn both_sides_have_figures() {
             assert!(total > 0.0 && ports > 0.0, "{found:?}");
             assert!((total - ports - rest).abs() < 1e-6, "{found:?}");
         }
+        // Sides can be compared only where there are two.
+        let drawn = |name: &str| dir.path().join(format!("peers-{name}.svg")).exists();
+        assert!(drawn("ticks"));
+        assert_eq!(drawn("ratio"), sides.len() == 2);
     }
 }

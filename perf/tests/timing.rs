@@ -1,28 +1,20 @@
 //! The test of times runs anywhere, asks every question of every backend, and sees the leak
 //! that is there by intent; otherwise it would prove nothing, and fail.
 
-use std::collections::BTreeMap;
-use std::process::Command;
+mod common;
 
-use serde_json::Value;
+use std::collections::BTreeMap;
+
+use common::{lines, quick, text, value, word};
 use vswitch_perf::timing::bench::Question;
 use vswitch_perf::timing::dudect::LEAKS;
 
 #[test]
 fn the_control_is_found_and_nothing_else() {
-    let output = Command::new(env!("CARGO_BIN_EXE_vswitch-perf"))
-        .args(["timing", "--quick", "--json"])
-        .output()
-        .expect("the benchmark");
-    let errors = String::from_utf8_lossy(&output.stderr);
-    assert!(output.status.success(), "{}: {errors}", output.status);
-    let text = String::from_utf8(output.stdout).expect("text");
     let mut found = BTreeMap::new();
-    for line in text.lines() {
-        let line: Value = serde_json::from_str(line).expect(line);
+    for line in lines(&text(quick("timing").arg("--json"))) {
         if line["part"] == "t" {
-            let case = line["case"].as_str().expect("a case").to_owned();
-            found.insert(case, line["value"].as_f64().expect("a value"));
+            found.insert(word(&line, "case"), value(&line));
         }
     }
     let backends: Vec<&str> = vswitch_aead::backends().map(|b| b.name()).collect();

@@ -96,3 +96,8 @@ fn fixtures_belong_to_targets() {
 fn aead() {
     isolated("aead", || replay("aead"));
 }
+
+#[test]
+fn peer_message() {
+    isolated("peer_message", || replay("peer_message"));
+}

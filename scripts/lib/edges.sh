@@ -1,79 +1,60 @@
 # shellcheck shell=bash
-# shellcheck disable=SC2034 # VNI_blue and its like are used by name: ${!vni}
-# The demo's two edges: keys, configuration files, daemons, counters.
+# shellcheck disable=SC2034 # MAC_a and its like are used by name: ${!mac}
+# The demo's two edges: configuration files, daemons, counters.
 # Needs lib/common.sh and lib/lab.sh; PREFIX, DIR, UNDERLAY, TENANTS, FAMILY from the caller.
 
-VNI_blue=1001 VNI_red=2002
-ALGORITHM_blue=aes-256-gcm ALGORITHM_red=aes-128-gcm
-KEY_BYTES_blue=36 KEY_BYTES_red=20 # key and 4-byte salt
 # The same in both VNs, on purpose.
 MAC_a=52:54:00:00:00:01 MAC_b=52:54:00:00:00:02
 IPS_a='10.0.0.1 fd00::1' IPS_b='10.0.0.2 fd00::2'
 # Host b's blue tenant alone has this one as well.
 ONLY_BLUE=10.0.0.9
+# The machine in blue that moves from host b to host a.
+MOVER_MAC=52:54:00:00:00:03 MOVER_IPS='10.0.0.3 fd00::3'
+# AES blocks after which a key is replaced: some 32 MB, so that the demo's TCP streams see it happen.
+REKEY_BLOCKS=2000000
+CONTROL_PORT=4600
 # DPDK 22.11's af_packet takes no frame above 1518 bytes, so the tenants get less: Geneve in ESP
 # adds at most 95 bytes over IPv4, 115 over IPv6.
 UNDERLAY_MTU=1500 TENANT_MTU=1380
 
 underlay_address() {
     case $FAMILY.$1 in
-    4.a) echo 192.0.2.1 ;; 4.b) echo 192.0.2.2 ;;
-    6.a) echo 2001:db8::1 ;; 6.b) echo 2001:db8::2 ;;
+    4.a) echo 192.0.2.1 ;; 4.b) echo 192.0.2.2 ;; 4.ima) echo 192.0.2.250 ;;
+    6.a) echo 2001:db8::1 ;; 6.b) echo 2001:db8::2 ;; 6.ima) echo 2001:db8::fa ;;
     esac
 }
 
-other() { if [[ $1 == a ]]; then echo b; else echo a; fi; }
+underlay_prefix() { if [[ $FAMILY == 4 ]]; then echo 24; else echo 64; fi; }
 
-# spi VN SENDER
-spi() {
-    local vni=VNI_$1
-    if [[ $2 == a ]]; then echo $((0x10000 + ${!vni})); else echo $((0x20000 + ${!vni})); fi
+# control_endpoint HOST: where a host's control plane listens.
+control_endpoint() {
+    if [[ $FAMILY == 4 ]]; then
+        echo "$(underlay_address "$1"):$CONTROL_PORT"
+    else
+        echo "[$(underlay_address "$1")]:$CONTROL_PORT"
+    fi
 }
 
-key_file() { echo "$DIR/keys/$1-from-$2.key"; } # VN SENDER
+other() { if [[ $1 == a ]]; then echo b; else echo a; fi; }
 
 tenant_ips() { # VN HOST
     local ips=IPS_$2
     echo "${!ips}$([[ $1.$2 != blue.b ]] || echo " $ONLY_BLUE")"
 }
 
-# The same in YAML's brackets. The quotes are for IPv6 addresses.
-tenant_ips_yaml() {
-    local ip list=()
-    for ip in $(tenant_ips "$1" "$2"); do list+=("\"$ip\""); done
+# yaml_list ITEM…: in YAML's brackets. The quotes are for IPv6 addresses.
+yaml_list() {
+    local item list=()
+    for item in "$@"; do list+=("\"$item\""); done
     local IFS=,
     echo "${list[*]}"
 }
 
-make_keys() {
-    local vn sender bytes
-    (umask 077 && mkdir -p "$DIR/keys")
-    for vn in blue red; do
-        for sender in a b; do
-            bytes=KEY_BYTES_$vn
-            (umask 077 && openssl rand -hex "${!bytes}" >"$(key_file "$vn" "$sender")")
-        done
-    done
-    (umask 077 && esp_table >"$DIR/esp_sa")
-}
-
-# esp_table: tshark's view of all four associations.
-esp_table() {
-    local vn sender
-    for vn in blue red; do
-        for sender in a b; do
-            sa_line "$(key_file "$vn" "$sender")" "$(spi "$vn" "$sender")" \
-                "$(underlay_address "$sender")" "$(underlay_address "$(other "$sender")")"
-        done
-    done
-}
-
-# write_config HOST CORE
+# write_config HOST CORE: an edge is told who it is, where the authority is, and which ports it has.
+# VNIs, other edges, mappings and keys are in no file.
 write_config() {
-    local host=$1 core=$2 peer vn vni mac algorithm peer_mac len
-    if [[ $FAMILY == 4 ]]; then len=24; else len=64; fi
-    peer=$(other "$host")
-    mac=MAC_$host peer_mac=MAC_$peer
+    local host=$1 core=$2 name mac
+    mac=MAC_$host
     cat <<END
 # Edge of host $host, written by scripts/demo.
 nve: {name: host-$host}
@@ -86,48 +67,41 @@ workers:
   idle: yield
 state-dir: $DIR/state-$host
 api: {socket: $DIR/$host.sock}
+security-log: {file: $DIR/security-$host.jsonl}
 underlay:
   local: ["$(underlay_address "$host")"]
   ports:
     - name: up0
       device: "$(lab_device "$PREFIX" "$host" "$UNDERLAY")"
       mtu: $UNDERLAY_MTU
-      addresses: ["$(underlay_address "$host")/$len"]
+      addresses: ["$(underlay_address "$host")/$(underlay_prefix)"]
       tap: vsw0
-peers:
-  - {name: host-$peer, addresses: ["$(underlay_address "$peer")"]}
-vns:
+authority:
+  servers: ["$(control_endpoint ima)"]
+  certificate: $DIR/ca/nve/host-$host/svid.pem
+  private-key: $DIR/ca/nve/host-$host/svid_key.pem
+  bundle: $DIR/ca/nve/host-$host/bundle.pem
+  listen: "$(control_endpoint "$host")"
+  rekey-blocks: $REKEY_BLOCKS
+vns: [{name: blue}, {name: red}]
+ports:
 END
-    for vn in blue red; do
-        vni=VNI_$vn
-        cat <<END
-  - name: $vn
-    vni: ${!vni}
-    edges: [host-$peer]
-    mappings:
-      - {mac: "${!peer_mac}", ips: [$(tenant_ips_yaml "$vn" "$peer")], peer: host-$peer}
-END
+    for name in blue red; do
+        # shellcheck disable=SC2046 # words are wanted
+        port_config "$host-$name" "$name" "${!mac}" $(tenant_ips "$name" "$host")
     done
-    echo "ports:"
-    for vn in blue red; do
-        cat <<END
-  - name: $host-$vn
-    vn: $vn
-    vhost: {socket: $DIR/$host-$vn.sock, mode: client, peer-uid: $EUID}
+    # shellcheck disable=SC2086 # words are wanted
+    port_config "$host-mover" blue "$MOVER_MAC" $MOVER_IPS
+}
+
+port_config() { # NAME VN MAC IP…
+    cat <<END
+  - name: $1
+    vn: $2
+    vhost: {socket: $DIR/$1.sock, mode: client, peer-uid: $EUID}
     addresses:
-      - {mac: "${!mac}", ips: [$(tenant_ips_yaml "$vn" "$host")]}
+      - {mac: "$3", ips: [$(yaml_list "${@:4}")]}
 END
-    done
-    echo "security-associations:"
-    for vn in blue red; do
-        algorithm=ALGORITHM_$vn
-        cat <<END
-  - {vn: $vn, peer: host-$peer, direction: outbound, worker: 0, spi: $(spi "$vn" "$host"),
-     algorithm: ${!algorithm}, key-file: keys/$vn-from-$host.key}
-  - {vn: $vn, peer: host-$peer, direction: inbound, worker: 0, spi: $(spi "$vn" "$peer"),
-     algorithm: ${!algorithm}, key-file: keys/$vn-from-$peer.key}
-END
-    done
 }
 
 ctl() { # HOST ARGUMENTS…

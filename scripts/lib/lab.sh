@@ -90,7 +90,7 @@ lab_capture_stop() { stop_process "$1.pid"; }
 lab_destroy() {
     local prefix=$1 host pid
     stop_process "$RUN_ROOT/$prefix/relay.pid"
-    for host in a b wire; do
+    for host in a b ima wire; do
         [[ -e /run/netns/$prefix-$host ]] || continue
         for pid in $(ip netns pids "$prefix-$host"); do kill -KILL "$pid" 2>/dev/null || true; done
         ip netns del "$prefix-$host"

@@ -76,25 +76,91 @@ only_in_blue() {
     ((blue >= 2 && red == 0))
 }
 
-# opaque: without keys the capture shows ESP and nothing of what is inside.
+# registered HOST: the authority took all that the host's ports have, the mover too if it is here.
+registered() {
+    local want=$2 got
+    wait_until 15 registered_now "$1" "$want" || true
+    got=$(ctl "$1" show ima --json | jq -r '"\(.state), \([.vns[].addresses[] | select(.[2] == "registered")] | length) addresses registered"') || true
+    printf '%s' "$got"
+    registered_now "$1" "$want"
+}
+
+registered_now() {
+    ctl "$1" show ima --json 2>/dev/null | jq -e --argjson want "$2" '.state == "connected"
+        and ([.vns[].addresses[] | select(.[2] == "registered")] | length) == $want' >/dev/null
+}
+
+# keys HOST: keys that are in use there.
+keys() { ctl "$1" show keys --json | jq length; }
+
+# no_keys_yet: nobody has talked, so there are none.
+no_keys_yet() {
+    local a b
+    a=$(keys a) b=$(keys b)
+    printf '%s at host a, %s at host b' "$a" "$b"
+    ((a == 0 && b == 0))
+}
+
+# keys_on_demand: two networks, one worker at each end: a key for each direction of both.
+keys_on_demand() {
+    local a b
+    a=$(keys a) b=$(keys b)
+    printf '%s at host a, %s at host b; no file has one' "$a" "$b"
+    ((a == 4 && b == 4)) && ! grep -rqs 'key-file' "$DIR"/*.yaml
+}
+
+# opaque: the capture shows ESP and QUIC and nothing of what is inside.
 opaque() {
     local packets other
     packets=$(tshark -n -r "$CAPTURE" -Y 'esp and udp.dstport == 4500' 2>/dev/null | wc -l)
     other=$(undisguised "$CAPTURE" | wc -l)
-    printf '%d ESP packets; %d other than ESP, ARP and neighbour discovery' "$packets" "$other"
+    printf '%d ESP packets; %d other than ESP, QUIC, ARP and neighbour discovery' "$packets" "$other"
     ((packets > 0 && other == 0)) || return 1
     ! readable "$CAPTURE" "$(token blue)" "$(token red)"
 }
 
-# decrypted VN: with the demo's keys, tshark finds the VN's ping and secret in the capture.
-decrypted() {
-    local vni=VNI_$1 pings token_packets
-    pings=$(decrypt "$CAPTURE" "$DIR/esp_sa" -Y "geneve.vni == ${!vni} and icmp.type == 8" | wc -l)
-    token_packets=$(decrypt "$CAPTURE" "$DIR/esp_sa" \
-        -Y "geneve.vni == ${!vni} and tcp contains \"$(token "$1")\"" | wc -l)
-    printf 'VNI %d: %d echo requests, %d segments with the token' "${!vni}" "$pings" "$token_packets"
-    ((pings >= PINGS - 1 && token_packets >= 1))
+spis() { ctl a show keys --json | jq -r --arg vn "$1" '[.[] | select(.vn == $vn and .direction == "outbound") | .spi] | sort | join(" ")'; }
+
+# rekeyed VN: the stream below must have worn a key out.
+tcp_with_rekey() {
+    local before after rate
+    before=$(spis "$1")
+    rate=$(tcp_rate "$1") || { printf '%s' "$rate" && return 1; }
+    after=$(spis "$1")
+    printf '%s; outbound SPI before %s, after %s' "$rate" "$before" "$after"
+    [[ -n $after && $before != "$after" ]]
 }
+
+# moved: the mover answers a's tenant from host b, then from host a, and the former host's mapping is
+# gone everywhere.
+moved() {
+    local there here where deadline
+    start_mover b
+    there=$(mover_answers)
+    stop_mover
+    declare_overlay a >/dev/null
+    start_mover a
+    here=$(mover_answers)
+    where=$(ima show mappings blue --json | jq -r --arg mac "$MOVER_MAC" '.[] | select(.mac == $mac) | .nve')
+    printf 'at host b %s of 3 answered, at host a %s of 3; now mapped to %s' "$there" "$here" "$where"
+    ((there >= 2 && here >= 2)) && [[ $where == host-a ]]
+}
+
+mover_answers() { tenant 30 a-blue "busybox ping -i 0.3 -c 3 -W 2 ${MOVER_IPS%% *}" | received; }
+
+# revoked: the operator's word is enough, whatever host b still has in its memory.
+revoked() {
+    local began=$EPOCHREALTIME took left
+    ima revoke host-b --reason 'the demo says so' >/dev/null || return 1
+    wait_until 10 lost_everything || true
+    took=$(awk -v a="$began" -v b="$EPOCHREALTIME" 'BEGIN { printf "%.1f", b - a }')
+    left=$(tenant 20 a-blue "busybox ping -i 0.3 -c 3 -W 1 10.0.0.2" | received) || true
+    printf 'after %s s host a has %s keys with host b, host b has %s; %s of 3 pings answered' \
+        "$took" "$(keys a)" "$(keys b)" "$left"
+    lost_everything && ((left == 0))
+}
+
+lost_everything() { (($(keys a) == 0 && $(keys b) == 0)); }
 
 # counters_settle VN: the two ends agree as soon as nothing is under way.
 counters_settle() {

@@ -11,9 +11,6 @@ pub mod measure;
 pub mod packets;
 mod tables;
 
-use std::io::{self, Write};
-use std::path::PathBuf;
-
 use anyhow::{Context, anyhow, ensure};
 use clap::Args;
 use vswitch::dpdk::eal::{Eal, EalConfig, LogLevel};
@@ -24,8 +21,8 @@ use vswitch::dpdk::time::TscClock;
 use vswitch_aead::Algorithm;
 
 use crate::machine::Machine;
-use crate::report::{Record, write_json};
-use crate::save::save;
+use crate::options::{Only, Report};
+use crate::report::Record;
 use crate::stats::{median, min};
 use ipsec_mb::{Cores, Run};
 use measure::{Case, Effort, Found, Heat, Operation, Span};
@@ -55,15 +52,10 @@ const COLD_JUMBO: usize = 4096;
 /// Options of the benchmark.
 #[derive(Debug, Clone, Args)]
 pub struct Options {
-    /// JSON lines instead of tables.
-    #[arg(long)]
-    json: bool,
-    /// A few packets of each case: shows that everything works, not how fast it is.
-    #[arg(long)]
-    quick: bool,
-    /// Only cases whose name (such as `seal/aes-128-gcm/hot/keys-32/batch-32`) contains this.
-    #[arg(long, value_name = "TEXT")]
-    only: Option<String>,
+    #[command(flatten)]
+    report: Report,
+    #[command(flatten)]
+    only: Only,
     /// Times that all cases and then intel-ipsec-mb are gone through.
     #[arg(long, default_value_t = 3, value_parser = clap::value_parser!(u16).range(1..))]
     laps: u16,
@@ -76,9 +68,6 @@ pub struct Options {
     /// Ordinary pages instead of hugepages.
     #[arg(long)]
     no_huge: bool,
-    /// Keep the figures in this directory too: JSON lines, the tables, and plots.
-    #[arg(long, value_name = "DIR")]
-    save: Option<PathBuf>,
 }
 
 /// Every case there is.
@@ -113,7 +102,7 @@ pub fn run(options: &Options) -> anyhow::Result<()> {
         } else {
             Memory::Auto
         },
-        memory_mb: if options.quick { 64 } else { 192 },
+        memory_mb: if options.report.quick { 64 } else { 192 },
         log_level: LogLevel::Error,
         ..EalConfig::default()
     })?;
@@ -147,16 +136,9 @@ pub fn run(options: &Options) -> anyhow::Result<()> {
     let records = records(&found, clock)?;
     let mut text = Vec::new();
     tables::write(&mut text, &records, &machine, missing.as_deref())?;
-    if let Some(dir) = &options.save {
-        let pictures = tables::pictures(&records);
-        save(dir, NAME, &records, &machine, &text, &pictures)?;
-    }
-    let mut out = io::stdout().lock();
-    match options.json {
-        true => write_json(&mut out, &records, &machine)?,
-        false => out.write_all(&text)?,
-    }
-    Ok(out.flush()?)
+    let pictures = tables::pictures(&records);
+    let report = &options.report;
+    report.publish(NAME, &records, &machine, &text, &pictures)
 }
 
 /// What is done in a lap.
@@ -169,8 +151,8 @@ struct Plan {
 
 impl Plan {
     fn new(options: &Options) -> Plan {
-        let only = options.only.as_deref().unwrap_or_default();
-        let wanted = |case: &Case, operation| case.name(operation).contains(only);
+        let quick = options.report.quick;
+        let wanted = |case: &Case, operation| options.only.wants(&case.name(operation));
         let any = |case: &Case| Operation::ALL.iter().any(|o| wanted(case, *o));
         let cases: Vec<Case> = cases().into_iter().filter(any).collect();
         let mut runs = Vec::new();
@@ -188,12 +170,12 @@ impl Plan {
                         operation,
                         bursts,
                         sizes: &SIZES,
-                        packets: if options.quick { 2048 } else { 200_000 },
+                        packets: if quick { 2048 } else { 200_000 },
                     });
                 }
             }
         }
-        let (laps, effort) = if options.quick {
+        let (laps, effort) = if quick {
             (
                 1,
                 Effort {

@@ -10,7 +10,8 @@ use vswitch::datapath::outlet::{Outlet, Queue, Way};
 use vswitch::datapath::probe::Probe;
 use vswitch::datapath::verdict::Verdict;
 use vswitch::datapath::worker::{Idle, Input, InputKind, Worker, WorkerSetup};
-use vswitch::dpdk::ethdev::{RxQueue, TxQueue};
+use vswitch::dpdk::ethdev::{Port, PortConfig, Queues, RxQueue, TxQueue};
+use vswitch::dpdk::mempool::Mempool;
 use vswitch::dpdk::quiescence::Domain;
 use vswitch::dpdk::time::TscClock;
 
@@ -34,6 +35,20 @@ pub struct Alone<P: Probe> {
     pub commands: Sender<Command>,
     /// What it has to say.
     pub events: Receiver<Event>,
+}
+
+/// Starts a port of this process with one queue each way.
+pub fn one_queue(port: &Port, pool: &Mempool) -> anyhow::Result<Queues> {
+    Ok(port.configure(&PortConfig {
+        rx_queues: 1,
+        tx_queues: 1,
+        rx_desc: 512,
+        tx_desc: 512,
+        mtu: None,
+        rss: false,
+        promiscuous: false,
+        pools: std::slice::from_ref(pool),
+    })?)
 }
 
 /// A worker that knows its tenants, its peer and the tunnel between them.

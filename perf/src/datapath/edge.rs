@@ -12,7 +12,7 @@ use vswitch::datapath::observe::Observer;
 use vswitch::datapath::probe::{NoProbe, Probe};
 use vswitch::datapath::source_port;
 use vswitch::datapath::worker::Worker;
-use vswitch::dpdk::ethdev::{Port, PortConfig, Queues};
+use vswitch::dpdk::ethdev::{Port, Queues};
 use vswitch::dpdk::mempool::Mempool;
 use vswitch::dpdk::ring::{Consumer, Producer};
 use vswitch::dpdk::ring_port::ring_port;
@@ -25,7 +25,7 @@ use vswitch_vn::{
     VnId,
 };
 
-use super::alone::{Alone, EdgeQueues, alone};
+use super::alone::{Alone, EdgeQueues, alone, one_queue};
 use super::frames::{FLOWS, TENANT_IP, TENANT_MAC, station_ip, station_mac};
 
 /// The tenant port of an edge in its first network; the others count up from it.
@@ -223,16 +223,7 @@ fn open(name: &str, pool: &Mempool) -> anyhow::Result<(Port, Queues, (Producer, 
     static NUMBER: AtomicU32 = AtomicU32::new(0);
     let name = format!("{name}{}", NUMBER.fetch_add(1, Ordering::Relaxed));
     let (port, mut wire) = ring_port(&name, 1, RING, None)?;
-    let queues = port.configure(&PortConfig {
-        rx_queues: 1,
-        tx_queues: 1,
-        rx_desc: 512,
-        tx_desc: 512,
-        mtu: None,
-        rss: false,
-        promiscuous: false,
-        pools: std::slice::from_ref(pool),
-    })?;
+    let queues = one_queue(&port, pool)?;
     let ends = wire
         .to_port
         .pop()

@@ -12,9 +12,6 @@ pub mod frames;
 pub mod pair;
 mod tables;
 
-use std::io::{self, Write};
-use std::path::PathBuf;
-
 use anyhow::{Context, anyhow, ensure};
 use clap::{Args, ValueEnum};
 use vswitch::datapath::probe::{NoProbe, Probe, Stage};
@@ -28,8 +25,8 @@ use vswitch_aead::Backend;
 use vswitch_sa::Algorithm;
 
 use crate::machine::Machine;
-use crate::report::{Record, write_json};
-use crate::save::save;
+use crate::options::{Only, Report};
+use crate::report::Record;
 use crate::stats::{Durations, median, min};
 use beside::Beside;
 use edge::Common;
@@ -79,18 +76,13 @@ const JUMBO_BUFFERS: u32 = 2048;
 /// Options of the benchmark.
 #[derive(Debug, Clone, Args)]
 pub struct Options {
-    /// JSON lines instead of tables.
-    #[arg(long)]
-    json: bool,
-    /// A few packets of each case: shows that everything works, not how fast it is.
-    #[arg(long)]
-    quick: bool,
+    #[command(flatten)]
+    report: Report,
+    #[command(flatten)]
+    only: Only,
     /// Totals only: one worker without probe, nothing beside it. For a profiler to sample.
     #[arg(long)]
     alone: bool,
-    /// Only cases whose name (such as `underlay-to-tenant/aes-128-gcm`) contains this.
-    #[arg(long, value_name = "TEXT")]
-    only: Option<String>,
     /// Rounds per case; figures are medians over them. Many short ones: of these, most see no
     /// other process on their CPU.
     #[arg(long, default_value_t = 151, value_parser = clap::value_parser!(u16).range(1..))]
@@ -107,9 +99,6 @@ pub struct Options {
     /// The AES-GCM implementation, by name; without it, the best that this CPU can run.
     #[arg(long, value_name = "NAME")]
     aead: Option<String>,
-    /// Keep the figures in this directory too: JSON lines, the tables, and plots.
-    #[arg(long, value_name = "DIR")]
-    save: Option<PathBuf>,
 }
 
 #[derive(Debug, Clone, Copy, ValueEnum)]
@@ -157,7 +146,7 @@ pub fn run(options: &Options) -> anyhow::Result<()> {
         eal.hugepages(),
         backend.name(),
     );
-    let effort = if options.quick {
+    let effort = if options.report.quick {
         Effort {
             rounds: 3,
             windows: 1,
@@ -170,7 +159,7 @@ pub fn run(options: &Options) -> anyhow::Result<()> {
             alone: options.alone,
         }
     };
-    let only = options.only.clone().unwrap_or_default();
+    let only = options.only.clone();
     let thread = spawn_worker("bench", core, move |_| {
         measure(backend, clock, effort, &only)
     })?;
@@ -180,24 +169,9 @@ pub fn run(options: &Options) -> anyhow::Result<()> {
     ensure!(!records.is_empty(), "no case has such a name");
     let mut text = Vec::new();
     tables::write(&mut text, &records, &machine, effort.rounds)?;
-    if let Some(dir) = &options.save {
-        save(
-            dir,
-            NAME,
-            &records,
-            &machine,
-            &text,
-            &[tables::picture(&records)],
-        )?;
-    }
-    let mut out = io::stdout().lock();
-    if options.json {
-        write_json(&mut out, &records, &machine)?;
-    } else {
-        out.write_all(&text)?;
-    }
-    out.flush()?;
-    Ok(())
+    let pictures = [tables::picture(&records)];
+    let report = &options.report;
+    report.publish(NAME, &records, &machine, &text, &pictures)
 }
 
 /// All cases, on the pinned thread.
@@ -205,7 +179,7 @@ fn measure(
     backend: &'static dyn Backend,
     clock: TscClock,
     effort: Effort,
-    only: &str,
+    only: &Only,
 ) -> anyhow::Result<Vec<Record>> {
     let small = Mempool::create("bench", BUFFERS, 2048, None, false)?;
     let large = Mempool::create("bench-jumbo", JUMBO_BUFFERS, JUMBO + 512, None, false)?;
@@ -217,7 +191,7 @@ fn measure(
             1 => format!("{}/{protection}", direction.name()),
             _ => format!("{}/{protection}/{vns}-sas", direction.name()),
         };
-        if !Direction::ALL.iter().any(|d| case(*d).contains(only)) {
+        if !Direction::ALL.iter().any(|d| only.wants(&case(*d))) {
             continue;
         }
         for (pool, sizes) in [(&small, &SIZES[..3]), (&large, &SIZES[3..])] {
@@ -233,7 +207,7 @@ fn measure(
                 false => Some(Beside::new(&common)?),
             };
             for direction in Direction::ALL {
-                if !case(direction).contains(only) {
+                if !only.wants(&case(direction)) {
                     continue;
                 }
                 for &bytes in sizes {

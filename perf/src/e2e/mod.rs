@@ -9,8 +9,7 @@ pub mod edges;
 mod tenants;
 
 use std::collections::BTreeMap;
-use std::io::{self, Write};
-use std::path::PathBuf;
+use std::io::Write;
 use std::time::{Duration, Instant};
 
 use anyhow::{Context, ensure};
@@ -20,9 +19,10 @@ use vswitch::manage::status::Status;
 
 use crate::daemon::Daemon;
 use crate::machine::{Machine, describe};
+use crate::options::Report;
 use crate::plot::Series;
-use crate::report::{Record, Table, write_json};
-use crate::save::{self, Picture};
+use crate::report::{Record, Table};
+use crate::save::Picture;
 use edges::PROTECTIONS;
 use tenants::Tenants;
 
@@ -38,18 +38,11 @@ const BURSTS: usize = 8;
 /// Options of the benchmark.
 #[derive(Debug, Clone, Args)]
 pub struct Options {
-    /// JSON lines instead of tables.
-    #[arg(long)]
-    json: bool,
-    /// A second of each case: shows that everything works, not how fast it is.
-    #[arg(long)]
-    quick: bool,
+    #[command(flatten)]
+    report: Report,
     /// Seconds of each case, after one to warm up.
     #[arg(long, default_value_t = 10, value_parser = clap::value_parser!(u64).range(1..=3600))]
     seconds: u64,
-    /// Keep the figures in this directory too: JSON lines, the tables, and plots.
-    #[arg(long, value_name = "DIR")]
-    save: Option<PathBuf>,
 }
 
 /// What was measured of one case.
@@ -70,7 +63,11 @@ struct Found {
 
 /// Runs the benchmark and prints what it found.
 pub fn run(options: &Options) -> anyhow::Result<()> {
-    let seconds = if options.quick { 1 } else { options.seconds };
+    let seconds = if options.report.quick {
+        1
+    } else {
+        options.seconds
+    };
     let cores = allowed_cores();
     let last = *cores.last().context("no CPU to measure on")?;
     let core = |n: usize| cores.get(n % cores.len().max(1)).copied().unwrap_or(last);
@@ -97,15 +94,9 @@ pub fn run(options: &Options) -> anyhow::Result<()> {
     let records: Vec<Record> = found.iter().flat_map(Found::records).collect();
     let mut text = Vec::new();
     write(&mut text, &found, &machine)?;
-    if let Some(dir) = &options.save {
-        save::save(dir, NAME, &records, &machine, &text, &[picture(&found)])?;
-    }
-    let mut out = io::stdout().lock();
-    match options.json {
-        true => write_json(&mut out, &records, &machine)?,
-        false => out.write_all(&text)?,
-    }
-    Ok(out.flush()?)
+    let pictures = [picture(&found)];
+    let report = &options.report;
+    report.publish(NAME, &records, &machine, &text, &pictures)
 }
 
 /// Waits until both tenants and the underlay between the switches are up.

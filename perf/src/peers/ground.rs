@@ -8,10 +8,10 @@ use vswitch_aead::Backend;
 use super::frames::{self, Tunnel};
 use super::io::{self, PortsAlone, Tenant};
 use super::ovs::{Ovs, Port, Setup};
-use super::switch::{self, Attachment};
 use super::turns::{Contestant, Ours, Side};
 use super::{Cores, Found, Way, inward, stop};
 use crate::datapath::edge::VNI;
+use crate::switch::{self, Attachment, Setup as OurSetup};
 
 /// What all cases have in common.
 pub struct Ground {
@@ -48,7 +48,7 @@ impl Ground {
             Way::Vhost => frames::write(&clear, &frames::from_tenant(bytes, None))?,
         }
         let mut our_side = match way {
-            Way::Out => self.our_switch(dir.path(), Attachment::Capture(&ours), None)?,
+            Way::Out => self.our_switch(dir.path(), Attachment::Captures(&[&ours]), None)?,
             Way::In => {
                 let inward = inward::start(self.cores.worker, self.backend, bytes, &ours)?;
                 Contestant::new(Ours::Inward(inward), None)
@@ -79,13 +79,16 @@ impl Ground {
         attachment: Attachment<'_>,
         mut tenant: Option<Tenant>,
     ) -> anyhow::Result<Contestant<Ours>> {
-        let switch = switch::start(
+        let switch = switch::start(&OurSetup {
             dir,
-            self.cores,
-            self.hugepages,
-            self.backend.name(),
-            attachment,
-        )?;
+            name: "ours",
+            cores: &[self.cores.worker],
+            hugepages: self.hugepages,
+            aead: self.backend.name(),
+            tenant: attachment,
+            underlay: &io::sink(0),
+            senders: &[0],
+        })?;
         if let Some(tenant) = &mut tenant {
             tenant.ready()?;
         }
@@ -102,7 +105,7 @@ impl Ground {
         capture: &Path,
     ) -> anyhow::Result<Contestant<Ovs>> {
         let (source, sink) = (
-            Port::device(&io::source(0, capture)),
+            Port::device(&io::source(0, &[capture])),
             Port::device(&io::sink(0)),
         );
         let socket = dir.join("ovs.sock");

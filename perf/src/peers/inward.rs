@@ -15,7 +15,7 @@ use crossbeam::channel::{Receiver, Sender, bounded};
 use vswitch::datapath::command::{Command, Event};
 use vswitch::datapath::probe::NoProbe;
 use vswitch::datapath::worker::Worker;
-use vswitch::dpdk::ethdev::{Port, PortConfig, Queues};
+use vswitch::dpdk::ethdev::{Port, Queues};
 use vswitch::dpdk::mbuf::{BURST, Burst, free_burst};
 use vswitch::dpdk::mempool::Mempool;
 use vswitch::dpdk::thread::{self, spawn_worker};
@@ -24,7 +24,7 @@ use vswitch_aead::Backend;
 use vswitch_sa::Algorithm;
 
 use super::{Ticks, frames, io};
-use crate::datapath::alone::{Alone, EdgeQueues, alone};
+use crate::datapath::alone::{Alone, EdgeQueues, alone, one_queue};
 use crate::datapath::edge::{Common, Edge, PORT, Side, inbound};
 use crate::datapath::frames::{FLOWS, Sender as From, write};
 
@@ -110,7 +110,7 @@ impl Near {
             vns: 1,
         };
         frames::write(capture, &protected(&common, bytes)?)?;
-        let (from, mut underlay) = open(&io::source(0, capture), &common.pool)?;
+        let (from, mut underlay) = open(&io::source(0, &[capture]), &common.pool)?;
         let (to, mut tenant) = open(&io::sink(0), &common.pool)?;
         let queues = EdgeQueues {
             from_underlay: underlay.rx.pop().context("receive queue")?,
@@ -176,16 +176,7 @@ impl Near {
 
 fn open(devargs: &str, pool: &Mempool) -> anyhow::Result<(Port, Queues)> {
     let port = Port::open(devargs)?;
-    let queues = port.configure(&PortConfig {
-        rx_queues: 1,
-        tx_queues: 1,
-        rx_desc: 512,
-        tx_desc: 512,
-        mtu: None,
-        rss: false,
-        promiscuous: false,
-        pools: std::slice::from_ref(pool),
-    })?;
+    let queues = one_queue(&port, pool)?;
     Ok((port, queues))
 }
 

@@ -11,11 +11,12 @@ use super::{Cores, Ticks};
 use crate::datapath::frames::TENANT_MAC;
 use crate::testpmd::Testpmd;
 
-/// Where packets come from: a capture that DPDK's driver reads once into buffers, of which it
-/// copies one for every packet, in turn and without end.
-pub fn source(number: u8, capture: &Path) -> String {
-    let file = capture.display();
-    format!("net_pcap{number},rx_pcap={file},infinite_rx=1")
+/// Where packets come from: captures, one for each queue, that DPDK's driver reads once into
+/// buffers, of which it copies one for every packet, in turn and without end.
+pub fn source(number: u8, captures: &[&Path]) -> String {
+    let file = |capture: &&Path| format!("rx_pcap={},", capture.display());
+    let files: String = captures.iter().map(file).collect();
+    format!("net_pcap{number},{files}infinite_rx=1")
 }
 
 /// Where they go: freed when sent. Gives nothing.
@@ -35,7 +36,7 @@ impl PortsAlone {
         capture: &Path,
     ) -> anyhow::Result<PortsAlone> {
         let Cores { main, worker } = cores;
-        let eal = [source(0, capture), sink(0)].map(|device| format!("--vdev={device}"));
+        let eal = [source(0, &[capture]), sink(0)].map(|device| format!("--vdev={device}"));
         let own = ["--forward-mode=io", "--record-core-cycles", "--nb-cores=1"];
         let lcores = format!("0@{main},1@{worker}");
         let own = own.map(str::to_owned);
@@ -79,7 +80,7 @@ impl Tenant {
     /// Starts it; it makes the socket and waits for the switch.
     pub fn start(name: &str, cores: Cores, capture: &Path, socket: &Path) -> anyhow::Result<Self> {
         let eal = [
-            format!("--vdev={}", source(0, capture)),
+            format!("--vdev={}", source(0, &[capture])),
             format!(
                 "--vdev=net_virtio_user0,path={},server=1,queue_size=1024,mac={TENANT_MAC}",
                 socket.display()

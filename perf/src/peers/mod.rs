@@ -8,15 +8,12 @@
 pub mod frames;
 mod ground;
 mod inward;
-mod io;
+pub(crate) mod io;
 mod ovs;
-mod stop;
-mod switch;
+pub(crate) mod stop;
 mod tables;
 mod turns;
 
-use std::io::Write;
-use std::path::PathBuf;
 use std::time::Duration;
 
 use anyhow::{Context, ensure};
@@ -27,8 +24,8 @@ use vswitch::dpdk::thread::allowed_cores;
 use vswitch::dpdk::time::TscClock;
 
 use crate::machine::Machine;
-use crate::report::{Record, write_json};
-use crate::save::save;
+use crate::options::{Only, Report};
+use crate::report::Record;
 use crate::stats::median;
 use frames::Tunnel;
 use ground::Ground;
@@ -75,15 +72,10 @@ impl Way {
 /// Options of the benchmark.
 #[derive(Debug, Clone, Args)]
 pub struct Options {
-    /// JSON lines instead of tables.
-    #[arg(long)]
-    json: bool,
-    /// One short round: shows that everything works, not how fast it is.
-    #[arg(long)]
-    quick: bool,
-    /// Only ways whose name (such as `underlay-to-tenant`) begins with this.
-    #[arg(long, value_name = "TEXT")]
-    only: Option<String>,
+    #[command(flatten)]
+    report: Report,
+    #[command(flatten)]
+    only: Only,
     /// Only frames of so many bytes.
     #[arg(long, value_name = "BYTES")]
     size: Option<usize>,
@@ -102,9 +94,6 @@ pub struct Options {
     /// The CPU to measure on; without it, the last that may be used.
     #[arg(long, value_name = "CPU")]
     core: Option<usize>,
-    /// Keep the figures in this directory too: JSON lines and the tables.
-    #[arg(long, value_name = "DIR")]
-    save: Option<PathBuf>,
 }
 
 /// CPUs: one for polling, one for everything else.
@@ -174,18 +163,21 @@ pub fn run(options: &Options) -> anyhow::Result<()> {
         backend,
         ovs: usr,
         tunnel: options.tunnel,
-        rounds: if options.quick {
+        rounds: if options.report.quick {
             1
         } else {
             options.rounds.into()
         },
-        time: Duration::from_millis(if options.quick { 100 } else { options.time }),
+        time: Duration::from_millis(if options.report.quick {
+            100
+        } else {
+            options.time
+        }),
     };
-    let only = options.only.as_deref().unwrap_or_default();
     let mut found = Vec::new();
     for way in Way::ALL
         .into_iter()
-        .filter(|way| way.name().starts_with(only))
+        .filter(|way| options.only.wants(way.name()))
     {
         let wanted = |bytes: &usize| options.size.is_none_or(|only| only == *bytes);
         for bytes in SIZES.into_iter().filter(wanted) {
@@ -200,15 +192,9 @@ pub fn run(options: &Options) -> anyhow::Result<()> {
     }
     let mut text = Vec::new();
     tables::write(&mut text, &records, &machine, &ground, missing.as_deref())?;
-    if let Some(dir) = &options.save {
-        save(dir, NAME, &records, &machine, &text, &[])?;
-    }
-    let mut out = std::io::stdout().lock();
-    match options.json {
-        true => write_json(&mut out, &records, &machine)?,
-        false => out.write_all(&text)?,
-    }
-    Ok(out.flush()?)
+    let pictures = tables::pictures(&records);
+    let report = &options.report;
+    report.publish(NAME, &records, &machine, &text, &pictures)
 }
 
 impl Found {

@@ -5,7 +5,65 @@ use std::io::Write;
 use super::ground::Ground;
 use super::{OURS, OVS, SIZES, Way};
 use crate::machine::Machine;
+use crate::plot::Series;
 use crate::report::{Record, Table};
+use crate::save::Picture;
+
+/// What is compared: without ports, or all of it where ports are not taken off.
+fn compared(records: &[Record], way: Way, side: &str, bytes: usize) -> Option<f64> {
+    let case = format!("{}/{side}", way.name());
+    let find = |part| {
+        let mut of = records.iter().filter(|r| r.case == case);
+        of.find(|r| r.bytes == bytes && r.part == part)
+            .map(|r| r.value)
+    };
+    find("without-io").or_else(|| find("total"))
+}
+
+/// A point for each size that has one.
+fn points(of: impl Fn(usize) -> Option<f64>) -> Vec<(f64, f64)> {
+    let point = |bytes| Some((bytes as f64, of(bytes)?));
+    SIZES.into_iter().filter_map(point).collect()
+}
+
+/// Ticks of both sides by size and, if there is a peer, how they compare.
+pub(super) fn pictures(records: &[Record]) -> Vec<Picture> {
+    let sides = |way: Way| [OURS, OVS].map(|side| (way, side));
+    let ticks = Way::ALL
+        .into_iter()
+        .flat_map(sides)
+        .map(|(way, side)| Series {
+            name: format!("{}, {side}", way.name()),
+            points: points(|bytes| compared(records, way, side, bytes)),
+        });
+    let ratios = Way::ALL.into_iter().map(|way| Series {
+        name: way.name().to_owned(),
+        points: points(|bytes| {
+            let of = |side| compared(records, way, side, bytes);
+            Some(of(OURS)? / of(OVS)?)
+        }),
+    });
+    let drawn = |series: &Series| !series.points.is_empty();
+    let x = "bytes of a frame";
+    let pictures = [
+        Picture {
+            name: "ticks",
+            title: "A packet, protected here and in the clear there",
+            x,
+            y: "TSC ticks per packet, without ports but for vhost",
+            series: ticks.filter(drawn).collect(),
+        },
+        Picture {
+            name: "ratio",
+            title: "A protected packet here beside a plain one there",
+            x,
+            y: "ours / Open vSwitch",
+            series: ratios.filter(drawn).collect(),
+        },
+    ];
+    let some = |picture: &Picture| !picture.series.is_empty();
+    pictures.into_iter().filter(some).collect()
+}
 
 /// Writes the table. `missing` says why there is no peer, if there is none.
 pub(super) fn write(
@@ -55,8 +113,7 @@ pub(super) fn write(
             let cell = |side, part| {
                 find(side, part).map_or("–".to_owned(), |ticks| format!("{ticks:.0}"))
             };
-            // Where ports are not taken off, all of it is compared.
-            let compared = |side| find(side, "without-io").or(find(side, "total"));
+            let compared = |side| compared(records, way, side, bytes);
             let ratio = compared(OURS).zip(compared(OVS));
             table.row([
                 way.name().to_owned(),

@@ -5,8 +5,8 @@ use std::time::Duration;
 use super::inward::Inward;
 use super::io::{PortsAlone, Tenant};
 use super::ovs::Ovs;
-use super::switch::Switch;
 use super::{Ticks, stop};
+use crate::switch::Switch;
 
 /// Until caches of flows are warm after a pause.
 const SETTLE: Duration = Duration::from_millis(300);

@@ -3,9 +3,8 @@
 
 use std::collections::BTreeMap;
 use std::hint::black_box;
-use std::io::{self, Write};
+use std::io::Write;
 use std::net::{IpAddr, Ipv4Addr};
-use std::path::PathBuf;
 use std::sync::Arc;
 use std::time::Instant;
 
@@ -18,9 +17,10 @@ use vswitch_vn::{
 };
 
 use crate::machine::{Machine, describe};
+use crate::options::Report;
 use crate::plot::Series;
-use crate::report::{Record, Table, write_json};
-use crate::save::{self, Picture};
+use crate::report::{Record, Table};
+use crate::save::Picture;
 use crate::stats::{median, min};
 
 /// Name of the benchmark.
@@ -46,18 +46,11 @@ const BURST: usize = 32;
 /// Options of the benchmark.
 #[derive(Debug, Clone, Args)]
 pub struct Options {
-    /// JSON lines instead of tables.
-    #[arg(long)]
-    json: bool,
-    /// The two smaller sizes and few rounds: shows that it works, not how fast it is.
-    #[arg(long)]
-    quick: bool,
+    #[command(flatten)]
+    report: Report,
     /// Rounds; figures are medians over them.
     #[arg(long, default_value_t = 21, value_parser = clap::value_parser!(u16).range(1..))]
     rounds: u16,
-    /// Keep the figures in this directory too: JSON lines, the tables, and plots.
-    #[arg(long, value_name = "DIR")]
-    save: Option<PathBuf>,
 }
 
 /// Runs the benchmark and prints what it found. `allocated` says how many bytes the process
@@ -70,7 +63,7 @@ pub fn run(options: &Options, allocated: fn() -> usize) -> anyhow::Result<()> {
         "core {core} cannot be used"
     );
     let machine = describe(core, cores.len())?;
-    let (sizes, rounds) = match options.quick {
+    let (sizes, rounds) = match options.report.quick {
         true => (&SIZES[..2], 3),
         false => (&SIZES[..], usize::from(options.rounds)),
     };
@@ -80,22 +73,9 @@ pub fn run(options: &Options, allocated: fn() -> usize) -> anyhow::Result<()> {
     }
     let mut text = Vec::new();
     write(&mut text, &records, &machine, sizes, rounds)?;
-    if let Some(dir) = &options.save {
-        save::save(
-            dir,
-            NAME,
-            &records,
-            &machine,
-            &text,
-            &pictures(&records, sizes),
-        )?;
-    }
-    let mut out = io::stdout().lock();
-    match options.json {
-        true => write_json(&mut out, &records, &machine)?,
-        false => out.write_all(&text)?,
-    }
-    Ok(out.flush()?)
+    let pictures = pictures(&records, sizes);
+    let report = &options.report;
+    report.publish(NAME, &records, &machine, &text, &pictures)
 }
 
 /// A station's address; consecutive ones do not lie beside one another in any table.

@@ -8,8 +8,7 @@
 pub mod bench;
 pub mod dudect;
 
-use std::io::{self, Write};
-use std::path::PathBuf;
+use std::io::Write;
 
 use anyhow::{Context, anyhow, ensure};
 use clap::Args;
@@ -21,8 +20,8 @@ use vswitch_aead::{Algorithm, Backend};
 
 use crate::aead::measure::algorithm_name;
 use crate::machine::Machine;
-use crate::report::{Record, Table, write_json};
-use crate::save::save;
+use crate::options::Report;
+use crate::report::{Record, Table};
 use bench::{Bench, Question, Shape, typical};
 use dudect::{Found, LEAKS, SUSPECT, Verdict};
 
@@ -53,12 +52,8 @@ const AGAIN: usize = 4;
 /// Options of the benchmark.
 #[derive(Debug, Clone, Args)]
 pub struct Options {
-    /// JSON lines instead of a table.
-    #[arg(long)]
-    json: bool,
-    /// AES-128 and one shape, few measurements: shows that it works, and finds the control.
-    #[arg(long)]
-    quick: bool,
+    #[command(flatten)]
+    report: Report,
     /// Measurements of each case, both classes together.
     #[arg(long, default_value_t = 20_000, value_parser = clap::value_parser!(u32).range(1000..))]
     samples: u32,
@@ -68,9 +63,6 @@ pub struct Options {
     /// The CPU to measure on; without it, the last that may be used.
     #[arg(long, value_name = "CPU")]
     core: Option<usize>,
-    /// Keep the figures in this directory too: JSON lines and the table.
-    #[arg(long, value_name = "DIR")]
-    save: Option<PathBuf>,
 }
 
 /// One case's answer.
@@ -103,7 +95,7 @@ pub fn run(options: &Options) -> anyhow::Result<()> {
     let name = backends.first().context("no backend")?.name();
     let hz = TscClock::new()?.hz();
     let machine = Machine::here(core, cores.len(), hz, eal.hugepages(), name);
-    let (samples, algorithms, shapes) = match options.quick {
+    let (samples, algorithms, shapes) = match options.report.quick {
         true => (4000, ALGORITHMS.split_at(1).0, SHAPES.split_at(1).0),
         false => (options.samples as usize, &ALGORITHMS[..], &SHAPES[..]),
     };
@@ -126,15 +118,8 @@ pub fn run(options: &Options) -> anyhow::Result<()> {
     let records: Vec<Record> = answers.iter().flat_map(Answer::records).collect();
     let mut text = Vec::new();
     write(&mut text, &answers, &machine)?;
-    if let Some(dir) = &options.save {
-        save(dir, NAME, &records, &machine, &text, &[])?;
-    }
-    let mut out = io::stdout().lock();
-    match options.json {
-        true => write_json(&mut out, &records, &machine)?,
-        false => out.write_all(&text)?,
-    }
-    out.flush()?;
+    let report = &options.report;
+    report.publish(NAME, &records, &machine, &text, &[])?;
     judge(&answers)
 }
 

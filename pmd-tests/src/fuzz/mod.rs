@@ -5,6 +5,7 @@ pub mod aead;
 pub mod api;
 pub mod config;
 mod honest;
+pub mod peer_message;
 pub mod tenant;
 pub mod underlay;
 
@@ -22,7 +23,7 @@ pub struct Target {
 }
 
 /// All targets.
-pub const TARGETS: [Target; 5] = [
+pub const TARGETS: [Target; 6] = [
     Target {
         name: "underlay",
         start: underlay::start,
@@ -47,6 +48,11 @@ pub const TARGETS: [Target; 5] = [
         name: "aead",
         start: aead::start,
         seeds: aead::seeds,
+    },
+    Target {
+        name: "peer_message",
+        start: peer_message::start,
+        seeds: peer_message::seeds,
     },
 ];
 

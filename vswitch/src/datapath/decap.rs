@@ -46,9 +46,29 @@ struct Opening {
     slot: usize,
     start: usize,
     end: usize,
-    /// Taken by the verdict on the packet's job.
-    candidate: Option<Candidate>,
-    authenticated: Option<Authenticated>,
+    state: State,
+}
+
+/// How far opening has come.
+enum State {
+    /// Past the first replay check.
+    Candidate(Candidate),
+    /// The cipher has vouched for it.
+    Authenticated(Authenticated),
+    /// It has not.
+    Forged,
+}
+
+impl State {
+    /// A candidate is what it is found to be; for nothing else is this called.
+    #[inline]
+    fn judge(&mut self, find: impl FnOnce(Candidate) -> Option<Authenticated>) {
+        if let State::Candidate(candidate) = std::mem::replace(self, State::Forged)
+            && let Some(authenticated) = find(candidate)
+        {
+            *self = State::Authenticated(authenticated);
+        }
+    }
 }
 
 /// Buffers in one packet at most, as in `encap`.
@@ -68,8 +88,9 @@ impl<P: Probe> Worker<P> {
             });
         }
         let mut batch: ArrayVec<Opening, BURST> = ArrayVec::new();
+        let mut known = None;
         for sealed in sealed.drain(..) {
-            match self.before_opening(&sealed) {
+            match self.before_opening(&sealed, &mut known) {
                 Ok(candidate) => {
                     let sas = &self.sas;
                     self.counters.step(&sealed.packet, || Step::Fresh {
@@ -81,8 +102,7 @@ impl<P: Probe> Worker<P> {
                         slot: sealed.slot,
                         start: sealed.start,
                         end: sealed.end,
-                        candidate: Some(candidate),
-                        authenticated: None,
+                        state: State::Candidate(candidate),
                     });
                 }
                 Err(verdict) => self.sa_drop(port, sealed.slot, verdict, sealed.packet),
@@ -97,10 +117,10 @@ impl<P: Probe> Worker<P> {
                 mut packet,
                 slot,
                 start,
-                authenticated,
+                state,
                 ..
             } = opening;
-            let Some(authenticated) = authenticated else {
+            let State::Authenticated(authenticated) = state else {
                 self.sa_drop(port, slot, Verdict::AuthFailed, packet);
                 continue;
             };
@@ -119,14 +139,23 @@ impl<P: Probe> Worker<P> {
         self.counters.probe.leave(Stage::Decapsulate, n);
     }
 
-    /// What can be refused without the key.
+    /// What can be refused without the key. `known` is the last SA and source that belonged
+    /// together: packets of one SA mostly follow one another.
     #[inline]
-    fn before_opening(&self, sealed: &Sealed) -> Result<Candidate, Verdict> {
+    fn before_opening(
+        &self,
+        sealed: &Sealed,
+        known: &mut Option<(usize, IpAddr)>,
+    ) -> Result<Candidate, Verdict> {
         let slot = self.sas.inbound(sealed.slot).ok_or(Verdict::UnknownSpi)?;
-        let tunnel = self.tables.tunnel(slot.tunnel).ok_or(Verdict::UnknownSpi)?;
-        let peer = self.tables.peer(tunnel.peer).ok_or(Verdict::UnknownSpi)?;
-        if !peer.addresses.contains(&sealed.src) {
-            return Err(Verdict::WrongPeer);
+        let pair = Some((sealed.slot, sealed.src));
+        if *known != pair {
+            let tunnel = self.tables.tunnel(slot.tunnel).ok_or(Verdict::UnknownSpi)?;
+            let peer = self.tables.peer(tunnel.peer).ok_or(Verdict::UnknownSpi)?;
+            if !peer.addresses.contains(&sealed.src) {
+                return Err(Verdict::WrongPeer);
+            }
+            *known = pair;
         }
         let head = sealed.packet.head();
         let first = head
@@ -147,26 +176,25 @@ impl<P: Probe> Worker<P> {
                 slot,
                 start,
                 end,
-                candidate,
-                authenticated,
+                state,
             } = opening;
-            let Some(slot) = self.sas.inbound(*slot) else {
+            let (Some(slot), State::Candidate(candidate)) = (self.sas.inbound(*slot), &*state)
+            else {
                 continue;
             };
             packet.truncate(*end);
             if !packet.is_contiguous() {
-                *authenticated = open_chain(self.backend, &slot.sa, candidate, packet, *start);
+                state.judge(|known| open_chain(self.backend, &slot.sa, known, packet, *start));
             } else if let Some(esp) = packet.head_mut().get_mut(*start..)
-                && let Some(known) = candidate.as_ref()
-                && let Ok(job) = slot.sa.open_job(known, esp)
+                && let Ok(job) = slot.sa.open_job(candidate, esp)
             {
                 jobs.push(job);
-                places.push((candidate, authenticated));
+                places.push(state);
             }
         }
         self.backend.open(&mut jobs);
-        for (job, (candidate, authenticated)) in jobs.iter().zip(places) {
-            *authenticated = candidate.take().and_then(|c| c.verdict(job).ok());
+        for (job, state) in jobs.iter().zip(places) {
+            state.judge(|known| known.verdict(job).ok());
         }
     }
 
@@ -208,9 +236,8 @@ impl<P: Probe> Worker<P> {
         if !tunnel::is_zero(packet.segments(), at + parsed.end) {
             return Err(Verdict::TfcPadding);
         }
-        packet.truncate(at + parsed.end);
         packet
-            .trim_front(at + parsed.inner)
+            .narrow(at + parsed.inner, at + parsed.end)
             .map_err(|_| Verdict::NotContiguous)?;
         Ok((id, tunnel.vn))
     }
@@ -221,13 +248,10 @@ impl<P: Probe> Worker<P> {
         let mut inner = ArrayVec::new();
         for (mut packet, clear) in clear.drain(..) {
             match self.check_clear(&clear, &packet) {
-                Ok((tunnel, vn, start)) => {
-                    packet.truncate(clear.end);
-                    match packet.trim_front(start) {
-                        Ok(()) => inner.push(Inner { packet, tunnel, vn }),
-                        Err(_) => self.underlay_drop(port, Verdict::NotContiguous, packet),
-                    }
-                }
+                Ok((tunnel, vn, start)) => match packet.narrow(start, clear.end) {
+                    Ok(()) => inner.push(Inner { packet, tunnel, vn }),
+                    Err(_) => self.underlay_drop(port, Verdict::NotContiguous, packet),
+                },
                 Err(verdict) => self.underlay_drop(port, verdict, packet),
             }
         }
@@ -301,7 +325,7 @@ impl<P: Probe> Worker<P> {
 fn open_chain(
     backend: &dyn Backend,
     sa: &Inbound,
-    candidate: &mut Option<Candidate>,
+    candidate: Candidate,
     packet: &mut Mbuf,
     start: usize,
 ) -> Option<Authenticated> {
@@ -312,7 +336,6 @@ fn open_chain(
         *segments.get_mut(i)? = segment.get_mut(if i == 0 { start } else { 0 }..)?;
         used += 1;
     }
-    let candidate = candidate.take()?;
     let mut jobs = [sa
         .open_job_segments(&candidate, segments.get_mut(..used)?)
         .ok()?];

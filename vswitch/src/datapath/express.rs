@@ -39,7 +39,10 @@ impl<P: Probe> Worker<P> {
             let Some(out) = self.sas.outbound_mut(slot) else {
                 return frames.next();
             };
-            let underlay = state.route.as_ref().map_or(u16::MAX, |route| route.underlay);
+            let underlay = state
+                .route
+                .as_ref()
+                .map_or(u16::MAX, |route| route.underlay);
             while let Some(mut frame) = frames.next_if(|frame| frame.tunnel == id) {
                 let packet = &mut frame.packet;
                 let len = packet.len();
@@ -53,7 +56,11 @@ impl<P: Probe> Worker<P> {
                     .head_mut()
                     .first_chunk_mut()
                     .is_some_and(|head| envelope.write(head, esp, len));
-                let assigned = if written { out.sa.assign(payload).ok() } else { None };
+                let assigned = if written {
+                    out.sa.assign(payload).ok()
+                } else {
+                    None
+                };
                 let Some(assigned) = assigned else {
                     // The thorough way finds out why.
                     let _ = packet.trim_front(envelope::LEN);

@@ -12,8 +12,9 @@ use vswitch_net::outer::{self, Outer, OuterError};
 use vswitch_net::quick::{self, QuickOuter};
 use vswitch_net::tunnel::Encapsulation;
 
-use super::demand::Terms;
+use super::counters::Sum;
 use super::decap::{Clear, Sealed};
+use super::demand::Terms;
 use super::handoff::Work;
 use super::observe::Step;
 use super::outlet::{Note, Way};
@@ -70,11 +71,12 @@ impl<P: Probe> Worker<P> {
         let n = burst.len();
         let mut sealed: ArrayVec<Sealed, BURST> = ArrayVec::new();
         let mut clear: ArrayVec<(Mbuf, Clear), BURST> = ArrayVec::new();
+        if !handed_in && let Some(traffic) = self.counters.underlays.get_mut(usize::from(port)) {
+            let mut sum = Sum::default();
+            burst.iter().for_each(|packet| sum.add(packet.len()));
+            traffic.rx_all(sum);
+        }
         for mut packet in burst.drain(..) {
-            if !handed_in && let Some(traffic) = self.counters.underlays.get_mut(usize::from(port))
-            {
-                traffic.rx(packet.len());
-            }
             if packet.head().len() < HEADERS.min(packet.len()) && packet.linearize().is_err() {
                 self.underlay_drop(port, Verdict::NotContiguous, packet);
                 continue;

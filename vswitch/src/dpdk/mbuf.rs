@@ -217,12 +217,44 @@ impl Mbuf {
         Ok(())
     }
 
+    /// Leaves bytes `start` to `end`. An `end` beyond the packet cuts nothing off there.
+    ///
+    /// # Errors
+    /// When `start` is not within the first segment; the packet may have been cut at `end` then.
+    #[inline]
+    pub fn narrow(&mut self, start: usize, end: usize) -> Result<(), NoRoom> {
+        let m = self.raw_mut();
+        if m.nb_segs != 1 {
+            self.truncate(end);
+            return self.trim_front(start);
+        }
+        let end = end.min(usize::from(m.data_len));
+        let len = end.checked_sub(start).ok_or(NoRoom)?;
+        // All of it is within the segment, whose length is 16 bits.
+        m.data_off += start as u16;
+        m.data_len = len as u16;
+        m.pkt_len = len as u32;
+        Ok(())
+    }
+
     /// Cuts the packet down to `len` bytes and gives segments that are then empty back;
     /// the first one stays. A `len` beyond the packet has no effect.
+    #[inline]
     pub fn truncate(&mut self, len: usize) {
         if len >= self.len() {
             return;
         }
+        let m = self.raw_mut();
+        if m.nb_segs == 1 {
+            // Shorter than the segment, whose length is 16 bits.
+            m.data_len = len as u16;
+            m.pkt_len = len as u32;
+            return;
+        }
+        self.truncate_chain(len);
+    }
+
+    fn truncate_chain(&mut self, len: usize) {
         let mut left = len;
         self.raw_mut().pkt_len = left as u32;
         let mut seg = Some(self.0.cast::<vs_mbuf>());

@@ -14,7 +14,9 @@ pub const AAD_INLINE: usize = 20;
 pub const MAX_DATA: u64 = (1 << 36) - 32;
 
 /// Associated data: a short head held by value, then bytes borrowed from elsewhere.
+// Its first 16 bytes are a block as kernels read it: whole, aligned, padded with zeros.
 #[derive(Debug)]
+#[repr(C, align(16))]
 pub struct Aad<'a> {
     head: [u8; AAD_INLINE],
     head_len: u8,
@@ -78,7 +80,7 @@ impl<'a> Aad<'a> {
 
     /// Whether [`Self::block`] has all of it.
     #[cfg_attr(any(miri, not(target_arch = "x86_64")), allow(dead_code))]
-    #[inline]
+    #[inline(always)]
     pub(crate) fn is_block(&self) -> bool {
         match self.tail {
             Tail::Contiguous(tail) => tail.is_empty() && self.head_len <= 16,
@@ -97,7 +99,7 @@ impl<'a> Aad<'a> {
 
     /// Length in bits.
     #[cfg_attr(any(miri, not(target_arch = "x86_64")), allow(dead_code))]
-    #[inline]
+    #[inline(always)]
     pub(crate) fn bits(&self) -> u64 {
         match self.tail {
             Tail::Contiguous([]) => u64::from(self.head_len) * 8,
@@ -205,15 +207,33 @@ pub(crate) enum Tag<'a> {
     Compare([u8; TAG_LEN]),
 }
 
+/// Where a job may go without preparation: its data lies in one piece that is not too long, and
+/// all of its associated data is in one block.
+#[cfg_attr(any(miri, not(target_arch = "x86_64")), allow(dead_code))]
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) enum Way {
+    Seal,
+    Open,
+    /// It needs preparation, to seal or to open.
+    Other,
+}
+
 /// One message to seal or to open. Associated data is never changed, whatever the outcome.
+// In the order and alignment in which kernels read it: no block crosses a cache line.
 #[derive(Debug)]
+#[repr(C, align(16))]
 pub struct Job<'a> {
-    pub(crate) key: &'a Key,
     /// The nonce and 32 bits of counter, zero here: as it is enciphered.
     pub(crate) counter: [u8; 16],
+    /// Bits of data and of associated data: the last block that is hashed, bytes reversed.
+    #[cfg_attr(any(miri, not(target_arch = "x86_64")), allow(dead_code))]
+    pub(crate) lengths: [u64; 2],
     pub(crate) aad: Aad<'a>,
     pub(crate) data: Data<'a>,
     pub(crate) tag: Tag<'a>,
+    pub(crate) key: &'a Key,
+    #[cfg_attr(any(miri, not(target_arch = "x86_64")), allow(dead_code))]
+    pub(crate) way: Way,
     pub(crate) outcome: Outcome,
 }
 
@@ -249,12 +269,41 @@ impl<'a> Job<'a> {
     fn build(key: &'a Key, nonce: [u8; 12], aad: Aad<'a>, data: Data<'a>, tag: Tag<'a>) -> Self {
         let mut counter = [0; 16];
         counter[..12].copy_from_slice(&nonce);
+        Self::with_counter(key, counter, aad, data, tag)
+    }
+
+    #[inline(always)]
+    pub(crate) fn with_counter(
+        key: &'a Key,
+        counter: [u8; 16],
+        aad: Aad<'a>,
+        data: Data<'a>,
+        tag: Tag<'a>,
+    ) -> Self {
+        let (len, whole) = match &data {
+            Data::Contiguous(data) => (data.len() as u64, data.len() as u64 <= MAX_DATA),
+            // Reckoned by whoever prepares it.
+            Data::Segments(_) => (0, false),
+        };
+        let way = match (whole && aad.is_block(), &tag) {
+            (false, _) => Way::Other,
+            (true, Tag::Write(_)) => Way::Seal,
+            (true, Tag::Compare(_)) => Way::Open,
+        };
+        // Associated data in several pieces is reckoned by whoever prepares it, too.
+        let aad_bits = if whole && aad.is_block() {
+            aad.bits()
+        } else {
+            0
+        };
         Self {
-            key,
             counter,
+            lengths: [len.wrapping_mul(8), aad_bits],
             aad,
             data,
             tag,
+            key,
+            way,
             outcome: Outcome::Pending,
         }
     }
@@ -295,18 +344,12 @@ impl<'a> Job<'a> {
         admitted
     }
 
-    /// The length of its data, if that lies in one piece and is not too long, and all of its
-    /// associated data in one block.
+    /// The length of its data, if it goes that way and has not yet gone.
     #[cfg_attr(any(miri, not(target_arch = "x86_64")), allow(dead_code))]
-    #[inline]
-    pub(crate) fn plain_len(&self) -> Option<usize> {
-        match &self.data {
-            Data::Contiguous(data) => {
-                let plain = data.len() as u64 <= MAX_DATA && self.aad.is_block();
-                plain.then_some(data.len())
-            }
-            Data::Segments(_) => None,
-        }
+    #[inline(always)]
+    pub(crate) fn straight(&self, way: Way) -> Option<usize> {
+        let ready = self.way == way && self.outcome == Outcome::Pending;
+        ready.then_some((self.lengths[0] / 8) as usize)
     }
 
     /// Marks success.

@@ -11,7 +11,7 @@ use thiserror::Error;
 use crate::backend::Backend;
 use crate::vault::{Secret, VaultError, without_traces};
 #[cfg(all(target_arch = "x86_64", not(miri)))]
-use crate::wide::Schedule;
+use crate::wide::{FEW_BYTES, Schedule};
 
 /// The cipher and its key length.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
@@ -141,6 +141,7 @@ impl Key {
 
     /// The key's algorithm.
     #[must_use]
+    #[inline]
     pub fn algorithm(&self) -> Algorithm {
         self.algorithm
     }
@@ -164,7 +165,7 @@ impl Key {
         let _ = len;
         #[cfg(all(target_arch = "x86_64", not(miri)))]
         if let Cipher::Wide(schedule) = &self.cipher {
-            schedule.prefetch(len > 6 * 16);
+            schedule.prefetch(len > FEW_BYTES, self.algorithm == Algorithm::Aes256Gcm);
         }
     }
 
@@ -182,7 +183,7 @@ impl Key {
 
     /// The expanded key, if it is of the wide form.
     #[cfg(all(target_arch = "x86_64", not(miri)))]
-    #[inline]
+    #[inline(always)]
     pub(crate) fn schedule(&self) -> Option<&Schedule> {
         match &self.cipher {
             Cipher::Wide(schedule) => Some(schedule),

@@ -2,6 +2,9 @@
 //! which edge, and who is where. It never sees a data key.
 #![forbid(unsafe_code)]
 
+pub mod cli;
+pub mod client;
+pub mod config;
 pub mod engine;
 pub mod model;
 pub mod server;

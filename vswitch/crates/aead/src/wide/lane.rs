@@ -18,8 +18,8 @@ pub(super) struct Lane<'l> {
     /// What is hashed before the ciphertext: associated data padded with zeros, or the hash of
     /// all but its last block, added to that one (see [`Fold`]).
     pub(super) aad: &'l [u8; 16],
-    /// Length of the associated data in bits.
-    pub(super) aad_bits: u64,
+    /// Bits of data and of associated data: the block that is hashed last.
+    pub(super) lengths: &'l [u64; 2],
     pub(super) data: &'l mut [u8],
     /// Written when sealing, read when opening.
     pub(super) tag: &'l mut [u8; 16],
@@ -28,15 +28,15 @@ pub(super) struct Lane<'l> {
 }
 
 impl<'l> Lane<'l> {
-    /// A job that needs no preparation (see [`Job::plain_len`]): of others, data and some of the
+    /// A job that needs no preparation (see [`Job::straight`]): of others, data and some of the
     /// associated data would be left out.
     #[inline(always)]
-    pub(super) fn of((schedule, job): Packet<'l, '_>) -> Self {
+    pub(super) fn of((schedule, job): &'l mut Packet<'_, '_>) -> Self {
         Lane {
             schedule,
             counter: &job.counter,
             aad: job.aad.block(),
-            aad_bits: job.aad.bits(),
+            lengths: &job.lengths,
             data: match &mut job.data {
                 Data::Contiguous(data) => data,
                 Data::Segments(_) => &mut [],

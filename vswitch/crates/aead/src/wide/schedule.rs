@@ -3,8 +3,6 @@
 
 use core::arch::x86_64::*;
 
-use super::unroll::unrolled;
-
 /// Powers of the hash key in the table: as many blocks are hashed for one reduction. 16 was
 /// chosen by a measurement (docs/protection.md).
 pub(super) const POWERS: usize = 16;
@@ -99,19 +97,25 @@ impl Schedule {
         }
     }
 
-    /// Fetches all of it, or what a packet of a few blocks needs.
+    /// Fetches all of it, or what a packet of a few blocks needs; the last round keys only of a
+    /// long key.
     #[inline(always)]
-    pub(crate) fn prefetch(&self, all: bool) {
-        unrolled!(LINE < LINES; {
-            if all || LINES - LINE <= FEW {
-                // SAFETY: within the schedule (and a prefetch never faults); SSE is part of
-                // x86-64.
-                unsafe {
-                    let at = core::ptr::from_ref(self).cast::<i8>().add(64 * LINE);
-                    _mm_prefetch::<_MM_HINT_T0>(at);
+    pub(crate) fn prefetch(&self, all: bool, long_key: bool) {
+        let at = core::ptr::from_ref(self).cast::<i8>();
+        // SAFETY: within the schedule (and a prefetch never faults); SSE is part of x86-64.
+        unsafe {
+            for line in FEW..LINES - 1 {
+                _mm_prefetch::<_MM_HINT_T0>(at.add(64 * line));
+            }
+            if all {
+                for line in 0..FEW {
+                    _mm_prefetch::<_MM_HINT_T0>(at.add(64 * line));
                 }
             }
-        });
+            if long_key {
+                _mm_prefetch::<_MM_HINT_T0>(at.add(64 * (LINES - 1)));
+            }
+        }
     }
 }
 
@@ -119,8 +123,12 @@ impl Schedule {
 const LINES: usize = size_of::<Schedule>() / 64;
 const _: () = assert!(LINES == 8);
 
-/// Cache lines, from the end: 15 round keys, the head, and H^1 to H^8.
-const FEW: usize = 6;
+/// Cache lines that a packet of a few blocks does not need: behind them are H^8 to H^1, the head
+/// and the round keys, of which those of AES-128 end with the last line but one.
+const FEW: usize = 2;
+/// Bytes of data of such a packet at most.
+pub(crate) const FEW_BYTES: usize = 6 * 16;
+const _: () = assert!(16 * (POWERS + 1 + 11) == 64 * (LINES - 1));
 
 /// Round keys and the number of rounds.
 #[target_feature(enable = "aes,ssse3")]

@@ -117,7 +117,7 @@ pub(crate) fn run(
 }
 
 /// Product in GF(2^128), bit by bit (SP 800-38D algorithm 1).
-fn multiply(x: u128, y: u128) -> u128 {
+pub(crate) fn multiply(x: u128, y: u128) -> u128 {
     let (mut z, mut v) = (0, y);
     for bit in (0..128).rev() {
         if (x >> bit) & 1 == 1 {

@@ -12,6 +12,7 @@ use tokio::sync::{mpsc, watch};
 use tokio::task::JoinHandle;
 use tokio::time::{sleep, timeout};
 
+use super::certificate::Serial;
 use super::clock::Clock;
 use super::credentials::{Credentials, CredentialsError};
 use super::files::Files;
@@ -166,6 +167,9 @@ fn directory(file: &Path) -> &Path {
     }
 }
 
+/// Renewal is late when less than this part of a certificate's time is left.
+const LATE: u64 = 5;
+
 struct Follower {
     files: Files,
     role: Role,
@@ -176,7 +180,9 @@ struct Follower {
 
 impl Follower {
     async fn follow(self, mut changes: mpsc::Receiver<()>) {
+        let mut warned = None;
         loop {
+            self.warn_if_late(&mut warned);
             // Told or not, look.
             if let Ok(Some(())) = timeout(LOOK, changes.recv()).await {
                 for _ in 0..LONGEST {
@@ -192,6 +198,21 @@ impl Follower {
             if let Ok(loaded) = tokio::task::spawn_blocking(load).await {
                 self.take(loaded);
             }
+        }
+    }
+
+    /// Says once of each certificate that it should have been renewed.
+    fn warn_if_late(&self, warned: &mut Option<Serial>) {
+        let credentials = self.publish.borrow().clone();
+        let it = credentials.certificate();
+        let whole = it
+            .not_after
+            .as_secs()
+            .saturating_sub(it.not_before.as_secs());
+        let left = it.remaining(self.clock.now()).as_secs();
+        if left <= whole / LATE && warned.as_ref() != Some(&it.serial) {
+            tracing::warn!(identity = %it.identity, seconds = left, "the certificate is not renewed");
+            *warned = Some(it.serial.clone());
         }
     }
 

@@ -216,7 +216,8 @@ pub enum Output {
         /// With whom.
         peer: NveName,
     },
-    /// The session is not to go on: the peer broke the protocol, or is revoked.
+    /// The session is not to go on, behind what was sent before: the peer broke the protocol, or is
+    /// revoked.
     Close {
         /// With whom it is.
         peer: NveName,

@@ -9,6 +9,7 @@ mod endpoint;
 mod error;
 mod frame;
 mod handle;
+mod handshake;
 mod limits;
 mod registry;
 mod stats;

@@ -55,16 +55,18 @@ impl Kernel for Avx2 {
     // What can be verified before it is deciphered, as the keystream fits into registers.
     const CLASSES: [usize; CLASSES] = [packet::SHORT; CLASSES];
 
-    unsafe fn short<const P: usize, const SEAL: bool>(_class: usize, packets: [Packet<'_, '_>; P]) {
+    unsafe fn short<const SEAL: bool>(_class: usize, packets: &mut [Packet<'_, '_>]) {
         for packet in packets {
             // SAFETY: the features are there.
             unsafe { packet::short::<SEAL>(packet) }
         }
     }
 
-    unsafe fn long<const SEAL: bool>(packet: Packet<'_, '_>) {
-        // SAFETY: the features are there.
-        unsafe { packet::long::<SEAL>(packet) }
+    unsafe fn long<const SEAL: bool>(packets: &mut [Packet<'_, '_>]) {
+        for packet in packets {
+            // SAFETY: the features are there.
+            unsafe { packet::long::<SEAL>(packet) }
+        }
     }
 
     unsafe fn hash(schedule: &Schedule, state: &[u8; 16], blocks: &[[u8; 16]]) -> [u8; 16] {

@@ -96,6 +96,14 @@ pub(super) fn block(bytes: &[u8; 16]) -> __m128i {
     unsafe { _mm_loadu_si128(bytes.as_ptr().cast()) }
 }
 
+/// The block of lengths.
+#[inline]
+#[target_feature(enable = "avx2,aes,pclmulqdq,vaes,vpclmulqdq")]
+pub(super) fn lengths(bits: &[u64; 2]) -> __m128i {
+    // SAFETY: 16 bytes.
+    unsafe { _mm_loadu_si128(bits.as_ptr().cast()) }
+}
+
 /// The round key of a round, twice.
 ///
 /// # Safety

@@ -8,7 +8,7 @@
 use core::arch::x86_64::*;
 
 use super::ops::{
-    Products, V, block, encipher, first, load, load_first, reverse, reverse1, store_first,
+    Products, V, block, encipher, first, lengths, load, load_first, reverse, reverse1, store_first,
     with_zero, xor,
 };
 use crate::job::Outcome;
@@ -176,7 +176,7 @@ impl<'s> Walk<'s> {
             products.add(xor(reverse(cipher), carried), powers);
             carried = _mm256_setzero_si256();
         }
-        let lengths = _mm_set_epi64x(lane.aad_bits as i64, (lane.data.len() * 8) as i64);
+        let lengths = lengths(lane.lengths);
         // Without data here, what was carried meets the lengths.
         let lengths = xor(with_zero(lengths), carried);
         // SAFETY: the power is 1, and a block behind the table may be read.
@@ -227,7 +227,7 @@ fn conclude<const SEAL: bool>(lane: &mut Lane<'_>, hash: __m128i, j0: __m128i) -
 /// Seals or opens a packet of at most [`SHORT`] bytes (of a longer one, the rest would be
 /// ignored).
 #[target_feature(enable = "avx2,aes,pclmulqdq,vaes,vpclmulqdq")]
-pub(super) fn short<const SEAL: bool>(packet: Packet<'_, '_>) {
+pub(super) fn short<const SEAL: bool>(packet: &mut Packet<'_, '_>) {
     let lane = &mut Lane::of(packet);
     match lane.data.len().div_ceil(WIDTH) {
         0 => short_of::<0, SEAL>(lane),
@@ -265,7 +265,7 @@ fn short_of<const Z: usize, const SEAL: bool>(lane: &mut Lane<'_>) {
 
 /// Seals or opens a packet of any length.
 #[target_feature(enable = "avx2,aes,pclmulqdq,vaes,vpclmulqdq")]
-pub(super) fn long<const SEAL: bool>(packet: Packet<'_, '_>) {
+pub(super) fn long<const SEAL: bool>(packet: &mut Packet<'_, '_>) {
     let lane = &mut Lane::of(packet);
     let mut walk = Walk::new(lane);
     let mut state = start(lane);

@@ -47,7 +47,7 @@ impl Walk<'_> {
                 let counters = _mm512_add_epi32(self.counters, later(4 * z as i32));
                 *state = xor(key, _mm512_shuffle_epi8(counters, order));
             }
-            encipher([self.schedule], &mut states);
+            encipher([self.schedule], &mut states, &mut ());
             let [states] = states;
             states
         }
@@ -120,7 +120,8 @@ impl Walk<'_> {
         let keystream = unsafe { self.keystream::<Z>() };
         let state = state();
         let blocks = self.left.div_ceil(16);
-        let lengths = _mm_set_epi64x(lane.aad_bits as i64, (lane.data.len() * 8) as i64);
+        // SAFETY: 16 bytes.
+        let lengths = unsafe { _mm_loadu_si128(lane.lengths.as_ptr().cast()) };
         let mut products = Products::none();
         for (z, stream) in keystream.iter().enumerate() {
             let mask = first_bytes(self.left.saturating_sub(64 * z));
@@ -175,7 +176,7 @@ fn hash_chunk(schedule: &Schedule, chunk: &[V; CHUNK], state: __m128i) -> __m128
 /// # Safety
 /// It is as long as that.
 #[target_feature(enable = "avx512f,avx512bw,avx512vl,avx512dq,vaes,vpclmulqdq,bmi2")]
-pub(super) unsafe fn long<const SEAL: bool>(packet: Packet<'_, '_>) {
+pub(super) unsafe fn long<const SEAL: bool>(packet: &mut Packet<'_, '_>) {
     let lane = Lane::of(packet);
     let schedule = lane.schedule;
     // SAFETY: 16 bytes.

@@ -57,26 +57,32 @@ impl Backend for Avx512 {
 }
 
 impl Kernel for Avx512 {
-    // 2, 3 and 4 registers: with the block of associated data before and that of the lengths
-    // behind, 8, 12 and 16 blocks are hashed.
-    const CLASSES: [usize; CLASSES] = [6 * 16, 10 * 16, 14 * 16];
+    const CLASSES: [usize; CLASSES] = [
+        short::longest(1),
+        short::longest(2),
+        short::longest(3),
+        short::longest(4),
+    ];
 
-    unsafe fn short<const P: usize, const SEAL: bool>(class: usize, packets: [Packet<'_, '_>; P]) {
+    unsafe fn short<const SEAL: bool>(class: usize, packets: &mut [Packet<'_, '_>]) {
         // SAFETY: the features are there, and the packets fit into so many registers.
         unsafe {
             match class {
-                0 => short::short::<P, 2, SEAL>(packets),
-                1 => short::short::<P, 3, SEAL>(packets),
-                _ => short::short::<P, 4, SEAL>(packets),
+                0 => short::short::<1, SEAL>(packets),
+                1 => short::short::<2, SEAL>(packets),
+                2 => short::short::<3, SEAL>(packets),
+                _ => short::short::<4, SEAL>(packets),
             }
         }
     }
 
-    unsafe fn long<const SEAL: bool>(packet: Packet<'_, '_>) {
+    unsafe fn long<const SEAL: bool>(packets: &mut [Packet<'_, '_>]) {
         // A chunk at least: what its safety rests on.
         const { assert!(Self::CLASSES[CLASSES - 1] + 16 > 16 * (POWERS - 2)) };
-        // SAFETY: the features are there, and the packet is longer than any short one.
-        unsafe { long::long::<SEAL>(packet) }
+        for packet in packets {
+            // SAFETY: the features are there, and the packet is longer than any short one.
+            unsafe { long::long::<SEAL>(packet) }
+        }
     }
 
     unsafe fn hash(schedule: &Schedule, state: &[u8; 16], blocks: &[[u8; 16]]) -> [u8; 16] {

@@ -96,6 +96,21 @@ pub(super) fn reverse1(block: __m128i) -> __m128i {
     _mm_shuffle_epi8(block, order)
 }
 
+/// Work that goes on between rounds of AES, which leaves half of the ports free.
+pub(super) trait Between {
+    /// What is done behind round `ROUND`, 1 to 9.
+    ///
+    /// # Safety
+    /// The CPU has the features of this module.
+    unsafe fn step<const ROUND: usize>(&mut self);
+}
+
+/// No work.
+impl Between for () {
+    #[inline(always)]
+    unsafe fn step<const ROUND: usize>(&mut self) {}
+}
+
 /// Enciphers counter blocks, `N` registers for each of `P` keys with the same number of
 /// rounds; the first round key is in them already.
 ///
@@ -109,18 +124,26 @@ pub(super) fn reverse1(block: __m128i) -> __m128i {
 pub(super) unsafe fn encipher<const P: usize, const N: usize>(
     schedules: [&Schedule; P],
     states: &mut [[V; N]; P],
+    between: &mut impl Between,
 ) {
     // SAFETY: the features are there, and rounds go up to 14.
     unsafe {
-        for round in 1..10 {
-            one_round(schedules, states, round);
+        macro_rules! rounds {
+            ($($round:literal)*) => {
+                $(
+                    one_round(schedules, states, $round);
+                    between.step::<$round>();
+                )*
+            };
         }
+        rounds!(1 2 3 4 5 6 7 8 9);
         let mut last = 10;
         if schedules.first().is_some_and(|s| s.rounds() != last) {
             last = 14;
-            for round in 10..14 {
-                one_round(schedules, states, round);
-            }
+            one_round(schedules, states, 10);
+            one_round(schedules, states, 11);
+            one_round(schedules, states, 12);
+            one_round(schedules, states, 13);
         }
         unrolled!(I < P; {
             let key = broadcast(schedules[I].round_key(last));
@@ -170,6 +193,20 @@ impl Products {
         }
     }
 
+    /// Those of one register.
+    #[inline]
+    #[target_feature(enable = "avx512f,avx512bw,avx512vl,avx512dq,vaes,vpclmulqdq,bmi2")]
+    pub(super) fn of(blocks: V, powers: V) -> Self {
+        Self {
+            low: _mm512_clmulepi64_epi128::<0x00>(blocks, powers),
+            middle: xor(
+                _mm512_clmulepi64_epi128::<0x01>(blocks, powers),
+                _mm512_clmulepi64_epi128::<0x10>(blocks, powers),
+            ),
+            high: _mm512_clmulepi64_epi128::<0x11>(blocks, powers),
+        }
+    }
+
     /// Adds further products. Four multiplications: where this runs, they are not what limits.
     #[inline]
     #[target_feature(enable = "avx512f,avx512bw,avx512vl,avx512dq,vaes,vpclmulqdq,bmi2")]
@@ -181,6 +218,28 @@ impl Products {
             _mm512_clmulepi64_epi128::<0x10>(blocks, powers),
         );
         self.high = xor(self.high, _mm512_clmulepi64_epi128::<0x11>(blocks, powers));
+    }
+
+    /// The four of one packet to two, beside those of another.
+    #[inline]
+    #[target_feature(enable = "avx512f,avx512bw,avx512vl,avx512dq,vaes,vpclmulqdq,bmi2")]
+    pub(super) fn pairs(self, other: Self) -> Self {
+        Self {
+            low: pairs(self.low, other.low),
+            middle: pairs(self.middle, other.middle),
+            high: pairs(self.high, other.high),
+        }
+    }
+
+    /// The two of each of two packets to one, beside those of two others.
+    #[inline]
+    #[target_feature(enable = "avx512f,avx512bw,avx512vl,avx512dq,vaes,vpclmulqdq,bmi2")]
+    pub(super) fn quads(self, other: Self) -> Self {
+        Self {
+            low: quads(self.low, other.low),
+            middle: quads(self.middle, other.middle),
+            high: quads(self.high, other.high),
+        }
     }
 
     /// Modulo the field's polynomial, each of the four by itself.
@@ -196,19 +255,18 @@ impl Products {
     }
 }
 
-/// Block `i` of the result is the sum of the four blocks of `v[i]`.
 #[inline]
 #[target_feature(enable = "avx512f,avx512bw,avx512vl,avx512dq,vaes,vpclmulqdq,bmi2")]
-pub(super) fn sums(v: [V; 4]) -> V {
-    let [a, b, c, d] = v;
-    let ab = xor(
+fn pairs(a: V, b: V) -> V {
+    xor(
         _mm512_shuffle_i32x4::<0x44>(a, b),
         _mm512_shuffle_i32x4::<0xee>(a, b),
-    );
-    let cd = xor(
-        _mm512_shuffle_i32x4::<0x44>(c, d),
-        _mm512_shuffle_i32x4::<0xee>(c, d),
-    );
+    )
+}
+
+#[inline]
+#[target_feature(enable = "avx512f,avx512bw,avx512vl,avx512dq,vaes,vpclmulqdq,bmi2")]
+fn quads(ab: V, cd: V) -> V {
     xor(
         _mm512_shuffle_i32x4::<0x88>(ab, cd),
         _mm512_shuffle_i32x4::<0xdd>(ab, cd),

@@ -267,5 +267,7 @@ fn nothing_is_resumed_and_no_ticket_given() {
         assert_eq!((at_server, at_client), (Ok(()), Ok(())));
         assert_eq!(server.handshake_kind(), Some(rustls::HandshakeKind::Full));
         assert_eq!(server.alpn_protocol(), Some(tls::ALPN));
+        let group = server.negotiated_key_exchange_group().unwrap();
+        assert_eq!(group.name(), rustls::NamedGroup::X25519MLKEM768);
     }
 }

@@ -111,3 +111,31 @@ fn domain_and_validity_are_checked() {
         Err(E::NotYetValid(first))
     );
 }
+
+proptest::proptest! {
+    /// Whatever somebody sends as a certificate, it is read or refused.
+    #[test]
+    fn broken_certificates_are_refused_and_nothing_worse(
+        changes in proptest::collection::vec((0..2000_usize, proptest::num::u8::ANY), 1..6),
+        cut in 0..2000_usize,
+    ) {
+        static GOOD: std::sync::OnceLock<Vec<u8>> = std::sync::OnceLock::new();
+        let good = GOOD.get_or_init(|| {
+            let lab = Lab::new("lab");
+            CertificateDer::from_pem_file(&lab.files(Role::Nve, "a").chain).unwrap().to_vec()
+        });
+        let mut changed = good.clone();
+        for (place, byte) in changes {
+            let place = place % changed.len();
+            changed[place] = byte;
+        }
+        changed.truncate(cut.max(1));
+        let whole = changed.len() == good.len();
+        let read = Certificate::parse(&changed);
+        proptest::prop_assert!(whole || read.is_err());
+        if let Ok(read) = read {
+            // It may name somebody else (that is for the signature), but never nobody.
+            proptest::prop_assert!(read.identity.to_string().starts_with("spiffe://"));
+        }
+    }
+}

@@ -261,3 +261,30 @@ fn sas_outlive_a_session_and_its_secrets_do_not() {
     world.check_tidy();
     assert_eq!(world.missed, 0);
 }
+
+/// Of two requests that cross, both sides must keep the same one.
+#[test]
+fn of_two_at_once_the_higher_epoch_stays_else_that_of_the_smaller_name() {
+    // Who asks `b` while it is asking, at which epoch, and whether `b` (at epoch 10) gives way.
+    for (name, epoch, gives_way) in [
+        ("a", 10, true),
+        ("m", 10, false),
+        ("m", 11, true),
+        ("a", 9, false),
+    ] {
+        let mut b = Victim::new();
+        b.members("red", 9, &["a", "b"]); // Told late: changes nothing.
+        b.need(name, 0);
+        let speaker = Speaker::greet(&mut b, name);
+        b.pass(ms(100));
+        let [PeerMessage::KeyRequest { exchange: own, .. }] = b.said[..] else {
+            panic!("{:?}", b.said);
+        };
+        let _ = speaker.request(&mut b, "red", epoch, 1);
+        let answered = matches!(b.said.first(), Some(PeerMessage::KeyResponse { .. }));
+        assert_eq!(answered, gives_way, "{name} {epoch}");
+        let pair = &b.keying.pairs[&nve(name)][&vn("red")];
+        let pending = pair.pending.as_ref().map(|pending| pending.id);
+        assert_eq!(pending, (!gives_way).then_some(own), "{name} {epoch}");
+    }
+}

@@ -211,3 +211,23 @@ async fn what_is_received_is_not_lost_when_reading_is_interrupted() {
     }
     drop(edge);
 }
+
+#[tokio::test]
+async fn sessions_go_over_ipv6_and_a_socket_of_both_families() {
+    let lab = Lab::new("lab");
+    let at = |name: &str, address: &str| {
+        let setup = Setup::new(lab.credentials(Role::Nve, name).fixed(), &[Role::Nve]);
+        Endpoint::bind(address.parse().unwrap(), setup).unwrap()
+    };
+    let (a, b, c) = (
+        at("a", "[::]:0"),
+        at("b", "[::1]:0"),
+        at("c", "127.0.0.1:0"),
+    );
+    let expect = |name| Expect::Identity(lab.identity(Role::Nve, name));
+    for (peer, name) in [(&b, "b"), (&c, "c")] {
+        let (here, there) = tokio::join!(peer.accept(), dial(&a, peer, expect(name)));
+        assert_eq!(*here.unwrap().peer(), lab.identity(Role::Nve, "a"));
+        assert_eq!(*there.unwrap().peer(), lab.identity(Role::Nve, name));
+    }
+}
