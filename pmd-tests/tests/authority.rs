@@ -292,7 +292,13 @@ fn two_edges_and_an_authority_without_a_key_in_any_file() {
             });
             let _tenants = tenants();
             Ima::declare("b");
-            stands("a", &["vm1: admitted", "vm3: the address is not placed on this edge"]);
+            stands(
+                "a",
+                &[
+                    "vm1: admitted",
+                    "vm3: the address is not placed on this edge",
+                ],
+            );
             stands("b", &["vm2: admitted", "vm3: admitted"]);
             wait_for("both know where the others are", 10, || {
                 let known = place("a", 2)? == "b" && place("a", 3)? == "b";
@@ -350,7 +356,11 @@ fn two_edges_and_an_authority_without_a_key_in_any_file() {
             wait_for("b has left", 5, || {
                 (sealing("b").is_empty() && place("b", 1).is_none()).then_some(())
             });
-            assert!(security("a").contains("\"peer-revoked\""), "{}", security("a"));
+            assert!(
+                security("a").contains("\"peer-revoked\""),
+                "{}",
+                security("a")
+            );
             // What is here goes on.
             assert_eq!(ping("t1", 3, 2, "0.2"), (2, 2));
             drop(ima);

@@ -134,7 +134,8 @@ impl Link {
 
     /// Whether the other end has been silent for too long.
     pub(super) fn is_stuck(&self, now: Duration) -> bool {
-        self.silent_since().is_some_and(|since| now >= since + PATIENCE)
+        self.silent_since()
+            .is_some_and(|since| now >= since + PATIENCE)
     }
 
     fn silent_since(&self) -> Option<Duration> {

@@ -476,8 +476,12 @@ impl Network {
             VnFromIma::Update(update) => self.update(now, update, me, outputs)?,
             VnFromIma::Registered { mac, generation } => {
                 if self.admission.registered(mac, generation) {
-                    let moved_here: Vec<Mac> =
-                        self.mappings.remove(&mac).map(|m| m.mac).into_iter().collect();
+                    let moved_here: Vec<Mac> = self
+                        .mappings
+                        .remove(&mac)
+                        .map(|m| m.mac)
+                        .into_iter()
+                        .collect();
                     self.tell_mappings(false, Vec::new(), moved_here, outputs);
                     self.tell_admitted(outputs);
                 }
@@ -637,7 +641,10 @@ impl Network {
         self.supersede(mac, mapping.generation, outputs);
         let ours = self.admission.generation(mac);
         let known = self.mappings.get(&mac).map(|known| known.generation);
-        if ours.max(known).is_some_and(|newer| newer >= mapping.generation) {
+        if ours
+            .max(known)
+            .is_some_and(|newer| newer >= mapping.generation)
+        {
             return;
         }
         upserts.push(mapping.clone());
@@ -662,12 +669,7 @@ impl Network {
     }
 
     /// A mapping that answers a question.
-    pub(super) fn found(
-        &mut self,
-        mapping: Mapping,
-        me: &NveName,
-        outputs: &mut VecDeque<Output>,
-    ) {
+    pub(super) fn found(&mut self, mapping: Mapping, me: &NveName, outputs: &mut VecDeque<Output>) {
         let (mut upserts, mut withdrawals) = (Vec::new(), Vec::new());
         let admitted = self.admission.admitted();
         self.take(mapping, me, &mut upserts, &mut withdrawals, outputs);
@@ -691,7 +693,13 @@ impl Network {
             state,
             refusal: self.refusal.map(|why| why.to_string()),
             epoch: self.terms.map(|terms| terms.epoch),
-            version: self.resume.map_or(0, |Resume { version: Version(n), .. }| n),
+            version: self.resume.map_or(
+                0,
+                |Resume {
+                     version: Version(n),
+                     ..
+                 }| n,
+            ),
             lease_end: self.terms.map(|terms| terms.lease_end.as_str()),
             members: self.members.len(),
             mappings: self.mappings.len(),

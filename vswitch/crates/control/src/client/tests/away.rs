@@ -68,7 +68,10 @@ fn answers_that_are_held_back_prolong_nothing() {
         world.settle();
     }
     let left = world.client.status(world.now).lease_left.unwrap();
-    assert!(left <= u64::from(LEASE) - (world.now - sent).as_secs(), "{left}");
+    assert!(
+        left <= u64::from(LEASE) - (world.now - sent).as_secs(),
+        "{left}"
+    );
     // A number that was never sent prolongs nothing either.
     let before = world.client.link.lease_end();
     let sequence = u64::MAX;
@@ -142,7 +145,10 @@ fn of_a_revoked_edge_nothing_stays() {
         world.ima.map(name, 8, "c");
     }
     world.settle();
-    world.ima.replies.push_back(FromIma::Revoked { nve: nve("b") });
+    world
+        .ima
+        .replies
+        .push_back(FromIma::Revoked { nve: nve("b") });
     world.settle();
     assert!(world.events.contains(&Event::Revoked(nve("b"))));
     for name in ["red", "blue"] {
@@ -163,7 +169,10 @@ fn every_server_is_tried_ever_more_slowly() {
         .windows(2)
         .map(|pair| (pair[1] - pair[0]).as_secs_f64())
         .collect();
-    assert!(waits.iter().all(|wait| (0.25..=30.0).contains(wait)), "{waits:?}");
+    assert!(
+        waits.iter().all(|wait| (0.25..=30.0).contains(wait)),
+        "{waits:?}"
+    );
     assert!(waits[0] < 2.0 && *waits.last().unwrap() >= 15.0);
     assert!((25..=60).contains(&waits.len()), "{}", waits.len());
     world.reachable = true;
