@@ -1,6 +1,8 @@
 //! Every default of the configuration file, in one place. `docs/configuration.md` repeats them.
 
-use super::types::{Aead, Encapsulation, Idle, LeaseEnd, Memory, Protection, UnknownUnicast, VhostMode};
+use super::types::{
+    Aead, Encapsulation, Idle, LeaseEnd, Memory, Protection, UnknownUnicast, VhostMode,
+};
 
 pub(super) const MEMORY: Memory = Memory::Auto;
 pub(super) const MEMORY_MB: u64 = 1024;

@@ -12,8 +12,7 @@ use vswitch_sa::{Fingerprint, KeyMaterial, KeyMaterialError, SecretBytes};
 
 use super::types::{
     Aead, Algorithm, DeviceId, Direction, Encapsulation, Idle, IpPrefix, LeaseEnd, Limits, MacAddr,
-    Memory,
-    PeerId, Protection, Spi, UnknownUnicast, VhostMode, VnId, Vni,
+    Memory, PeerId, Protection, Spi, UnknownUnicast, VhostMode, VnId, Vni,
 };
 
 /// Everything the file says, with defaults filled in.
