@@ -21,6 +21,8 @@ pub(super) const MTU: u64 = 1500;
 pub(super) const ENCAPSULATION: Encapsulation = Encapsulation::Geneve;
 pub(super) const FOREIGN: bool = false;
 pub(super) const PROTECTION: Protection = Protection::Confidential;
+/// Of a network that the authority describes: what it may not go below.
+pub(super) const LEAST_PROTECTION: Protection = Protection::Integrity;
 pub(super) const UNKNOWN_UNICAST: UnknownUnicast = UnknownUnicast::Drop;
 pub(super) const LEARNING: bool = false;
 /// Seconds.

@@ -215,6 +215,8 @@ pub struct Vn {
     pub inner_mtu: u16,
     /// Who describes it.
     pub source: Source,
+    /// The least protection that the authority may give it: `none` only where the file says so.
+    pub least: Protection,
 }
 
 /// Who says what a virtual network is.
