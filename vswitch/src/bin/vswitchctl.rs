@@ -54,6 +54,8 @@ enum Command {
     Change(ChangeCommand),
     /// Give away keys for decryption, where the configuration allows it.
     Keys(Keys),
+    /// Ask the mapping authority: networks, members, placements, revocations (operators).
+    Ima(vswitch_ima::cli::Options),
     #[command(flatten)]
     Tool(Tool),
 }
@@ -131,6 +133,9 @@ fn main() -> ExitCode {
     let cli = Cli::parse();
     let done = match &cli.command {
         Command::Tool(tool) => tool.run(Cli::command(), cli.json).map_err(Into::into),
+        Command::Ima(options) => {
+            vswitch_ima::cli::run(options, cli.json).map(|()| ExitCode::SUCCESS)
+        }
         Command::Show(show) => run(&cli, show).map(|()| ExitCode::SUCCESS),
         Command::Top(options) => top::run(&cli.socket, options, cli.json)
             .map(|()| ExitCode::SUCCESS)
