@@ -98,7 +98,7 @@ impl<S: Store> Authority<S> {
     /// Until `quit`, or until no session is left that could ask.
     pub(super) async fn run(mut self, mut quit: oneshot::Receiver<()>) {
         loop {
-            self.sweep().await;
+            let more = self.sweep().await;
             self.dispatch();
             let now = self.now();
             let end = self
@@ -118,7 +118,8 @@ impl<S: Store> Authority<S> {
                     Err(error) => self.fail(&error),
                 },
                 () = self.shared.room.notified() => {}
-                () = tokio::time::sleep(pause) => {}
+                () = tokio::time::sleep(pause), if !more => {}
+                () = std::future::ready(()), if more => {}
             }
             while batch.len() < BATCH
                 && let Ok(input) = self.queue.try_recv()
@@ -294,7 +295,9 @@ impl<S: Store> Authority<S> {
             }
             Job::Sweep => {
                 let now = self.now();
-                (self.engine.sweep(now).unwrap_or_default(), Answer::Nobody)
+                let weight = self.store.max_weight();
+                let plan = self.engine.sweep(now, weight);
+                (plan.unwrap_or_default(), Answer::Nobody)
             }
         }
     }
@@ -441,16 +444,19 @@ impl<S: Store> Authority<S> {
         }
     }
 
-    /// What follows from what was changed, in transactions of their own.
-    async fn sweep(&mut self) {
-        while !self.broken {
-            let mut group = Group::default();
-            self.take(Job::Sweep, &mut group).await;
-            if group.transaction.is_empty() {
-                return;
-            }
-            self.flush(&mut group).await;
+    /// The next transaction of what follows from what was changed, and whether there may be another. One
+    /// at a time: after the removal of a large VN nobody waits until all of it is cleared away.
+    async fn sweep(&mut self) -> bool {
+        if self.broken {
+            return false;
         }
+        let mut group = Group::default();
+        self.take(Job::Sweep, &mut group).await;
+        if group.transaction.is_empty() {
+            return false;
+        }
+        self.flush(&mut group).await;
+        true
     }
 
     /// Sends what there is to send, to everyone who has room.
