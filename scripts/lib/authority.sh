@@ -48,7 +48,7 @@ END
 
 # ima ARGUMENTS…: as the operator `demo`.
 ima() {
-    ip netns exec "$PREFIX-ima" "$BIN/vswitch-ima" ctl --server "$(control_endpoint ima)" \
+    ip netns exec "$PREFIX-ima" "$BIN/vswitchctl" ima --server "$(control_endpoint ima)" \
         --credentials "$DIR/ca/operator/demo" "$@"
 }
 
