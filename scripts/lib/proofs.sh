@@ -141,7 +141,7 @@ moved() {
     declare_overlay a >/dev/null
     start_mover a
     here=$(mover_answers)
-    where=$(ima show mappings blue --json | jq -r --arg mac "$MOVER_MAC" '.[] | select(.mac == $mac) | .nve')
+    where=$(ima show mappings blue --json | jq -r --arg mac "$MOVER_MAC" '.[] | select(.mac == $mac) | .edge')
     printf 'at host b %s of 3 answered, at host a %s of 3; now mapped to %s' "$there" "$here" "$where"
     ((there >= 2 && here >= 2)) && [[ $where == host-a ]]
 }
