@@ -5,6 +5,7 @@
 #![forbid(unsafe_code)]
 
 pub mod aead;
+pub mod control;
 pub mod daemon;
 pub mod datapath;
 pub mod delay;

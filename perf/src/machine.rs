@@ -14,9 +14,9 @@ pub struct Machine {
     pub cpu: String,
     /// CPUs that this process may use.
     pub cpus: usize,
-    /// The CPU that the measurement was pinned to.
+    /// The CPU that the measurement was pinned to; 0 if it was not.
     pub core: usize,
-    /// Frequency of the time-stamp counter: what one tick is.
+    /// Frequency of the time-stamp counter: what one tick is; 0 if nothing was measured by it.
     pub tsc_mhz: u64,
     /// Processes that wanted a CPU when the measurement began (average of a minute).
     pub load: f64,
@@ -24,7 +24,7 @@ pub struct Machine {
     pub dpdk: String,
     /// Whether packet buffers lie in hugepages.
     pub hugepages: bool,
-    /// The AES-GCM implementation.
+    /// The AES-GCM implementation; empty if no packets were measured.
     pub aead: &'static str,
     /// `release`, or `debug`, whose figures are for nobody.
     pub build: &'static str,
@@ -60,6 +60,11 @@ impl Machine {
             },
         }
     }
+
+    /// This one, where neither packets nor ticks were measured: by the clock, on all of its CPUs.
+    pub fn without_dpdk(cpus: usize) -> Self {
+        Self::here(0, cpus, 0, false, "")
+    }
 }
 
 /// Starts DPDK just so far that the machine can be described as by benchmarks that use it;
@@ -89,6 +94,9 @@ impl fmt::Display for Machine {
             aead,
             build,
         } = self;
+        if aead.is_empty() {
+            return write!(f, "{cpu}; {cpus} CPUs, load {load}; {build} build");
+        }
         let pages = if *hugepages {
             "hugepages"
         } else {
@@ -127,6 +135,16 @@ fn cpu_name(cpuinfo: &str) -> String {
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn what_was_not_used_is_not_named() {
+        let words = Machine::without_dpdk(3).to_string();
+        assert!(words.contains("; 3 CPUs, load "), "{words}");
+        assert!(
+            !words.contains("TSC") && !words.contains("AES-GCM"),
+            "{words}"
+        );
+    }
 
     #[test]
     fn names_of_cpus() {

@@ -3,9 +3,10 @@
 
 use clap::{Parser, Subcommand};
 use peak_alloc::PeakAlloc;
-use vswitch_perf::{aead, datapath, delay, e2e, latency, peers, scale, tables, timing};
+use vswitch_perf::{aead, control, datapath, delay, e2e, latency, peers, scale, tables, timing};
 
-/// Counts what is allocated, for `tables`; nothing that is timed allocates.
+/// Counts what is allocated, for `tables` and `control`. Of what is timed only `control` allocates,
+/// and that is two atomic additions more.
 #[global_allocator]
 static ALLOCATOR: PeakAlloc = PeakAlloc;
 
@@ -33,6 +34,11 @@ enum Bench {
     Scale(scale::Options),
     /// How long packets take through a switch that is loaded by half, up to the slowest.
     Delay(delay::Options),
+    /// The control plane: edges at one authority, changes, keys, and what they cost.
+    Control(control::Options),
+    /// The authority of `control`, in a process of its own.
+    #[command(name = control::SUBCOMMAND, hide = true)]
+    Authority(control::Serve),
     /// Whether AES-GCM's time depends on keys, data or where a tag is wrong, by statistics.
     Timing(timing::Options),
     /// Tenant to tenant through two switches: packets per second, loss, and what limits.
@@ -48,6 +54,8 @@ fn main() -> anyhow::Result<()> {
         Bench::Peers(options) => peers::run(&options),
         Bench::Scale(options) => scale::run(&options),
         Bench::Delay(options) => delay::run(&options),
+        Bench::Control(options) => control::run(&options, || ALLOCATOR.current_usage()),
+        Bench::Authority(options) => control::serve(&options, || ALLOCATOR.current_usage()),
         Bench::Timing(options) => timing::run(&options),
         Bench::E2e(options) => e2e::run(&options),
     }

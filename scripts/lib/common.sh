@@ -7,6 +7,7 @@ ROOT=$(cd "$(dirname "${BASH_SOURCE[0]}")/../.." && pwd)
 RUN_ROOT=${VSWITCH_LAB_DIR:-/run/vswitch-lab}
 GUEST_IMAGE=${VSWITCH_GUEST_IMAGE:-$ROOT/target/guest}
 OVS_DIR=${VSWITCH_OVS:-$ROOT/target/ovs}
+ETCD_DIR=${VSWITCH_ETCD:-$ROOT/target/etcd}
 STARTED=${EPOCHREALTIME/./}
 
 export LC_ALL=C

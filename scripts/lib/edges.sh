@@ -10,8 +10,8 @@ IPS_a='10.0.0.1 fd00::1' IPS_b='10.0.0.2 fd00::2'
 ONLY_BLUE=10.0.0.9
 # The machine in blue that moves from host b to host a.
 MOVER_MAC=52:54:00:00:00:03 MOVER_IPS='10.0.0.3 fd00::3'
-# AES blocks after which a key is replaced: some 32 MB, so that the demo's TCP streams see it happen.
-REKEY_BLOCKS=2000000
+# AES blocks after which a key is replaced: some 3 MB, so that the demo's TCP streams see it happen.
+REKEY_BLOCKS=200000
 CONTROL_PORT=4600
 # DPDK 22.11's af_packet takes no frame above 1518 bytes, so the tenants get less: Geneve in ESP
 # adds at most 95 bytes over IPv4, 115 over IPv6.

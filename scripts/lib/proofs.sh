@@ -80,14 +80,14 @@ only_in_blue() {
 registered() {
     local want=$2 got
     wait_until 15 registered_now "$1" "$want" || true
-    got=$(ctl "$1" show ima --json | jq -r '"\(.state), \([.vns[].addresses[] | select(.[2] == "registered")] | length) addresses registered"') || true
+    got=$(ctl "$1" show ima --json | jq -r '"\(.state), \([.vns[].addresses[] | select(.[2] == "admitted")] | length) addresses registered"') || true
     printf '%s' "$got"
     registered_now "$1" "$want"
 }
 
 registered_now() {
     ctl "$1" show ima --json 2>/dev/null | jq -e --argjson want "$2" '.state == "connected"
-        and ([.vns[].addresses[] | select(.[2] == "registered")] | length) == $want' >/dev/null
+        and ([.vns[].addresses[] | select(.[2] == "admitted")] | length) == $want' >/dev/null
 }
 
 # keys HOST: keys that are in use there.
@@ -141,7 +141,7 @@ moved() {
     declare_overlay a >/dev/null
     start_mover a
     here=$(mover_answers)
-    where=$(ima show mappings blue --json | jq -r --arg mac "$MOVER_MAC" '.[] | select(.mac == $mac) | .nve')
+    where=$(ima show mappings blue --json | jq -r --arg mac "$MOVER_MAC" '.[] | select(.mac == $mac) | .edge')
     printf 'at host b %s of 3 answered, at host a %s of 3; now mapped to %s' "$there" "$here" "$where"
     ((there >= 2 && here >= 2)) && [[ $where == host-a ]]
 }

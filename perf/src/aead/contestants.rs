@@ -94,20 +94,20 @@ struct Ours {
     keys: Vec<Key>,
 }
 
-/// Jobs for packets, in the kind of place where the worker has them.
+/// Makes jobs for packets, in the kind of place where the worker has them: not returned, which would
+/// copy all of it.
 #[inline(always)]
-fn jobs<'a>(
+fn fill<'a>(
+    jobs: &mut ArrayVec<Job<'a>, MAX_BATCH>,
     keys: &'a [Key],
     packets: &'a mut [Packet],
     job: impl Fn(&'a Key, &'a mut Packet) -> Option<Job<'a>>,
-) -> ArrayVec<Job<'a>, MAX_BATCH> {
-    let mut jobs = ArrayVec::new();
+) {
     for packet in packets.iter_mut().take(MAX_BATCH) {
         if let Some(job) = keys.get(packet.key).and_then(|key| job(key, packet)) {
             jobs.push(job);
         }
     }
-    jobs
 }
 
 #[inline(always)]
@@ -134,13 +134,15 @@ impl Contestant for Ours {
     }
 
     fn seal(&mut self, packets: &mut [Packet]) -> usize {
-        let mut jobs = jobs(&self.keys, packets, to_seal);
+        let mut jobs = ArrayVec::new();
+        fill(&mut jobs, &self.keys, packets, to_seal);
         self.backend.seal(&mut jobs);
         ended(&jobs, Outcome::Sealed)
     }
 
     fn open(&mut self, packets: &mut [Packet]) -> usize {
-        let mut jobs = jobs(&self.keys, packets, to_open);
+        let mut jobs = ArrayVec::new();
+        fill(&mut jobs, &self.keys, packets, to_open);
         self.backend.open(&mut jobs);
         ended(&jobs, Outcome::Authentic)
     }
@@ -156,9 +158,16 @@ struct Call {
 
 impl Call {
     fn timed(&mut self, packets: &mut [Packet], open: bool) -> usize {
-        let (mut jobs, outcome) = match open {
-            false => (jobs(&self.keys, packets, to_seal), Outcome::Sealed),
-            true => (jobs(&self.keys, packets, to_open), Outcome::Authentic),
+        let mut jobs = ArrayVec::new();
+        let outcome = match open {
+            false => {
+                fill(&mut jobs, &self.keys, packets, to_seal);
+                Outcome::Sealed
+            }
+            true => {
+                fill(&mut jobs, &self.keys, packets, to_open);
+                Outcome::Authentic
+            }
         };
         let start = time::tsc_in_order();
         match open {
@@ -199,12 +208,14 @@ impl Contestant for Jobs {
     }
 
     fn seal(&mut self, packets: &mut [Packet]) -> usize {
-        let jobs = jobs(&self.keys, packets, to_seal);
+        let mut jobs = ArrayVec::new();
+        fill(&mut jobs, &self.keys, packets, to_seal);
         ended(black_box(&jobs), Outcome::Pending)
     }
 
     fn open(&mut self, packets: &mut [Packet]) -> usize {
-        let jobs = jobs(&self.keys, packets, to_open);
+        let mut jobs = ArrayVec::new();
+        fill(&mut jobs, &self.keys, packets, to_open);
         ended(black_box(&jobs), Outcome::Pending)
     }
 

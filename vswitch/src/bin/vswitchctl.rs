@@ -57,6 +57,8 @@ enum Command {
     Keys(Keys),
     /// A CA for the laboratory: certificates for edges, mapping authorities and operators.
     Pki(Pki),
+    /// Ask the mapping authority: networks, members, placements, revocations (operators).
+    Ima(vswitch_ima::cli::Options),
     #[command(flatten)]
     Tool(Tool),
 }
@@ -151,6 +153,9 @@ fn main() -> ExitCode {
     let cli = Cli::parse();
     let done = match &cli.command {
         Command::Tool(tool) => tool.run(Cli::command(), cli.json).map_err(Into::into),
+        Command::Ima(options) => {
+            vswitch_ima::cli::run(options, cli.json).map(|()| ExitCode::SUCCESS)
+        }
         Command::Show(show) => run(&cli, show).map(|()| ExitCode::SUCCESS),
         Command::Top(options) => top::run(&cli.socket, options, cli.json)
             .map(|()| ExitCode::SUCCESS)

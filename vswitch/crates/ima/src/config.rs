@@ -58,6 +58,7 @@ pub struct Config {
     /// Who this server is.
     pub credentials: CredentialFiles,
     /// Where records are kept.
+    #[serde(with = "serde_yaml::with::singleton_map")]
     pub store: StoreConfig,
     /// Length of membership leases, in seconds.
     #[serde(default = "default_lease")]

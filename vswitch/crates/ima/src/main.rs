@@ -52,7 +52,7 @@ enum Command {
 
 fn main() -> ExitCode {
     let arguments = Arguments::parse();
-    if let Command::Ctl(options) = arguments.command {
+    if let Command::Ctl(options) = &arguments.command {
         let json = matches!(arguments.log_format, LogFormat::Json);
         return match vswitch_ima::cli::run(options, json) {
             Ok(()) => ExitCode::SUCCESS,

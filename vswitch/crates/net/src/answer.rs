@@ -136,7 +136,10 @@ mod tests {
             next_header: protocol::ICMPV6,
             hop_limit: 255,
             src: src.octets(),
-            dst: "ff02::1:ff00:2".parse::<Ipv6Addr>().expect("an address").octets(),
+            dst: "ff02::1:ff00:2"
+                .parse::<Ipv6Addr>()
+                .expect("an address")
+                .octets(),
         };
         let message = NeighborMessage::solicit(target, ASKER);
         [header.as_bytes(), ip.as_bytes(), message.as_bytes()].concat()

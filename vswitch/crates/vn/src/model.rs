@@ -21,6 +21,14 @@ pub enum Protection {
     None,
 }
 
+impl Protection {
+    /// Whether it protects less than another.
+    #[must_use]
+    pub fn is_weaker_than(self, other: Self) -> bool {
+        self as u8 > other as u8
+    }
+}
+
 /// What happens to a unicast frame whose destination nobody knows.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Hash, Serialize, Deserialize)]
 #[serde(rename_all = "lowercase")]

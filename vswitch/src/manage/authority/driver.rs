@@ -91,11 +91,15 @@ impl Driver {
             .map_err(|error| StartError::Random(error.into()))?;
         let (boot, seeds) = random.split_first_chunk::<16>().unwrap_or((&[0; 16], &[]));
         let boot = BootId(*boot);
-        let mut seeds = seeds.as_chunks::<8>().0.iter().copied().map(u64::from_ne_bytes);
+        let mut seeds = seeds
+            .as_chunks::<8>()
+            .0
+            .iter()
+            .copied()
+            .map(u64::from_ne_bytes);
         let local: Vec<IpAddr> = config.underlay.local.clone();
         let many = local.len();
-        let tunnel_addresses =
-            Bounded::try_from(local).map_err(|_| StartError::Addresses(many))?;
+        let tunnel_addresses = Bounded::try_from(local).map_err(|_| StartError::Addresses(many))?;
         let settings = Settings {
             name: me.clone(),
             identity: identity.to_string(),

@@ -100,6 +100,11 @@ impl Authority {
             key: wanted.private_key.clone(),
             bundle: wanted.bundle.clone(),
         };
+        let runtime = tokio::runtime::Builder::new_current_thread()
+            .enable_all()
+            .build()
+            .map_err(StartError::Thread)?;
+        let entered = runtime.enter();
         let watcher = Watcher::start(files, Role::Nve, Clock::system())?;
         let identity = watcher.current().identity().clone();
         if identity.name() != config.name {
@@ -108,23 +113,17 @@ impl Authority {
                 name: config.name.clone(),
             });
         }
-        let runtime = tokio::runtime::Builder::new_current_thread()
-            .enable_all()
-            .build()
-            .map_err(StartError::Thread)?;
         let setup = || Setup::new(watcher.subscribe(), &[Role::Nve]);
-        let endpoint = {
-            let _entered = runtime.enter();
-            let begun = std::time::Instant::now();
-            loop {
-                match Endpoint::bind(wanted.listen, setup()) {
-                    Err(OpenError::Bind(..)) if begun.elapsed() < PATIENCE => {
-                        std::thread::sleep(PATIENCE / 50);
-                    }
-                    bound => break bound?,
+        let begun = std::time::Instant::now();
+        let endpoint = loop {
+            match Endpoint::bind(wanted.listen, setup()) {
+                Err(OpenError::Bind(..)) if begun.elapsed() < PATIENCE => {
+                    std::thread::sleep(PATIENCE / 50);
                 }
+                bound => break bound?,
             }
         };
+        drop(entered);
         let (stop, stopped) = oneshot::channel();
         let (questions, asked) = mpsc::channel(QUESTIONS);
         let driver = Driver::new(config, overlay, &identity, watcher, Arc::new(endpoint))?;

@@ -6,10 +6,10 @@ use std::collections::{BTreeMap, BTreeSet};
 use vswitch_control::client::{Addresses, Event};
 use vswitch_control::identity::{Identity, Role};
 use vswitch_control::keying::{self, Direction, OrderId};
-use vswitch_control::message::peer::SaAlgorithm;
 use vswitch_control::message::Bounded;
 use vswitch_control::message::ima::{Member, Wanted};
 use vswitch_control::message::overlay::{Mapping, Protection};
+use vswitch_control::message::peer::SaAlgorithm;
 use vswitch_control::secret::Secret;
 use vswitch_control::types::{Epoch, Mac, NveName, PortName, VnName};
 use vswitch_sa::{Algorithm, SecretBytes, Spi};
@@ -117,7 +117,8 @@ impl Driver {
                 self.protections.remove(&vn);
                 // Keys first: nothing is sealed for a network that is left.
                 let now = self.now();
-                self.keying.handle(now, keying::Event::Left { vn: vn.clone() });
+                self.keying
+                    .handle(now, keying::Event::Left { vn: vn.clone() });
                 let gone = self.members.leave(&vn);
                 self.orders.push(Order::LeaveVn { vn: vn.into() });
                 self.forget_peers(gone);
@@ -128,7 +129,8 @@ impl Driver {
                     self.network.endpoint.sessions().deny(&identity);
                 }
                 let now = self.now();
-                self.keying.handle(now, keying::Event::Revoked { peer: nve });
+                self.keying
+                    .handle(now, keying::Event::Revoked { peer: nve });
             }
             Event::Alarm(alarm) => alarms::alarm(&alarm),
         }
@@ -234,7 +236,9 @@ impl Driver {
                 }
             }
             // Workers without a key of their own hand over to one that has one, whoever it is.
-            keying::Output::Share { vn, peer, worker, .. } => {
+            keying::Output::Share {
+                vn, peer, worker, ..
+            } => {
                 tracing::debug!(%vn, %peer, worker, "a worker shares another's key");
             }
             keying::Output::Report(report) => alarms::keying(&report),
@@ -260,7 +264,9 @@ impl Driver {
                 keying::Event::Need { vn, peer, worker }
             }
             Notice::SoftLimit(key) => {
-                let Some((vn, peer)) = names(&key) else { return };
+                let Some((vn, peer)) = names(&key) else {
+                    return;
+                };
                 keying::Event::SoftLimit {
                     vn,
                     peer,
@@ -269,7 +275,9 @@ impl Driver {
                 }
             }
             Notice::HardLimit(key) => {
-                let Some((vn, peer)) = names(&key) else { return };
+                let Some((vn, peer)) = names(&key) else {
+                    return;
+                };
                 keying::Event::HardLimit {
                     vn,
                     peer,
@@ -278,7 +286,9 @@ impl Driver {
                 }
             }
             Notice::Idle(key) => {
-                let Some((vn, peer)) = names(&key) else { return };
+                let Some((vn, peer)) = names(&key) else {
+                    return;
+                };
                 keying::Event::Idle {
                     vn,
                     peer,

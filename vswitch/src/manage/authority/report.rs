@@ -33,7 +33,12 @@ impl Driver {
             expires: humantime::format_rfc3339_seconds(expires).to_string(),
             server: status.server.map(|server| server.to_string()),
             server_identity: status.identity,
-            state: if status.connected { "connected" } else { "away" }.to_owned(),
+            state: if status.connected {
+                "connected"
+            } else {
+                "away"
+            }
+            .to_owned(),
             trouble: self.ima_trouble.clone(),
             lease_left: status.lease_left,
             attempts: status.attempts,
@@ -56,9 +61,8 @@ impl Driver {
                 addresses: addresses.map(ToString::to_string).collect(),
                 vns: vns.into_iter().map(ToString::to_string).collect(),
                 session: session.map(|session| session.since.elapsed().as_secs()),
-                dialled: session.map(|session| {
-                    if session.dialled { "here" } else { "there" }.to_owned()
-                }),
+                dialled: session
+                    .map(|session| if session.dialled { "here" } else { "there" }.to_owned()),
             }
         });
         let mappings = self.client.mappings().map(|(vn, mapping)| Mapping {

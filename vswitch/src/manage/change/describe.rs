@@ -4,8 +4,8 @@
 use std::fmt::Display;
 
 use crate::manage::config::{
-    AllowedIps, Attachment, Authority, Config, Direction, Encapsulation, Idle, Memory, Model, Peer, Port,
-    Protection, SecurityAssociation, Source, UnderlayPort, UnknownUnicast, VhostMode, Vn,
+    AllowedIps, Attachment, Authority, Config, Direction, Encapsulation, Idle, Memory, Model, Peer,
+    Port, Protection, SecurityAssociation, Source, UnderlayPort, UnknownUnicast, VhostMode, Vn,
 };
 
 /// A field's value.

@@ -1,6 +1,8 @@
 //! Every default of the configuration file, in one place. `docs/configuration.md` repeats them.
 
-use super::types::{Aead, Encapsulation, Idle, LeaseEnd, Memory, Protection, UnknownUnicast, VhostMode};
+use super::types::{
+    Aead, Encapsulation, Idle, LeaseEnd, Memory, Protection, UnknownUnicast, VhostMode,
+};
 
 pub(super) const MEMORY: Memory = Memory::Auto;
 pub(super) const MEMORY_MB: u64 = 1024;
@@ -19,6 +21,8 @@ pub(super) const MTU: u64 = 1500;
 pub(super) const ENCAPSULATION: Encapsulation = Encapsulation::Geneve;
 pub(super) const FOREIGN: bool = false;
 pub(super) const PROTECTION: Protection = Protection::Confidential;
+/// Of a network that the authority describes: what it may not go below.
+pub(super) const LEAST_PROTECTION: Protection = Protection::Integrity;
 pub(super) const UNKNOWN_UNICAST: UnknownUnicast = UnknownUnicast::Drop;
 pub(super) const LEARNING: bool = false;
 /// Seconds.

@@ -30,14 +30,14 @@ use std::path::{Path, PathBuf};
 pub use accounts::Accounts;
 pub use host::HostFacts;
 pub use model::{
-    AllowedIps, Attachment, Authority, Device, Eal, ManualKey, Mapping, Mempool, Model, Neighbour, Peer, Port,
-    Route, SecurityAssociation, Source, TenantAddress, Underlay, UnderlayPort, Vhost, Vlan, Vn, Workers,
+    AllowedIps, Attachment, Authority, Device, Eal, ManualKey, Mapping, Mempool, Model, Neighbour,
+    Peer, Port, Route, SecurityAssociation, Source, TenantAddress, Underlay, UnderlayPort, Vhost,
+    Vlan, Vn, Workers,
 };
 pub use problem::{ConfigError, Position, Problem};
 pub use types::{
     Aead, Algorithm, DeviceId, Direction, Encapsulation, Idle, IpPrefix, LeaseEnd, Limits, MacAddr,
-    Memory,
-    NotAPrefix, PeerId, Protection, Spi, UnknownUnicast, VhostMode, VnId, Vni,
+    Memory, NotAPrefix, PeerId, Protection, Spi, UnknownUnicast, VhostMode, VnId, Vni,
 };
 
 use findings::Findings;

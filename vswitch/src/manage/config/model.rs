@@ -12,8 +12,7 @@ use vswitch_sa::{Fingerprint, KeyMaterial, KeyMaterialError, SecretBytes};
 
 use super::types::{
     Aead, Algorithm, DeviceId, Direction, Encapsulation, Idle, IpPrefix, LeaseEnd, Limits, MacAddr,
-    Memory,
-    PeerId, Protection, Spi, UnknownUnicast, VhostMode, VnId, Vni,
+    Memory, PeerId, Protection, Spi, UnknownUnicast, VhostMode, VnId, Vni,
 };
 
 /// Everything the file says, with defaults filled in.
@@ -216,6 +215,8 @@ pub struct Vn {
     pub inner_mtu: u16,
     /// Who describes it.
     pub source: Source,
+    /// The least protection that the authority may give it: `none` only where the file says so.
+    pub least: Protection,
 }
 
 /// Who says what a virtual network is.

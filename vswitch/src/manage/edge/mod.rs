@@ -53,8 +53,8 @@ pub use revisions::RecordedError;
 pub use view::Exchange;
 
 use control::{Control, Member};
-use overlay::Overlay;
 use handle::Request;
+use overlay::Overlay;
 
 use super::change::Running;
 use super::config::{Config, Idle, Memory};

@@ -55,7 +55,12 @@ impl View {
     pub fn of(config: &Config, plan: &Plan) -> Self {
         let mut view = View::default();
         let awaited = |vn: &config::Vn| vn.source == config::Source::Awaited;
-        for (vn, id) in config.vns.iter().zip(&plan.vns).filter(|(vn, _)| !awaited(vn)) {
+        for (vn, id) in config
+            .vns
+            .iter()
+            .zip(&plan.vns)
+            .filter(|(vn, _)| !awaited(vn))
+        {
             let wanted = VnConfig {
                 protection: vn.protection,
                 unknown_unicast: vn.unknown_unicast,

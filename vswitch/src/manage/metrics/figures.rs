@@ -67,9 +67,15 @@ pub(super) fn ima(status: &Status, of: fn(&Ima) -> u64) -> Vec<Sample> {
 
 pub(super) fn questions(status: &Status) -> Vec<Sample> {
     let ima = status.ima.iter();
-    ima.flat_map(|ima| [("asked", ima.asked), ("known", ima.known), ("limited", ima.limited)])
-        .map(|(outcome, n)| (vec![("outcome", outcome.to_owned())], Value::Whole(n)))
-        .collect()
+    ima.flat_map(|ima| {
+        [
+            ("asked", ima.asked),
+            ("known", ima.known),
+            ("limited", ima.limited),
+        ]
+    })
+    .map(|(outcome, n)| (vec![("outcome", outcome.to_owned())], Value::Whole(n)))
+    .collect()
 }
 
 pub(super) fn ima_vns(status: &Status, of: fn(&ImaVn) -> u64) -> Vec<Sample> {

@@ -164,7 +164,11 @@ pub(super) fn why(record: &Record, names: &Names) -> Option<String> {
         }
         (Verdict::UnknownUnicast, _) => Some(format!("VN {vn} has no entry for {}", frame.dst_mac)),
         (
-            Verdict::NoSa | Verdict::NoKey | Verdict::SaHardLimit | Verdict::SaReservation | Verdict::NoNeighbour,
+            Verdict::NoSa
+            | Verdict::NoKey
+            | Verdict::SaHardLimit
+            | Verdict::SaReservation
+            | Verdict::NoNeighbour,
             _,
         ) => Some(format!("towards {peer}, in VN {vn}")),
         _ => None,

@@ -134,7 +134,8 @@ impl Link {
 
     /// Whether the other end has been silent for too long.
     pub(super) fn is_stuck(&self, now: Duration) -> bool {
-        self.silent_since().is_some_and(|since| now >= since + PATIENCE)
+        self.silent_since()
+            .is_some_and(|since| now >= since + PATIENCE)
     }
 
     fn silent_since(&self) -> Option<Duration> {
@@ -151,7 +152,7 @@ impl Link {
         }
         self.server = (self.server + 1) % self.servers;
         let rounds = self.attempts / u32::try_from(self.servers).unwrap_or(u32::MAX);
-        let wait = match std::mem::take(&mut self.patient) {
+        let wait = match self.patient {
             true => PATIENT_WAIT,
             false => FIRST_WAIT
                 .saturating_mul(1_u32.checked_shl(rounds.min(16)).unwrap_or(u32::MAX))
@@ -167,7 +168,7 @@ impl Link {
         self.renewals.clear();
     }
 
-    /// The next try is a long one away.
+    /// Tries are a long time apart until one is welcome.
     pub(super) fn be_patient(&mut self) {
         self.patient = true;
     }

@@ -415,7 +415,9 @@ impl Client {
             .filter(|network| under_way < JOINING || network.is_joining())
             .filter_map(Network::deadline);
         let leases = self.networks.values().filter(|n| n.is_joined());
-        let lease = leases.filter(|n| !n.lease_kept()).map(|_| self.link.lease_end());
+        let lease = leases
+            .filter(|n| !n.lease_kept())
+            .map(|_| self.link.lease_end());
         self.link
             .deadline()
             .into_iter()
@@ -433,7 +435,10 @@ impl Client {
                 .link
                 .server()
                 .and_then(|at| self.settings.servers.get(at).copied()),
-            identity: self.link.is_connected().then(|| self.link.peer().0.to_owned()),
+            identity: self
+                .link
+                .is_connected()
+                .then(|| self.link.peer().0.to_owned()),
             connected: self.link.is_welcome(),
             lease_left: self.link.lease_left(now),
             attempts: self.link.attempts(),

@@ -2,7 +2,7 @@
 //! mappings, and how far its log is known.
 
 use core::time::Duration;
-use std::collections::{BTreeMap, VecDeque};
+use std::collections::{BTreeMap, BTreeSet, VecDeque};
 
 use aws_lc_rs::rand;
 
@@ -82,6 +82,8 @@ pub(super) struct Network {
     mappings: BTreeMap<Mac, Mapping>,
     staging: Option<Staging>,
     admission: Admission,
+    /// Addresses that no port has any more, of which the authority is to be told.
+    withdrawn: BTreeSet<Mac>,
     /// When what a server could not decide is asked again.
     again: Option<Duration>,
 }
@@ -106,6 +108,7 @@ impl Network {
             mappings: BTreeMap::new(),
             staging: None,
             admission: Admission::default(),
+            withdrawn: BTreeSet::new(),
             again: None,
         }
     }
@@ -165,18 +168,21 @@ impl Network {
     /// The addresses of this edge's ports.
     pub(super) fn want(&mut self, addresses: Addresses, outputs: &mut VecDeque<Output>) {
         let before = self.admission.admitted();
-        for mac in self.admission.want(addresses) {
-            self.seal(&VnFromEdge::Withdraw { mac }, outputs);
-        }
+        self.withdrawn.extend(self.admission.want(addresses));
         self.register(outputs);
         if self.is_joined() && self.admission.admitted() != before {
             self.tell_admitted(outputs);
         }
     }
 
-    /// Asks for what is to be asked for.
+    /// Asks for what is to be asked for, and gives up what no port has any more.
     fn register(&mut self, outputs: &mut VecDeque<Output>) {
         if self.is_open() {
+            for mac in std::mem::take(&mut self.withdrawn) {
+                if !self.admission.is_wanted(mac) {
+                    self.seal(&VnFromEdge::Withdraw { mac }, outputs);
+                }
+            }
             for message in self.admission.ask() {
                 self.seal(&message, outputs);
             }
@@ -377,6 +383,7 @@ impl Network {
         self.again = None;
         self.forget();
         self.admission.clear();
+        self.withdrawn.clear();
         self.wait(now, rng);
         if self.terms.take().is_some() {
             event(
@@ -483,8 +490,12 @@ impl Network {
             VnFromIma::Update(update) => self.update(now, update, me, outputs)?,
             VnFromIma::Registered { mac, generation } => {
                 if self.admission.registered(mac, generation) {
-                    let moved_here: Vec<Mac> =
-                        self.mappings.remove(&mac).map(|m| m.mac).into_iter().collect();
+                    let moved_here: Vec<Mac> = self
+                        .mappings
+                        .remove(&mac)
+                        .map(|m| m.mac)
+                        .into_iter()
+                        .collect();
                     self.tell_mappings(false, Vec::new(), moved_here, outputs);
                     self.tell_admitted(outputs);
                 }
@@ -644,7 +655,10 @@ impl Network {
         self.supersede(mac, mapping.generation, outputs);
         let ours = self.admission.generation(mac);
         let known = self.mappings.get(&mac).map(|known| known.generation);
-        if ours.max(known).is_some_and(|newer| newer >= mapping.generation) {
+        if ours
+            .max(known)
+            .is_some_and(|newer| newer >= mapping.generation)
+        {
             return;
         }
         upserts.push(mapping.clone());
@@ -669,12 +683,7 @@ impl Network {
     }
 
     /// A mapping that answers a question.
-    pub(super) fn found(
-        &mut self,
-        mapping: Mapping,
-        me: &NveName,
-        outputs: &mut VecDeque<Output>,
-    ) {
+    pub(super) fn found(&mut self, mapping: Mapping, me: &NveName, outputs: &mut VecDeque<Output>) {
         let (mut upserts, mut withdrawals) = (Vec::new(), Vec::new());
         let admitted = self.admission.admitted();
         self.take(mapping, me, &mut upserts, &mut withdrawals, outputs);
@@ -698,7 +707,13 @@ impl Network {
             state,
             refusal: self.refusal.map(|why| why.to_string()),
             epoch: self.terms.map(|terms| terms.epoch),
-            version: self.resume.map_or(0, |Resume { version: Version(n), .. }| n),
+            version: self.resume.map_or(
+                0,
+                |Resume {
+                     version: Version(n),
+                     ..
+                 }| n,
+            ),
             lease_end: self.terms.map(|terms| terms.lease_end.as_str()),
             members: self.members.len(),
             mappings: self.mappings.len(),

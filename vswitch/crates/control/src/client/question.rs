@@ -100,9 +100,8 @@ impl Questions {
             .entry(port.clone())
             .or_insert_with(|| bucket(rate, now));
         // The port's first: what it may not ask must not use up the edge's.
-        let admitted = self.pending.len() < PENDING
-            && of_port.take(ticks(now))
-            && self.edge.take(ticks(now));
+        let admitted =
+            self.pending.len() < PENDING && of_port.take(ticks(now)) && self.edge.take(ticks(now));
         if !admitted {
             self.counts.limited += 1;
             return None;
@@ -123,7 +122,11 @@ impl Questions {
         vn: &VnName,
         reply: &Reply,
     ) -> Option<Mapping> {
-        let key = self.pending.get(&reply.id).filter(|key| key.0 == *vn)?.clone();
+        let key = self
+            .pending
+            .get(&reply.id)
+            .filter(|key| key.0 == *vn)?
+            .clone();
         self.pending.remove(&reply.id);
         self.asked.remove(&key);
         let answers = |mapping: &&Mapping| match key.1 {

@@ -3,6 +3,7 @@
 mod declare;
 mod show;
 
+use std::io::{self, Write};
 use std::net::SocketAddr;
 use std::path::PathBuf;
 
@@ -19,7 +20,7 @@ use crate::client::Client;
 pub use declare::{Declaration, DeclareError, plan};
 
 /// Declare networks, members and placements at the mapping authority; revoke edges; look.
-#[derive(Debug, Args)]
+#[derive(Debug, Clone, Args)]
 pub struct Options {
     /// A server of the authority, ADDRESS:PORT; several may be given, the first that answers is asked.
     #[arg(long, global = true, env = "VSWITCH_IMA", value_delimiter = ',')]
@@ -37,7 +38,7 @@ pub struct Options {
     command: Command,
 }
 
-#[derive(Debug, Subcommand)]
+#[derive(Debug, Clone, Subcommand)]
 enum Command {
     /// Virtual networks.
     #[command(subcommand)]
@@ -82,7 +83,7 @@ enum Command {
     },
 }
 
-#[derive(Debug, Args)]
+#[derive(Debug, Clone, Args)]
 struct Settings {
     /// Identifier in tunnel packets, 0 to 16777215.
     #[arg(long, value_parser = vni)]
@@ -115,7 +116,7 @@ impl From<Settings> for VnSettings {
     }
 }
 
-#[derive(Debug, Subcommand)]
+#[derive(Debug, Clone, Subcommand)]
 enum VnCommand {
     /// A new network.
     Add {
@@ -143,7 +144,7 @@ enum VnCommand {
     },
 }
 
-#[derive(Debug, Subcommand)]
+#[derive(Debug, Clone, Subcommand)]
 enum MemberCommand {
     /// An edge may join a network.
     Add {
@@ -161,7 +162,7 @@ enum MemberCommand {
     },
 }
 
-#[derive(Debug, Subcommand)]
+#[derive(Debug, Clone, Subcommand)]
 enum PlacementCommand {
     /// An address belongs on an edge's port. Replaces what was placed for it.
     Add {
@@ -229,7 +230,7 @@ pub(crate) fn mac(text: &str) -> Result<Mac, String> {
 ///
 /// # Errors
 /// Whatever kept it from being done.
-pub fn run(options: Options, json: bool) -> anyhow::Result<()> {
+pub fn run(options: &Options, json: bool) -> anyhow::Result<()> {
     let runtime = tokio::runtime::Builder::new_current_thread()
         .enable_all()
         .build()?;
@@ -240,7 +241,7 @@ pub fn run(options: Options, json: bool) -> anyhow::Result<()> {
         );
         let files = Files::in_directory(&options.credentials);
         let mut client = Client::connect(&files, &options.server).await?;
-        let done = command(&mut client, options.command, json).await;
+        let done = command(&mut client, options.command.clone(), json).await;
         client.close().await;
         done
     })
@@ -305,7 +306,7 @@ async fn command(client: &mut Client, command: Command, json: bool) -> anyhow::R
     } else {
         "it is so already".to_owned()
     };
-    println!("{line}");
+    writeln!(io::stdout(), "{line}")?;
     Ok(())
 }
 
@@ -320,10 +321,10 @@ async fn apply(
     let present = Declaration::of(client, &wanted, prune).await?;
     let steps = plan(&present, &wanted, prune);
     if steps.is_empty() {
-        println!("nothing to do");
+        writeln!(io::stdout(), "nothing to do")?;
     }
     for step in steps {
-        println!("{}", show::sentence(&step));
+        writeln!(io::stdout(), "{}", show::sentence(&step))?;
         if !dry_run {
             client
                 .change(step.clone())

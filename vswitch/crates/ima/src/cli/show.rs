@@ -1,6 +1,7 @@
 //! Tables, JSON and sentences.
 
 use std::fmt::Write as _;
+use std::io::{self, Write as _};
 
 use clap::Subcommand;
 use serde_json::{Value, json};
@@ -11,7 +12,7 @@ use vswitch_control::types::VnName;
 use crate::client::{Client, ClientError};
 
 /// What can be shown.
-#[derive(Debug, Subcommand)]
+#[derive(Debug, Clone, Subcommand)]
 pub enum What {
     /// The server that answers: its store, and what it counts.
     Server,
@@ -95,11 +96,11 @@ impl Table {
         )
     }
 
-    fn print(&self, as_json: bool) {
+    fn print(&self, as_json: bool) -> io::Result<()> {
         if as_json {
-            println!("{}", self.json());
+            writeln!(io::stdout(), "{}", self.json())
         } else {
-            print!("{}", self.text());
+            write!(io::stdout(), "{}", self.text())
         }
     }
 }
@@ -269,8 +270,7 @@ pub(super) async fn show(client: &mut Client, what: What, json: bool) -> anyhow:
         }
         What::Audit => audit(&client.audit().await?),
     };
-    table.print(json);
-    Ok(())
+    Ok(table.print(json)?)
 }
 
 async fn server(client: &mut Client, as_json: bool) -> anyhow::Result<()> {
@@ -292,16 +292,14 @@ async fn server(client: &mut Client, as_json: bool) -> anyhow::Result<()> {
             .into_iter()
             .map(|(name, value)| (name.to_owned(), value))
             .collect();
-        println!("{}", Value::Object(object));
+        writeln!(io::stdout(), "{}", Value::Object(object))?;
         return Ok(());
     }
     for (name, value) in lines {
-        println!(
-            "{name:26}{}",
-            value
-                .as_str()
-                .map_or_else(|| value.to_string(), str::to_owned)
-        );
+        let value = value
+            .as_str()
+            .map_or_else(|| value.to_string(), str::to_owned);
+        writeln!(io::stdout(), "{name:26}{value}")?;
     }
     Ok(())
 }
@@ -326,10 +324,11 @@ pub(super) async fn network(client: &mut Client, vn: &VnName, json: bool) -> any
     if json {
         let [settings, members, placements, mappings] = all.map(|table| table.json());
         let whole = json!({"network": settings, "members": members, "placements": placements, "mappings": mappings});
-        println!("{whole}");
+        writeln!(io::stdout(), "{whole}")?;
         return Ok(());
     }
-    println!("{}", all.map(|table| table.text()).join("\n").trim_end());
+    let text = all.map(|table| table.text()).join("\n");
+    writeln!(io::stdout(), "{}", text.trim_end())?;
     Ok(())
 }
 

@@ -32,6 +32,12 @@ impl Leases {
         self.ends.get(nve).copied()
     }
 
+    /// Those that have ended, the earliest first.
+    pub(super) fn ended(&self, now: Duration) -> impl Iterator<Item = &NveName> {
+        let ended = self.order.iter().take_while(move |(end, _)| *end <= now);
+        ended.map(|(_, nve)| nve)
+    }
+
     /// The one that ends first.
     pub(super) fn first(&self) -> Option<(Duration, &NveName)> {
         self.order.first().map(|(end, nve)| (*end, nve))

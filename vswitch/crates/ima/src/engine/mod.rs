@@ -16,7 +16,7 @@ mod sweep;
 mod tests;
 mod view;
 
-use std::collections::{BTreeMap, BTreeSet, HashMap};
+use std::collections::{BTreeMap, BTreeSet, HashMap, HashSet};
 use std::time::Duration;
 
 use vswitch_control::message::ima::{EdgeLimits, Goodbye, Resume};
@@ -91,6 +91,9 @@ pub struct Engine {
     watching: HashMap<VnName, BTreeSet<SessionId>>,
     /// Sessions for which there may be something.
     ready: BTreeSet<SessionId>,
+    /// VNs about which everyone who watches has yet to look: all of them are dirty and ready. So that
+    /// many changes of a large VN between two looks are marked once.
+    marked: HashSet<VnName>,
     /// When leases end, by this server's clock.
     leases: Leases,
     /// VNs in which something may be left over.
@@ -121,6 +124,7 @@ impl Engine {
             current: HashMap::new(),
             watching: HashMap::new(),
             ready: BTreeSet::new(),
+            marked: HashSet::new(),
             leases,
         }
     }
@@ -243,6 +247,10 @@ impl Engine {
 
     /// There may be something to tell about a VN.
     fn mark(&mut self, vn: &VnName) {
+        if self.marked.contains(vn) || !self.watching.contains_key(vn) {
+            return;
+        }
+        self.marked.insert(vn.clone());
         for id in self.watching.get(vn).into_iter().flatten() {
             if let Some(session) = self.sessions.get_mut(id) {
                 session.dirty.insert(vn.clone());
@@ -301,6 +309,7 @@ impl Engine {
             watching.remove(&id);
             if watching.is_empty() {
                 self.watching.remove(vn);
+                self.marked.remove(vn);
             }
         }
     }

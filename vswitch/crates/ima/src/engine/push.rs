@@ -134,6 +134,7 @@ impl Engine {
                 });
             }
             session.dirty.remove(&name);
+            self.marked.remove(&name);
         }
         None
     }

@@ -10,20 +10,19 @@ use super::Engine;
 use super::edge::tick;
 use crate::model::{Clock, Key, Plan, Record, Vn};
 
-/// Records that one step changes at most.
-const STEP: usize = 12;
+/// Weight of what one step looks at for each record that it changes, at most: the record and three
+/// guards, and the counters once.
+const WEIGHT: usize = 10;
+
+/// Records that one step changes at most: all of them are one version of the log, which has to fit
+/// into one update.
+const MOST: usize = 512;
 
 impl Engine {
-    /// The next step, if there is anything to do. To be committed like a request's plan; one that
-    /// conflicts with another server's comes up again.
-    pub fn sweep(&mut self, now: Duration) -> Option<Plan> {
-        if let Some((end, nve)) = self.leases.first()
-            && end <= now
-        {
-            let mut plan = Plan::default();
-            plan.delete(&self.state, Key::Edge(nve.clone()));
-            return Some(plan);
-        }
+    /// The next step, if there is anything to do, of at most this weight. To be committed like a
+    /// request's plan; one that conflicts with another server's comes up again.
+    pub fn sweep(&mut self, now: Duration, weight: usize) -> Option<Plan> {
+        let most = (weight / WEIGHT).clamp(1, MOST);
         // VNs take turns: what has to be done soon, such as the epoch behind a revocation, does not
         // wait for a large one to be cleared away.
         while !self.messy.is_empty() {
@@ -38,13 +37,17 @@ impl Engine {
                 .state
                 .vns
                 .get(&name)
-                .and_then(|vn| self.tidy(&name, vn));
+                .and_then(|vn| self.tidy(&name, vn, most));
             if plan.is_some() {
                 return plan;
             }
             self.messy.remove(&name);
         }
-        None
+        let mut plan = Plan::default();
+        for nve in self.leases.ended(now).take(most) {
+            plan.delete(&self.state, Key::Edge(nve.clone()));
+        }
+        (!plan.is_empty()).then_some(plan)
     }
 
     /// When the next lease ends.
@@ -59,9 +62,9 @@ impl Engine {
         self.leases.get(nve)
     }
 
-    fn tidy(&self, name: &VnName, vn: &Vn) -> Option<Plan> {
+    fn tidy(&self, name: &VnName, vn: &Vn, most: usize) -> Option<Plan> {
         if vn.declared.is_none() {
-            return Some(self.clear(name, vn));
+            return Some(self.clear(name, vn, most));
         }
         let mut plan = Plan::default();
         let stays =
@@ -70,7 +73,7 @@ impl Engine {
             .joined
             .keys()
             .filter(|nve| !stays(nve))
-            .take(STEP)
+            .take(most)
             .collect();
         if !gone.is_empty() {
             // A revoked edge is no member; one that was removed has changed the epoch by that.
@@ -94,7 +97,7 @@ impl Engine {
             .iter()
             .filter(|(nve, _)| !vn.joined.contains_key(*nve));
         let orphans = orphans.flat_map(|(nve, macs)| macs.iter().map(move |mac| (nve, *mac)));
-        for (nve, mac) in orphans.take(STEP) {
+        for (nve, mac) in orphans.take(most) {
             plan.guard(&self.state, Key::Joined(name.clone(), nve.clone()));
             plan.delete(&self.state, Key::Mapping(name.clone(), mac));
         }
@@ -106,7 +109,7 @@ impl Engine {
     }
 
     /// What is left of a removed VN, then its counters.
-    fn clear(&self, name: &VnName, vn: &Vn) -> Plan {
+    fn clear(&self, name: &VnName, vn: &Vn, most: usize) -> Plan {
         let mut plan = Plan::default();
         plan.guard(&self.state, Key::Vn(name.clone()));
         let joined = vn
@@ -129,7 +132,7 @@ impl Engine {
             .chain(mappings)
             .chain(placements)
             .chain(members)
-            .take(STEP)
+            .take(most)
         {
             plan.delete(&self.state, key);
         }

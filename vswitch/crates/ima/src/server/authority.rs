@@ -28,9 +28,6 @@ const BATCH: usize = 256;
 /// How often a request is decided anew because another server was quicker.
 const ATTEMPTS: usize = 16;
 
-/// Transactions that follow from earlier ones, before requests have their turn again.
-const SWEEPS: usize = 4;
-
 /// How often a store that does not answer is asked again.
 const RETRY: Duration = Duration::from_secs(1);
 
@@ -108,11 +105,7 @@ impl<S: Store> Authority<S> {
                 .engine
                 .next_end()
                 .map_or(RETRY, |end| end.saturating_sub(now));
-            let pause = match (self.broken, more) {
-                (true, _) => RETRY,
-                (false, true) => Duration::ZERO,
-                (false, false) => end,
-            };
+            let pause = if self.broken { RETRY } else { end };
             let mut batch = Vec::new();
             tokio::select! {
                 _ = &mut quit => return,
@@ -125,7 +118,8 @@ impl<S: Store> Authority<S> {
                     Err(error) => self.fail(&error),
                 },
                 () = self.shared.room.notified() => {}
-                () = tokio::time::sleep(pause) => {}
+                () = tokio::time::sleep(pause), if !more => {}
+                () = std::future::ready(()), if more => {}
             }
             while batch.len() < BATCH
                 && let Ok(input) = self.queue.try_recv()
@@ -301,7 +295,9 @@ impl<S: Store> Authority<S> {
             }
             Job::Sweep => {
                 let now = self.now();
-                (self.engine.sweep(now).unwrap_or_default(), Answer::Nobody)
+                let weight = self.store.max_weight();
+                let plan = self.engine.sweep(now, weight);
+                (plan.unwrap_or_default(), Answer::Nobody)
             }
         }
     }
@@ -448,20 +444,18 @@ impl<S: Store> Authority<S> {
         }
     }
 
-    /// What follows from what was changed, in transactions of their own. Only so many at a time that
-    /// requests, revocations first of all, do not wait for it; whether there may be more.
+    /// The next transaction of what follows from what was changed, and whether there may be another. One
+    /// at a time: after the removal of a large VN nobody waits until all of it is cleared away.
     async fn sweep(&mut self) -> bool {
-        for _ in 0..SWEEPS {
-            if self.broken {
-                return false;
-            }
-            let mut group = Group::default();
-            self.take(Job::Sweep, &mut group).await;
-            if group.transaction.is_empty() {
-                return false;
-            }
-            self.flush(&mut group).await;
+        if self.broken {
+            return false;
         }
+        let mut group = Group::default();
+        self.take(Job::Sweep, &mut group).await;
+        if group.transaction.is_empty() {
+            return false;
+        }
+        self.flush(&mut group).await;
         true
     }
 

@@ -90,8 +90,20 @@ pub(super) fn check(
         "associations",
     );
     // A month: a key that is not replaced so long was not meant to be.
-    let idle = number("idle", raw.idle, defaults::IDLE_SA, 1..=2_592_000, "seconds");
-    let rekey = number("rekey", raw.rekey, defaults::REKEY, 5..=2_592_000, "seconds");
+    let idle = number(
+        "idle",
+        raw.idle,
+        defaults::IDLE_SA,
+        1..=2_592_000,
+        "seconds",
+    );
+    let rekey = number(
+        "rekey",
+        raw.rekey,
+        defaults::REKEY,
+        5..=2_592_000,
+        "seconds",
+    );
     let rekey_blocks = cx.f.within(
         &path.key("rekey-blocks"),
         raw.rekey_blocks.unwrap_or(defaults::SOFT_LIMIT),

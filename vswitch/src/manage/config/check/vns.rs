@@ -106,6 +106,7 @@ pub(super) fn check(cx: &mut Context<'_>, raw: &[raw::Vn], authority: bool) -> V
             edges,
             inner_mtu: 0,
             source,
+            least: vn.protection.unwrap_or(defaults::LEAST_PROTECTION),
         });
     }
     vns
@@ -118,7 +119,6 @@ fn without_vni(cx: &mut Context<'_>, path: &KeyPath, vn: &raw::Vn, authority: bo
         return cx.f.error(path, message);
     }
     let described = [
-        ("protection", vn.protection.is_some()),
         ("edges", !vn.edges.is_empty()),
         ("mappings", !vn.mappings.is_empty()),
     ];

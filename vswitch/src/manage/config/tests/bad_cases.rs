@@ -12,7 +12,7 @@
     ("    vni: 1001", "    vni: 1e400", "configuration:67:10: vns[0].vni: invalid type: string \"1e400\", expected a whole number"),
     ("    vni: 1001", "    vni: 99999999999999999999999999", "configuration:67:10: vns[0].vni: invalid type: integer `99999999999999999999999999`, expected a whole number"),
     ("    vni: 1001", "    vni: 1001\n    vni: 1001", "configuration:68:5: vns[0]: the key `vni` appears twice"),
-    ("    vni: 1001\n", "", "configuration:66:5: vns[0]: VN `blue` has no vni, so the authority describes it: remove protection, edges, mappings, or give it a vni to describe it here"),
+    ("    vni: 1001\n", "", "configuration:66:5: vns[0]: VN `blue` has no vni, so the authority describes it: remove edges, mappings, or give it a vni to describe it here"),
     ("  name: host-a", "  name: [a]", "configuration:6:9: nve.name: invalid type: sequence, expected a string"),
     ("    edges: [host-b]", "    edges: host-b", "configuration:72:12: vns[0].edges: invalid type: string \"host-b\", expected a list"),
     ("permissions: \"0660\"", "permissions: 660", "configuration:101:20: ports[1].vhost.permissions: invalid type: integer `660`, expected an octal number in quotes, such as \"0660\""),

@@ -57,9 +57,8 @@ impl Control {
         if usize::from(key.worker) >= self.members.len() {
             return Err(format!("there is no worker {}", key.worker));
         }
-        let material =
-            KeyMaterial::from_bytes(self.backend, key.algorithm, key.secret.expose())
-                .map_err(|error| error.to_string())?;
+        let material = KeyMaterial::from_bytes(self.backend, key.algorithm, key.secret.expose())
+            .map_err(|error| error.to_string())?;
         Ok((tunnel, material))
     }
 

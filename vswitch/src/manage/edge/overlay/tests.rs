@@ -230,3 +230,25 @@ fn the_file_is_not_contradicted() {
     }]);
     assert_eq!(edge.config.vns[0].vni.get(), 7);
 }
+
+/// In the clear only where the operator of this edge says so: whoever has taken over the authority
+/// does not get it by a word.
+#[test]
+fn the_authority_cannot_take_protection_away() {
+    let given = |protection| {
+        vec![Order::Vn {
+            vn: "red".to_owned(),
+            vni: Vni::new(500).unwrap(),
+            protection,
+        }]
+    };
+    let mut edge = Follower::new();
+    assert_eq!(edge.config.vns[1].least, Protection::Integrity);
+    edge.order(given(Protection::None));
+    assert_eq!(edge.config.vns[1].source, Source::Awaited);
+    edge.order(given(Protection::Integrity));
+    assert_eq!(edge.config.vns[1].source, Source::Authority);
+    edge.order(given(Protection::None));
+    assert_eq!(edge.config.vns[1].source, Source::Awaited);
+    assert_eq!(edge.tables.vns().count(), 1);
+}

@@ -139,6 +139,15 @@ impl Wanted {
                     );
                     continue;
                 }
+                // Whoever has taken over the authority must not have all frames in the clear by a word.
+                if network.protection.is_weaker_than(vn.least) {
+                    tracing::error!(
+                        vn = vn.name, given = ?network.protection, least = ?vn.least,
+                        "the authority gives the network less protection than `vns[].protection` \
+                         asks for here: it is left out"
+                    );
+                    continue;
+                }
                 vn.source = Source::Authority;
                 vn.vni = network.vni;
                 vn.protection = network.protection;

@@ -10,7 +10,9 @@ fn an_edge_joins_registers_and_is_told_of_the_others() {
     let mut world = World::new(Ima::new(NETS));
     world.ima.add_member("red", 2, "b");
     world.ima.map("red", 2, "b");
-    world.client.want(world.now, wanted(&[("red", &[1]), ("blue", &[])]));
+    world
+        .client
+        .want(world.now, wanted(&[("red", &[1]), ("blue", &[])]));
     world.run(seconds(2));
     assert!(world.is_joined("red") && world.is_joined("blue"));
     assert_eq!(world.admitted("red"), [mac(1)]);
@@ -36,7 +38,8 @@ fn an_address_that_moves_away_is_lost_and_not_won_back() {
     world.settle();
     assert!(world.admitted("red").is_empty());
     assert_eq!(world.told("red").1[&mac(1)], nve("b"));
-    let lost = |event: &Event| matches!(event, Event::Alarm(Alarm::Lost { mac: of, .. }) if *of == mac(1));
+    let lost =
+        |event: &Event| matches!(event, Event::Alarm(Alarm::Lost { mac: of, .. }) if *of == mac(1));
     assert!(world.events.iter().any(lost));
     // A new session asks again, and is told that it is not placed here.
     world.cut();
@@ -65,7 +68,10 @@ fn a_new_epoch_is_joined_with_a_fresh_exchange_and_nothing_is_told_twice() {
     world.ima.net("red").epoch = 2;
     let epoch = Epoch(2);
     // Sealed under the former epoch's channel until the edge has joined anew.
-    world.ima.replies.push_back(FromIma::NewEpoch { vn: vn("red"), epoch });
+    world.ima.replies.push_back(FromIma::NewEpoch {
+        vn: vn("red"),
+        epoch,
+    });
     world.settle();
     assert_eq!(world.ima.joins.len(), joins + 1);
     let resume = world.ima.joins.last().unwrap().1.unwrap();
@@ -112,7 +118,10 @@ fn the_expelled_and_the_refused_lose_what_they_had_and_ask_ever_more_rarely() {
     let mut world = World::joined(NETS, &[("red", &[1]), ("blue", &[2])]);
     world.ima.refuse = Some(Refusal::NotMember);
     world.ima.net("red").channel = None;
-    world.ima.replies.push_back(FromIma::Expelled { vn: vn("red") });
+    world
+        .ima
+        .replies
+        .push_back(FromIma::Expelled { vn: vn("red") });
     world.settle();
     assert!(world.events.contains(&Event::Left {
         vn: vn("red"),

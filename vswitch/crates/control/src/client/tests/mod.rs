@@ -223,8 +223,7 @@ impl Ima {
                 self.renewals.push(sequence);
                 if self.answers_renewals {
                     let lease = self.lease;
-                    self.replies
-                        .push_back(FromIma::Renewed { sequence, lease });
+                    self.replies.push_back(FromIma::Renewed { sequence, lease });
                 }
             }
             FromEdge::Join {
@@ -261,7 +260,11 @@ impl Ima {
                 });
                 let known = resume.filter(|resume| resume.log == net.log);
                 let updates = match known {
-                    Some(resume) => net.steps.range(resume.version.0..).map(|s| s.1.clone()).collect(),
+                    Some(resume) => net
+                        .steps
+                        .range(resume.version.0..)
+                        .map(|s| s.1.clone())
+                        .collect(),
                     None => vec![Self::full(net)],
                 };
                 for update in updates {
@@ -272,10 +275,19 @@ impl Ima {
                 self.nets.get_mut(&vn).unwrap().channel = None;
                 self.left.push(vn);
             }
-            FromEdge::Sealed { vn: name, epoch, bytes } => {
+            FromEdge::Sealed {
+                vn: name,
+                epoch,
+                bytes,
+            } => {
                 let net = self.nets.get_mut(&name).unwrap();
                 assert_eq!(epoch, Epoch(net.epoch));
-                let opened = net.channel.as_mut().unwrap().open(bytes.as_bytes()).unwrap();
+                let opened = net
+                    .channel
+                    .as_mut()
+                    .unwrap()
+                    .open(bytes.as_bytes())
+                    .unwrap();
                 match decode(&opened).unwrap() {
                     VnFromEdge::Register { mac: address, .. } => {
                         if net.elsewhere.contains(&address) {
@@ -290,7 +302,9 @@ impl Ima {
                         };
                         self.seal(&name, &registered);
                     }
-                    VnFromEdge::Withdraw { mac: address } => self.unmap(name.as_str(), address.0[5]),
+                    VnFromEdge::Withdraw { mac: address } => {
+                        self.unmap(name.as_str(), address.0[5])
+                    }
                     query @ VnFromEdge::Query { .. } => self.asked.push(query),
                 }
             }
@@ -317,7 +331,10 @@ impl World {
             identity: EDGE.to_owned(),
             boot: BootId([1; 16]),
             endpoint: endpoint(1),
-            servers: vec![([192, 0, 2, 250], 4600).into(), ([192, 0, 2, 251], 4600).into()],
+            servers: vec![
+                ([192, 0, 2, 250], 4600).into(),
+                ([192, 0, 2, 251], 4600).into(),
+            ],
             always_stop: false,
             queries: 10,
             port_queries: 4,
@@ -453,7 +470,11 @@ impl World {
         let net = &self.ima.nets[&vn(name)];
         let others = net.mappings.values().filter(|m| m.nve != nve("a"));
         (
-            net.members.keys().filter(|m| **m != nve("a")).cloned().collect(),
+            net.members
+                .keys()
+                .filter(|m| **m != nve("a"))
+                .cloned()
+                .collect(),
             others.map(|m| (m.mac, m.nve.clone())).collect(),
         )
     }

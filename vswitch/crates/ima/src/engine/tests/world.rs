@@ -128,10 +128,10 @@ impl World {
 
     pub fn sweep(&mut self) {
         for _ in 0..10_000 {
-            let Some(plan) = self.engine.sweep(self.now) else {
+            let Some(plan) = self.engine.sweep(self.now, 120) else {
                 return;
             };
-            assert!(plan.weight() <= 100, "{}", plan.weight());
+            assert!(plan.weight() <= 120, "{}", plan.weight());
             self.store(&plan);
         }
         panic!("the sweep does not end");
