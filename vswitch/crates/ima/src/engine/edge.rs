@@ -144,6 +144,13 @@ impl Engine {
         }
         match (request, &session.hello) {
             (EdgeRequest::Hello { boot, endpoint }, None) => self.hello(nve, *boot, endpoint),
+            // It may have been said at another server meanwhile that it is elsewhere; what was its
+            // address then can be somebody else's now.
+            (EdgeRequest::Renew { .. } | EdgeRequest::Join { .. }, Some((_, endpoint)))
+                if self.is_taken(nve, endpoint) =>
+            {
+                Reply::Goodbye(Goodbye::AddressTaken).into()
+            }
             (EdgeRequest::Renew { sequence }, Some((boot, endpoint))) => {
                 let mut plan = Plan::default();
                 self.renew(&mut plan, nve, *boot, endpoint);
@@ -188,14 +195,7 @@ impl Engine {
         if tunnels.is_empty() || !tunnels.iter().all(is_station) {
             return Reply::Goodbye(Goodbye::Protocol).into();
         }
-        // An edge that took another's address would have that one's packets sent to itself.
-        let taken = |ip: &IpAddr| {
-            self.state
-                .addresses
-                .get(ip)
-                .is_some_and(|owner| owner != nve)
-        };
-        if tunnels.iter().any(taken) {
+        if self.is_taken(nve, endpoint) {
             return Reply::Goodbye(Goodbye::AddressTaken).into();
         }
         let mut plan = Plan::default();
@@ -211,6 +211,14 @@ impl Engine {
                 limits,
             }),
         }
+    }
+
+    /// Whether another edge has one of these tunnel addresses. An edge that took another's would have
+    /// that one's packets sent to itself.
+    fn is_taken(&self, nve: &NveName, endpoint: &Endpoint) -> bool {
+        let owner = |ip: &IpAddr| self.state.addresses.get(ip);
+        let mut owners = endpoint.tunnel_addresses.iter().filter_map(owner);
+        owners.any(|owner| owner != nve)
     }
 
     /// A lease that begins now.
@@ -463,5 +471,7 @@ pub(super) fn tick(plan: &mut Plan, state: &State, name: &VnName, vn: &Vn, steps
 /// Whether one host may have this address.
 fn is_station(ip: &IpAddr) -> bool {
     let broadcast = matches!(ip, IpAddr::V4(ip) if ip.is_broadcast());
-    !(ip.is_unspecified() || ip.is_multicast() || ip.is_loopback() || broadcast)
+    // An IPv4 address in IPv6 clothes (RFC 4291, section 2.5.5.2) would be another's under a second name.
+    let mapped = ip.to_canonical() != *ip;
+    !(ip.is_unspecified() || ip.is_multicast() || ip.is_loopback() || broadcast || mapped)
 }

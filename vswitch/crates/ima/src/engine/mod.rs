@@ -98,6 +98,8 @@ pub struct Engine {
     leases: Leases,
     /// VNs in which something may be left over.
     messy: BTreeSet<VnName>,
+    /// The one of them whose turn was last.
+    swept: Option<VnName>,
 }
 
 impl Engine {
@@ -115,6 +117,7 @@ impl Engine {
         }
         Self {
             messy: state.vns.keys().cloned().collect(),
+            swept: None,
             state,
             limits,
             sessions: HashMap::new(),

@@ -1,6 +1,7 @@
 //! What follows from a change but is too much for its transaction: registrations of edges that left,
 //! lost their rights or their lease, and what is left of removed VNs. In steps of bounded size.
 
+use std::ops::Bound;
 use std::time::Duration;
 
 use vswitch_control::types::{Epoch, NveName, Version, VnName};
@@ -22,7 +23,23 @@ impl Engine {
     /// request's plan; one that conflicts with another server's comes up again.
     pub fn sweep(&mut self, now: Duration, weight: usize) -> Option<Plan> {
         let most = (weight / WEIGHT).clamp(1, MOST);
-        while let Some(name) = self.messy.first().cloned() {
+        let mut plan = Plan::default();
+        for nve in self.leases.ended(now).take(most) {
+            plan.delete(&self.state, Key::Edge(nve.clone()));
+        }
+        if !plan.is_empty() {
+            return Some(plan);
+        }
+        // VNs take turns: what has to be done soon, such as the epoch behind a revocation, does not
+        // wait for a large one to be cleared away.
+        while !self.messy.is_empty() {
+            let behind = self
+                .swept
+                .as_ref()
+                .map_or(Bound::Unbounded, Bound::Excluded);
+            let mut next = self.messy.range::<VnName, _>((behind, Bound::Unbounded));
+            let name = next.next().or(self.messy.first()).cloned()?;
+            self.swept = Some(name.clone());
             let plan = self
                 .state
                 .vns
@@ -33,11 +50,7 @@ impl Engine {
             }
             self.messy.remove(&name);
         }
-        let mut plan = Plan::default();
-        for nve in self.leases.ended(now).take(most) {
-            plan.delete(&self.state, Key::Edge(nve.clone()));
-        }
-        (!plan.is_empty()).then_some(plan)
+        None
     }
 
     /// When the next lease ends.

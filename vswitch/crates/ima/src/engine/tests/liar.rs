@@ -3,12 +3,13 @@
 use vswitch_control::message::ima::{
     Goodbye, LogId, Refusal, Rejection, Resume, VnFromEdge, VnFromIma, Wanted,
 };
-use vswitch_control::message::operator::Change;
+use vswitch_control::message::operator::{AuditId, Change, Text};
 use vswitch_control::message::overlay::{Admission, Ips};
 use vswitch_control::types::{BootId, Mac, Version};
 
 use super::world::{World, endpoint, ips, mac, nve, placement, vn};
-use crate::engine::{EdgeRequest, Limits, Reply};
+use crate::engine::{EdgeRequest, Limits, Reply, Stamp};
+use crate::model::{EdgeRecord, Key, Op, Record};
 
 /// `red` has a and the liar, `blue` has a and b; machines of a in both, one of the liar in red.
 fn world() -> World {
@@ -176,6 +177,7 @@ fn no_edge_but_itself() {
         vec![],
         vec![[0, 0, 0, 0].into()],
         vec![[224, 0, 0, 1].into()],
+        vec!["::ffff:192.0.2.77".parse().unwrap()],
     ] {
         let mut wrong = endpoint(&nve("liar"));
         wrong.tunnel_addresses = nowhere.try_into().unwrap();
@@ -202,7 +204,7 @@ fn a_revoked_edge_has_nothing_and_is_nobody() {
     let mut world = world();
     world.register("liar", "red", "vm2", 2);
     let epoch = world.view("a", "red").epoch;
-    let reason = vswitch_control::message::operator::Text::of("stolen");
+    let reason = Text::of("stolen");
     world
         .change(Change::Revoke {
             nve: nve("liar"),
@@ -226,4 +228,74 @@ fn a_revoked_edge_has_nothing_and_is_nobody() {
         world.register("liar", "red", "vm2", 2),
         Some(VnFromIma::Registered { .. })
     ));
+}
+
+#[test]
+fn no_address_that_was_its_own_once() {
+    let mut world = world();
+    let liar = nve("liar");
+    let (former, other) = (endpoint(&liar), endpoint(&nve("other")));
+    // By another server it is elsewhere now; its session with this one it keeps.
+    let Some(Record::Edge(record)) = world.stored.get(&Key::Edge(liar.clone())).cloned() else {
+        panic!("no lease");
+    };
+    let moved = Record::Edge(EdgeRecord {
+        endpoint: other,
+        ..record
+    });
+    let op = Op::Put(Key::Edge(liar.clone()), moved.clone());
+    world.stored.insert(Key::Edge(liar.clone()), moved);
+    world.engine.apply(std::slice::from_ref(&op));
+    world.engine.committed(&[op], world.now);
+    // The address is free, and somebody has it.
+    let welcome = world.connect_at("heir", former.clone());
+    assert!(matches!(welcome, Some(Reply::Welcome { .. })));
+    let before = world.stored.clone();
+    let taken = Some(Reply::Goodbye(Goodbye::AddressTaken));
+    assert_eq!(world.ask(&liar, &EdgeRequest::Renew { sequence: 1 }), taken);
+    assert_eq!(world.stored, before);
+    let address = former.tunnel_addresses.first().unwrap();
+    assert_eq!(world.engine.state().addresses[address], nve("heir"));
+}
+
+#[test]
+fn a_revocation_does_not_wait_for_a_large_vn_to_be_cleared_away() {
+    let mut world = world();
+    world.declare("ample", 3, Admission::FirstClaim, &["a"]);
+    world.join("a", "ample").unwrap();
+    for last in 1..=100 {
+        world.register("a", "ample", "vm1", last);
+    }
+    let epoch = world.view("a", "red").epoch;
+    let reason = Text::of("stolen");
+    let changes = [
+        Change::VnRemove { vn: vn("ample") },
+        Change::Revoke {
+            nve: nve("liar"),
+            reason,
+        },
+    ];
+    for (tie, change) in changes.into_iter().enumerate() {
+        let stamp = Stamp {
+            who: Text::of("root"),
+            id: AuditId {
+                at: u64::MAX,
+                tie: tie as u64,
+            },
+            log: LogId(0),
+        };
+        let plan = world.engine.operator(&change, &stamp).unwrap();
+        world.store(&plan);
+    }
+    // One step each.
+    for _ in 0..2 {
+        let plan = world.engine.sweep(world.now, 1).unwrap();
+        world.store(&plan);
+    }
+    let vns = &world.engine.state().vns;
+    assert!(!vns[&vn("ample")].mappings.is_empty());
+    assert!(vns[&vn("red")].clock.epoch > epoch);
+    assert!(!vns[&vn("red")].joined.contains_key(&nve("liar")));
+    world.sweep();
+    assert!(!world.engine.state().vns.contains_key(&vn("ample")));
 }
