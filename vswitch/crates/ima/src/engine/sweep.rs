@@ -23,6 +23,13 @@ impl Engine {
     /// request's plan; one that conflicts with another server's comes up again.
     pub fn sweep(&mut self, now: Duration, weight: usize) -> Option<Plan> {
         let most = (weight / WEIGHT).clamp(1, MOST);
+        let mut plan = Plan::default();
+        for nve in self.leases.ended(now).take(most) {
+            plan.delete(&self.state, Key::Edge(nve.clone()));
+        }
+        if !plan.is_empty() {
+            return Some(plan);
+        }
         // VNs take turns: what has to be done soon, such as the epoch behind a revocation, does not
         // wait for a large one to be cleared away.
         while !self.messy.is_empty() {
@@ -43,11 +50,7 @@ impl Engine {
             }
             self.messy.remove(&name);
         }
-        let mut plan = Plan::default();
-        for nve in self.leases.ended(now).take(most) {
-            plan.delete(&self.state, Key::Edge(nve.clone()));
-        }
-        (!plan.is_empty()).then_some(plan)
+        None
     }
 
     /// When the next lease ends.

@@ -105,7 +105,11 @@ impl<S: Store> Authority<S> {
                 .engine
                 .next_end()
                 .map_or(RETRY, |end| end.saturating_sub(now));
-            let pause = if self.broken { RETRY } else { end };
+            let pause = match (self.broken, more) {
+                (true, _) => RETRY,
+                (false, true) => Duration::ZERO,
+                (false, false) => end,
+            };
             let mut batch = Vec::new();
             tokio::select! {
                 _ = &mut quit => return,

@@ -289,7 +289,7 @@ fn a_revocation_does_not_wait_for_a_large_vn_to_be_cleared_away() {
     }
     // One step each.
     for _ in 0..2 {
-        let plan = world.engine.sweep(world.now, 120).unwrap();
+        let plan = world.engine.sweep(world.now, 1).unwrap();
         world.store(&plan);
     }
     let vns = &world.engine.state().vns;
