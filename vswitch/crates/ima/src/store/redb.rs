@@ -1,9 +1,10 @@
 //! Records in a file, by `redb`: copy-on-write B-trees, each transaction on the disk when `commit`
 //! returns. Only one process can have the file open.
 
-use std::fs::OpenOptions;
+use std::fs::{File, OpenOptions};
+use std::io;
 use std::os::unix::fs::OpenOptionsExt;
-use std::path::Path;
+use std::path::{Path, PathBuf};
 use std::sync::Arc;
 
 use redb::{Database, ReadableDatabase, ReadableTable, TableDefinition, TableError};
@@ -27,6 +28,50 @@ fn failed(error: impl Into<redb::Error>) -> StoreError {
     StoreError::Unavailable(error.into().to_string())
 }
 
+fn options() -> OpenOptions {
+    let mut options = OpenOptions::new();
+    options
+        .read(true)
+        .write(true)
+        .create(true)
+        .truncate(false)
+        .mode(0o600);
+    options
+}
+
+/// The file's name until it is whole.
+fn fresh(path: &Path) -> PathBuf {
+    let mut name = path.as_os_str().to_owned();
+    name.push(".new");
+    name.into()
+}
+
+/// Makes an empty file of records, which has its name only when it is whole: the library does not open
+/// one that was cut short while it was made.
+fn make(path: &Path) -> Result<(), redb::Error> {
+    let fresh = fresh(path);
+    let file = options().open(&fresh)?;
+    // The lock is the inode's, whatever its name: nobody's file is cut here while they use it.
+    file.try_lock().map_err(io::Error::from)?;
+    file.set_len(0)?;
+    let database = Database::builder().create_file(file)?;
+    let write = database.begin_write()?;
+    write.open_table(RECORDS)?;
+    write.open_table(META)?;
+    write.commit()?;
+    drop(database);
+    match std::fs::hard_link(&fresh, path) {
+        // Somebody else was quicker.
+        Err(error) if error.kind() == io::ErrorKind::AlreadyExists => {}
+        linked => linked?,
+    }
+    let directory = path
+        .parent()
+        .filter(|parent| !parent.as_os_str().is_empty());
+    File::open(directory.unwrap_or(Path::new(".")))?.sync_all()?;
+    Ok(())
+}
+
 impl Redb {
     /// Opens the file, or makes it, readable for its owner alone. After a crash it is as its last
     /// transaction left it.
@@ -37,16 +82,14 @@ impl Redb {
         let said = |error: &dyn core::fmt::Display| {
             StoreError::Unavailable(format!("{}: {error}", path.display()))
         };
-        let mut options = OpenOptions::new();
-        let file = options
-            .read(true)
-            .write(true)
-            .create(true)
-            .truncate(false)
-            .mode(0o600)
-            .open(path);
+        if !path.exists() {
+            make(path).map_err(|error| said(&error))?;
+        }
+        // What a crash between the two names left.
+        let _ = std::fs::remove_file(fresh(path));
+        let file = options().open(path).map_err(|error| said(&error))?;
         let database = Database::builder()
-            .create_file(file.map_err(|error| said(&error))?)
+            .create_file(file)
             .map_err(|error| said(&error))?;
         let write = database.begin_write().map_err(failed)?;
         let revision = {

@@ -140,6 +140,8 @@ pub struct View {
     pub members: BTreeMap<NveName, Place>,
     pub mappings: BTreeMap<Mac, Mapping>,
     pub fulls: usize,
+    /// Mappings it was told, in all.
+    pub heard: usize,
     partial: Option<(BTreeMap<NveName, Place>, BTreeMap<Mac, Mapping>)>,
 }
 
@@ -361,6 +363,7 @@ impl Edge {
 
 impl View {
     fn update(&mut self, update: &Update) {
+        self.heard += update.mappings.len();
         let (members, mappings) = match update.base {
             Base::Version(from) => {
                 assert_eq!(from, self.version);
