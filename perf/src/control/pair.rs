@@ -44,7 +44,7 @@ pub struct Edge {
 }
 
 impl Edge {
-    /// The edge of this number, in no network. Its rates are such that they limit nothing.
+    /// The edge of this number, in no network. Its rates and times are such that they limit nothing.
     pub fn new(number: usize) -> anyhow::Result<Self> {
         let config = Config {
             domain: DOMAIN.to_owned(),
@@ -53,6 +53,8 @@ impl Edge {
             max_sas: usize::MAX,
             ample_sas: usize::MAX,
             workers_per_pair: 64,
+            // Hundreds are begun at once; who waits for their turn has not failed.
+            answer_timeout: Duration::from_secs(60),
             ..Config::default()
         };
         let name = edge_name(number)?;
