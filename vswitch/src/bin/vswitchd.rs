@@ -160,7 +160,8 @@ fn run(config: Config, security_log: &SecurityLog) -> anyhow::Result<()> {
     let mut edge = Edge::start(config.clone()).context("the edge did not start")?;
     let overlay = edge.take_overlay();
     let authority = overlay.map(|overlay| Authority::start(&config, overlay));
-    let authority = authority.transpose()?;
+    let mut authority = authority.transpose()?;
+    let orphaned = authority.as_mut().map(Authority::ended);
     let handle = edge.handle();
     let mut failed = edge.failed();
     let failure = edge.failed();
@@ -170,6 +171,7 @@ fn run(config: Config, security_log: &SecurityLog) -> anyhow::Result<()> {
                 _ = terminate.recv() => {}
                 _ = interrupt.recv() => {}
                 _ = failed.wait_for(|failed| *failed) => {}
+                () = async { match orphaned { Some(orphaned) => orphaned.await, None => future::pending().await } } => {}
             }
         };
         let desk = Desk::new(edge.handle(), &file);
@@ -200,6 +202,7 @@ fn run(config: Config, security_log: &SecurityLog) -> anyhow::Result<()> {
     });
     notify("STOPPING=1");
     tracing::info!("stopping");
+    let orphan = authority.as_ref().is_some_and(Authority::has_ended);
     // While there is somebody to carry out what it says last.
     drop(authority);
     let last = edge.stop();
@@ -214,7 +217,7 @@ fn run(config: Config, security_log: &SecurityLog) -> anyhow::Result<()> {
         );
     }
     served?;
-    if last.is_none() || *failure.borrow() {
+    if last.is_none() || orphan || *failure.borrow() {
         anyhow::bail!("a thread of the switch ended by itself; please report what it logged");
     }
     Ok(())

@@ -208,7 +208,9 @@ impl<P: Probe> Worker<P> {
                 Ok(assigned) => {
                     if assigned.soft_limit_hit() && !P::DRY {
                         let event = Event::SoftLimit(self.id, id, out.sa.spi());
-                        let _ = self.events.try_send(event);
+                        if self.events.try_send(event).is_err() {
+                            out.sa.soft_limit_unheard();
+                        }
                     }
                     if !P::DRY && !out.asked && out.sa.reservation_left() < out.low_water {
                         let event = Event::ReservationLow(self.id, id, out.sa.spi());

@@ -69,7 +69,9 @@ impl<P: Probe> Worker<P> {
                 };
                 if assigned.soft_limit_hit() {
                     let event = Event::SoftLimit(self.id, id, out.sa.spi());
-                    let _ = self.events.try_send(event);
+                    if self.events.try_send(event).is_err() {
+                        out.sa.soft_limit_unheard();
+                    }
                 }
                 if !out.asked && out.sa.reservation_left() < out.low_water {
                     let event = Event::ReservationLow(self.id, id, out.sa.spi());

@@ -350,6 +350,12 @@ impl Outbound {
         self.next ^ self.blocks ^ self.counters.bytes
     }
 
+    /// Nobody could be told that the soft limit was reached: the next packet says so again.
+    #[cold]
+    pub fn soft_limit_unheard(&mut self) {
+        self.soft_reported = false;
+    }
+
     /// Raises the exclusive end of the reservation to `until`, which must be recorded
     /// durably by then. A lower value changes nothing.
     pub fn extend_reservation(&mut self, until: u64) {

@@ -13,6 +13,8 @@ mod orders;
 mod report;
 mod steering;
 
+use std::convert::Infallible;
+use std::future::Future;
 use std::sync::Arc;
 use std::thread::JoinHandle;
 use std::time::Duration;
@@ -73,6 +75,8 @@ pub struct Authority {
     stop: Option<oneshot::Sender<()>>,
     questions: mpsc::Sender<oneshot::Sender<Report>>,
     thread: Option<JoinHandle<()>>,
+    /// Resolves when the thread has ended.
+    ended: Option<oneshot::Receiver<Infallible>>,
 }
 
 /// Asks the thread; cloned freely.
@@ -126,16 +130,39 @@ impl Authority {
         drop(entered);
         let (stop, stopped) = oneshot::channel();
         let (questions, asked) = mpsc::channel(QUESTIONS);
+        let (alive, ended) = oneshot::channel();
         let driver = Driver::new(config, overlay, &identity, watcher, Arc::new(endpoint))?;
         let thread = std::thread::Builder::new()
             .name("vswitch-ima".into())
-            .spawn(move || runtime.block_on(driver.run(asked, stopped)))
+            .spawn(move || {
+                let _alive = alive;
+                runtime.block_on(driver.run(asked, stopped));
+            })
             .map_err(StartError::Thread)?;
         Ok(Authority {
             stop: Some(stop),
             questions,
             thread: Some(thread),
+            ended: Some(ended),
         })
+    }
+
+    /// Resolves when its thread ends by itself, which it must not: without it no lease ends and nobody
+    /// is revoked, so the switch must not go on. Once.
+    pub fn ended(&mut self) -> impl Future<Output = ()> + use<> {
+        let ended = self.ended.take();
+        async move {
+            match ended {
+                Some(ended) => drop(ended.await),
+                None => std::future::pending().await,
+            }
+        }
+    }
+
+    /// Whether it has.
+    #[must_use]
+    pub fn has_ended(&self) -> bool {
+        self.thread.as_ref().is_none_or(JoinHandle::is_finished)
     }
 
     /// Asks it.

@@ -310,7 +310,7 @@ impl Control {
                 },
                 recv(orders) -> batch => match batch {
                     Ok(batch) => self.ordered(batch),
-                    // The authority's thread has ended; what it said last stays.
+                    // The authority's thread has ended, and the process is about to.
                     Err(_) => orders = never(),
                 },
                 recv(channels.requests) -> request => match request {

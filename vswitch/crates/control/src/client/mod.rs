@@ -469,7 +469,9 @@ impl Client {
         }
         // One whose answer does not come is begun anew, and does not count twice.
         let under_way = self.networks.values();
-        let under_way = under_way.filter(|n| n.is_joining() && !n.is_due(now)).count();
+        let under_way = under_way
+            .filter(|n| n.is_joining() && !n.is_due(now))
+            .count();
         let due = self.networks.values_mut().filter(|n| n.is_due(now));
         for network in due.take(JOINING.saturating_sub(under_way)) {
             network.join(now, &mut self.rng, &mut self.outputs);

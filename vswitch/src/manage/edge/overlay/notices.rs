@@ -92,7 +92,15 @@ impl Control {
             worker,
             spi,
         });
-        self.mention(Some(notice));
+        match notice {
+            Notice::Idle(_) => self.mention(Some(notice)),
+            // A worker says this once of a key: lost, it would never be replaced in time.
+            _ => {
+                if let Some(ends) = &mut self.overlay {
+                    ends.outbox.send(notice);
+                }
+            }
+        }
         true
     }
 
