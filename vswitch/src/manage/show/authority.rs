@@ -47,14 +47,26 @@ pub(super) fn ima(ima: Option<&Ima>) -> String {
         ("AT LEASE END", Left),
         ("MEMBERS", Right),
         ("MAPPINGS", Right),
-        ("ADDRESSES HERE", Left),
+    ]);
+    let mut addresses = Table::new([
+        ("VN", Left),
+        ("ADDRESS HERE", Left),
+        ("PORT", Left),
+        ("STATE", Left),
     ]);
     for vn in &ima.vns {
         let state = match &vn.refusal {
             Some(why) => format!("{}: {why}", vn.state),
             None => vn.state.clone(),
         };
-        let addresses = vn.addresses.iter();
+        for (mac, port, state) in &vn.addresses {
+            addresses.row([
+                Cell::from(&vn.vn),
+                Cell::from(mac),
+                Cell::from(port),
+                Cell::from(state),
+            ]);
+        }
         table.row([
             Cell::from(&vn.vn),
             Cell::from(&state),
@@ -63,10 +75,9 @@ pub(super) fn ima(ima: Option<&Ima>) -> String {
             Cell::option(vn.lease_end.as_ref()),
             vn.members.into(),
             vn.mappings.into(),
-            Cell::lines(addresses.map(|(mac, port, state)| format!("{mac} {port}: {state}"))),
         ]);
     }
-    format!("{out}\n{table}")
+    format!("{out}\n{table}\n{addresses}")
 }
 
 /// Sessions with other edges, to follow `show peers`; nothing if the authority names none.

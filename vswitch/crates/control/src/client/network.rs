@@ -544,7 +544,10 @@ impl Network {
         };
         match update.base {
             Base::Version(base) => {
-                if self.resume.map(|resume| resume.version) != Some(base) {
+                // What is told from an earlier version on has all that is new as well: so it is when this
+                // edge joined again while an update was under way.
+                let known = self.resume.map(|resume| resume.version);
+                if known.is_none_or(|known| known < base || to.version < known) {
                     // Something is missing: all of it is told when the VN is joined anew.
                     self.resume = None;
                     self.join_anew(now);
