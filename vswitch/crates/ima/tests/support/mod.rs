@@ -255,14 +255,12 @@ impl Edge {
         )
         .await;
         loop {
-            match self.next().await.expect("an answer") {
-                Told::Vn(
-                    _,
-                    answer @ (VnFromIma::Registered { .. } | VnFromIma::Rejected { .. }),
-                ) => {
-                    return answer;
-                }
-                _ => {}
+            if let Told::Vn(
+                _,
+                answer @ (VnFromIma::Registered { .. } | VnFromIma::Rejected { .. }),
+            ) = self.next().await.expect("an answer")
+            {
+                return answer;
             }
         }
     }
