@@ -103,11 +103,14 @@ mod tests {
         let (b, c) = (member("b", 2), member("c", 3));
         let changes = members.set(&red, &[b.clone(), c.clone()]);
         assert_eq!((changes.moved.len(), changes.gone.len()), (2, 0));
-        assert_eq!(members.set(&blue, &[b.clone()]), Changes::default());
+        assert_eq!(
+            members.set(&blue, std::slice::from_ref(&b)),
+            Changes::default()
+        );
         assert_eq!(members.set(&red, &[]).gone, [c.nve]);
         assert_eq!(members.shared(&b.nve), [&blue]);
         let moved = member("b", 9);
-        let changes = members.set(&blue, &[moved.clone()]);
+        let changes = members.set(&blue, std::slice::from_ref(&moved));
         assert_eq!(changes.moved, [(b.nve.clone(), moved.endpoint)]);
         assert_eq!(members.leave(&blue), [b.nve]);
         assert_eq!(members.all().count(), 0);
