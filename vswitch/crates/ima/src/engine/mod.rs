@@ -1,5 +1,5 @@
 //! The authority's logic, without sockets, store or clock. A request of an authenticated edge or operator
-//! becomes a [`Plan`] (what to store) and a reply, which is given only once that is stored. What
+//! becomes a [`Plan`](crate::model::Plan) (what to store) and a reply, which is given only once that is stored. What
 //! members must be told follows from the state alone (`push`), so nothing is queued for a slow one.
 //!
 //! The order of calls: [`Engine::edge`] or [`Engine::operator`] decides; [`Engine::apply`] makes it so
