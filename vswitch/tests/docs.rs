@@ -351,7 +351,9 @@ fn open(esp: &mut [u8], spi: u32, algorithm: Algorithm, key: &[u8]) -> Vec<u8> {
     let config = InboundConfig::new(Spi::new(spi).expect("an SPI"));
     let sa = Inbound::new(material, config).expect("an association");
     let candidate = sa.precheck(esp).expect("well formed");
-    let mut jobs = [sa.open_job(&candidate, esp).expect("the same packet")];
+    let mut jobs = [sa
+        .open_job(&candidate, esp, |job| job)
+        .expect("the same packet")];
     backend.open(&mut jobs);
     let _authentic = candidate.verdict(&jobs[0]).expect("authentic");
     esp[16..esp.len() - 16].to_vec()

@@ -42,6 +42,13 @@ impl Sum {
         self.packets += 1;
         self.bytes += bytes as u64;
     }
+
+    /// One that was added is none.
+    #[inline]
+    pub fn remove(&mut self, bytes: usize) {
+        self.packets -= 1;
+        self.bytes -= bytes as u64;
+    }
 }
 
 impl Traffic {
@@ -50,6 +57,13 @@ impl Traffic {
     pub fn rx_all(&mut self, sum: Sum) {
         self.rx_packets += sum.packets;
         self.rx_bytes += sum.bytes;
+    }
+
+    /// Counts sent packets.
+    #[inline]
+    pub fn tx_all(&mut self, sum: Sum) {
+        self.tx_packets += sum.packets;
+        self.tx_bytes += sum.bytes;
     }
 
     /// Adds another worker's figures.

@@ -5,16 +5,18 @@ use std::net::IpAddr;
 
 use arrayvec::ArrayVec;
 use vswitch_aead::{Backend, Job};
+use vswitch_net::Vni;
 use vswitch_net::checksum::Checksum;
 use vswitch_net::ip::protocol;
 use vswitch_net::outer::Outer;
-use vswitch_net::tunnel::{self, Encapsulation, TunnelError};
+use vswitch_net::tunnel::{self, Encapsulation, Tunnel, TunnelError, Usual};
 use vswitch_sa::{Authenticated, Candidate, Inbound, OpenError, Opened};
 use vswitch_vn::{Protection, TunnelId, VnId};
 
 use super::inner::Inner;
 use super::observe::Step;
 use super::probe::{Probe, Stage};
+use super::sas::InboundSlot;
 use super::sightings::Subject;
 use super::verdict::Verdict;
 use super::worker::Worker;
@@ -61,13 +63,39 @@ enum State {
 
 impl State {
     /// A candidate is what it is found to be; for nothing else is this called.
-    #[inline]
+    #[inline(always)]
     fn judge(&mut self, find: impl FnOnce(Candidate) -> Option<Authenticated>) {
         if let State::Candidate(candidate) = std::mem::replace(self, State::Forged)
             && let Some(authenticated) = find(candidate)
         {
             *self = State::Authenticated(authenticated);
         }
+    }
+}
+
+/// What the tunnel of an SA has inside.
+struct Expected {
+    slot: usize,
+    id: TunnelId,
+    vn: VnId,
+    vni: Vni,
+    encapsulation: Encapsulation,
+    usual: Option<Usual>,
+}
+
+impl Expected {
+    /// A tunnel packet of `len` octets, of which `payload` has the first, that must be this
+    /// tunnel's.
+    #[inline(never)]
+    fn parse(&self, payload: &[u8], len: usize) -> Result<Tunnel, Verdict> {
+        let parsed = tunnel::parse_tunnel(payload, len).map_err(tunnel_verdict)?;
+        if parsed.encapsulation != self.encapsulation {
+            return Err(Verdict::TunnelMalformed);
+        }
+        if parsed.vni != self.vni {
+            return Err(Verdict::WrongVni);
+        }
+        Ok(parsed)
     }
 }
 
@@ -87,15 +115,99 @@ impl<P: Probe> Worker<P> {
                 u64::from(vni) ^ tunnels.get(tunnel.index()).map_or(0, |t| t.rx_packets)
             });
         }
+        let mut inner = ArrayVec::new();
+        if P::OBSERVES || P::DRY || sealed.iter().any(|s| !s.packet.is_contiguous()) {
+            self.open_thoroughly(port, sealed, &mut inner);
+        } else {
+            self.open_quickly(port, sealed, &mut inner);
+        }
+        self.inner_input(&mut inner);
+        self.counters.probe.leave(Stage::Decapsulate, n);
+    }
+
+    /// Opens packets that lie in one buffer each, where they are.
+    #[inline(always)]
+    fn open_quickly(
+        &mut self,
+        port: u16,
+        sealed: &mut ArrayVec<Sealed, BURST>,
+        inner: &mut ArrayVec<Inner, BURST>,
+    ) {
+        let n = sealed.len();
+        let mut jobs: ArrayVec<Job<'_>, BURST> = ArrayVec::new();
+        let mut candidates: ArrayVec<Candidate, BURST> = ArrayVec::new();
+        let mut refused = [Verdict::AuthFailed; BURST];
+        // Which packets have a job.
+        let (mut made, mut bit) = (0_u32, 1_u32);
+        let mut known = None;
+        for (sealed, refused) in sealed.iter_mut().zip(&mut refused) {
+            match self.before_opening(sealed, &mut known) {
+                Ok((candidate, slot)) => {
+                    sealed.packet.truncate(sealed.end);
+                    if let Some(esp) = sealed.packet.head_mut().get_mut(sealed.start..)
+                        && let Ok(()) = slot.sa.open_job(&candidate, esp, |job| jobs.push(job))
+                    {
+                        candidates.push(candidate);
+                        made |= bit;
+                    }
+                }
+                Err(verdict) => *refused = verdict,
+            }
+            bit <<= 1;
+        }
+        self.backend.open(&mut jobs);
+        let judged: ArrayVec<Option<Authenticated>, BURST> = candidates
+            .drain(..)
+            .zip(&jobs)
+            .map(|(candidate, job)| candidate.verdict(job).ok())
+            .collect();
+        drop(jobs);
+        self.counters.probe.leave(Stage::Open, n);
+
+        let (mut expected, mut bit) = (None, 1_u32);
+        let mut judged = judged.into_iter();
+        for (sealed, refused) in sealed.drain(..).zip(refused) {
+            let Sealed {
+                mut packet,
+                slot,
+                start,
+                ..
+            } = sealed;
+            let result = match made & bit != 0 {
+                true => match judged.next().flatten() {
+                    Some(authenticated) => {
+                        self.after_opening(slot, start, authenticated, &mut packet, &mut expected)
+                    }
+                    None => Err(Verdict::AuthFailed),
+                },
+                false => Err(refused),
+            };
+            bit <<= 1;
+            match result {
+                Ok((tunnel, vn)) => inner.push(Inner { packet, tunnel, vn }),
+                Err(verdict) => self.sa_drop(port, slot, verdict, packet),
+            }
+        }
+    }
+
+    /// The same for chains of buffers, and where somebody watches.
+    #[inline(never)]
+    fn open_thoroughly(
+        &mut self,
+        port: u16,
+        sealed: &mut ArrayVec<Sealed, BURST>,
+        inner: &mut ArrayVec<Inner, BURST>,
+    ) {
+        let n = sealed.len();
         let mut batch: ArrayVec<Opening, BURST> = ArrayVec::new();
         let mut known = None;
         for sealed in sealed.drain(..) {
             match self.before_opening(&sealed, &mut known) {
-                Ok(candidate) => {
-                    let sas = &self.sas;
+                Ok((candidate, slot)) => {
+                    let highest = slot.sa.highest();
                     self.counters.step(&sealed.packet, || Step::Fresh {
                         seq: candidate.esn(),
-                        highest: sas.inbound(sealed.slot).map_or(0, |slot| slot.sa.highest()),
+                        highest,
                     });
                     batch.push(Opening {
                         packet: sealed.packet,
@@ -111,7 +223,7 @@ impl<P: Probe> Worker<P> {
         self.run_open(&mut batch);
         self.counters.probe.leave(Stage::Open, n);
 
-        let mut inner = ArrayVec::new();
+        let mut expected = None;
         for opening in batch.drain(..) {
             let Opening {
                 mut packet,
@@ -130,23 +242,21 @@ impl<P: Probe> Worker<P> {
                     .inbound(slot)
                     .map_or("", |slot| slot.sa.algorithm().name()),
             });
-            match self.after_opening(slot, start, authenticated, &mut packet) {
+            match self.after_opening(slot, start, authenticated, &mut packet, &mut expected) {
                 Ok((tunnel, vn)) => inner.push(Inner { packet, tunnel, vn }),
                 Err(verdict) => self.sa_drop(port, slot, verdict, packet),
             }
         }
-        self.inner_input(&mut inner);
-        self.counters.probe.leave(Stage::Decapsulate, n);
     }
 
     /// What can be refused without the key. `known` is the last SA and source that belonged
     /// together: packets of one SA mostly follow one another.
-    #[inline]
+    #[inline(always)]
     fn before_opening(
         &self,
         sealed: &Sealed,
         known: &mut Option<(usize, IpAddr)>,
-    ) -> Result<Candidate, Verdict> {
+    ) -> Result<(Candidate, &InboundSlot), Verdict> {
         let slot = self.sas.inbound(sealed.slot).ok_or(Verdict::UnknownSpi)?;
         let pair = Some((sealed.slot, sealed.src));
         if *known != pair {
@@ -161,12 +271,13 @@ impl<P: Probe> Worker<P> {
         let first = head
             .get(sealed.start..sealed.end.min(head.len()))
             .ok_or(Verdict::EspTruncated)?;
-        slot.sa
+        let candidate = slot
+            .sa
             .precheck_segments(first, sealed.end - sealed.start)
-            .map_err(open_verdict)
+            .map_err(open_verdict)?;
+        Ok((candidate, slot))
     }
 
-    #[inline]
     fn run_open(&self, batch: &mut ArrayVec<Opening, BURST>) {
         let mut jobs: ArrayVec<Job<'_>, BURST> = ArrayVec::new();
         let mut places: ArrayVec<_, BURST> = ArrayVec::new();
@@ -186,9 +297,8 @@ impl<P: Probe> Worker<P> {
             if !packet.is_contiguous() {
                 state.judge(|known| open_chain(self.backend, &slot.sa, known, packet, *start));
             } else if let Some(esp) = packet.head_mut().get_mut(*start..)
-                && let Ok(job) = slot.sa.open_job(candidate, esp)
+                && let Ok(()) = slot.sa.open_job(candidate, esp, |job| jobs.push(job))
             {
-                jobs.push(job);
                 places.push(state);
             }
         }
@@ -199,13 +309,15 @@ impl<P: Probe> Worker<P> {
     }
 
     /// Replay once more, padding, next header, tunnel header, VNI. Leaves the inner frame.
-    #[inline]
+    /// `expected` is of the packet before, which mostly was of the same SA.
+    #[inline(always)]
     fn after_opening(
         &mut self,
         slot: usize,
         start: usize,
         authenticated: Authenticated,
         packet: &mut Mbuf,
+        expected: &mut Option<Expected>,
     ) -> Result<(TunnelId, VnId), Verdict> {
         let inbound = self.sas.inbound_mut(slot).ok_or(Verdict::UnknownSpi)?;
         let opened = if P::DRY {
@@ -221,25 +333,43 @@ impl<P: Probe> Worker<P> {
         if opened.next_header != protocol::UDP {
             return Err(Verdict::EspNextHeader);
         }
-        let id = inbound.tunnel;
-        let tunnel = self.tables.tunnel(id).ok_or(Verdict::NoVn)?;
+        let known = match expected {
+            Some(known) if known.slot == slot => known,
+            _ => {
+                let id = inbound.tunnel;
+                let tunnel = self.tables.tunnel(id).ok_or(Verdict::NoVn)?;
+                expected.insert(Expected {
+                    slot,
+                    id,
+                    vn: tunnel.vn,
+                    vni: tunnel.vni,
+                    encapsulation: tunnel.encapsulation,
+                    usual: Usual::new(tunnel.encapsulation, tunnel.vni),
+                })
+            }
+        };
         let at = start + opened.payload.start;
-        packet.truncate(start + opened.payload.end);
-        let head = packet.head().get(at..).ok_or(Verdict::NotContiguous)?;
-        let parsed = tunnel::parse_tunnel(head, opened.payload.len()).map_err(tunnel_verdict)?;
-        if parsed.encapsulation != tunnel.encapsulation {
-            return Err(Verdict::TunnelMalformed);
-        }
-        if parsed.vni != tunnel.vni {
-            return Err(Verdict::WrongVni);
-        }
-        if !tunnel::is_zero(packet.segments(), at + parsed.end) {
-            return Err(Verdict::TfcPadding);
+        let head = packet.head();
+        let end = head.len().min(start + opened.payload.end);
+        let payload = head.get(at..end).ok_or(Verdict::NotContiguous)?;
+        let usual = match payload.len() == opened.payload.len() {
+            true => known.usual.and_then(|usual| usual.recognize(payload)),
+            false => None,
+        };
+        let parsed = match usual {
+            Some(parsed) => parsed,
+            None => known.parse(payload, opened.payload.len())?,
+        };
+        if parsed.end < opened.payload.len() {
+            packet.truncate(start + opened.payload.end);
+            if !tunnel::is_zero(packet.segments(), at + parsed.end) {
+                return Err(Verdict::TfcPadding);
+            }
         }
         packet
             .narrow(at + parsed.inner, at + parsed.end)
             .map_err(|_| Verdict::NotContiguous)?;
-        Ok((id, tunnel.vn))
+        Ok((known.id, known.vn))
     }
 
     /// Tunnel packets in the clear: only of VNs that ask for no protection, and from one of
@@ -345,29 +475,39 @@ fn open_chain(
 }
 
 /// Replay once more, and padding, of a packet whose ESP begins at `start`.
-#[inline]
+#[inline(always)]
 fn accept(
     sa: &mut Inbound,
     authenticated: Authenticated,
     packet: &Mbuf,
     start: usize,
 ) -> Result<Opened, Verdict> {
-    let opened = if packet.is_contiguous() {
-        let esp = packet.head().get(start..).ok_or(Verdict::EspTruncated)?;
-        sa.accept(authenticated, esp)
-    } else {
-        let mut segments: ArrayVec<&[u8], MAX_SEGMENTS> = ArrayVec::new();
-        for (i, segment) in packet.segments().enumerate() {
-            let part = segment
-                .get(if i == 0 { start } else { 0 }..)
-                .unwrap_or_default();
-            segments
-                .try_push(part)
-                .map_err(|_| Verdict::NotContiguous)?;
-        }
-        sa.accept_segments(authenticated, &segments)
-    };
-    opened.map_err(open_verdict)
+    if !packet.is_contiguous() {
+        return accept_chain(sa, authenticated, packet, start);
+    }
+    let esp = packet.head().get(start..).ok_or(Verdict::EspTruncated)?;
+    sa.accept(authenticated, esp).map_err(open_verdict)
+}
+
+#[cold]
+#[inline(never)]
+fn accept_chain(
+    sa: &mut Inbound,
+    authenticated: Authenticated,
+    packet: &Mbuf,
+    start: usize,
+) -> Result<Opened, Verdict> {
+    let mut segments: ArrayVec<&[u8], MAX_SEGMENTS> = ArrayVec::new();
+    for (i, segment) in packet.segments().enumerate() {
+        let part = segment
+            .get(if i == 0 { start } else { 0 }..)
+            .unwrap_or_default();
+        segments
+            .try_push(part)
+            .map_err(|_| Verdict::NotContiguous)?;
+    }
+    sa.accept_segments(authenticated, &segments)
+        .map_err(open_verdict)
 }
 
 /// Whether the UDP checksum is absent (RFC 768; RFC 6935 for tunnels over IPv6) or right.

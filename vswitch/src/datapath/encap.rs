@@ -11,6 +11,7 @@ use vswitch_vn::{Protection, TunnelId};
 
 use super::command::{Event, Path};
 use super::counters::Account;
+use super::express::{Halt, Runs};
 use super::handoff::Work;
 use super::observe::Step;
 use super::outlet::{Note, Way};
@@ -30,12 +31,12 @@ const UDP: u8 = 17;
 /// A packet whose headers are written and which waits for the cipher.
 pub(super) struct Sealing {
     pub packet: Mbuf,
-    pub tunnel: TunnelId,
-    pub slot: usize,
     /// Spent by the job that seals it.
     pub assigned: Option<Assigned>,
+    pub slot: usize,
+    pub tunnel: TunnelId,
     /// Octets of outer headers, before ESP.
-    pub outer: usize,
+    pub outer: u16,
     /// The port that it leaves by.
     pub underlay: u16,
     /// Whether the outer UDP header wants a checksum.
@@ -44,15 +45,15 @@ pub(super) struct Sealing {
 
 impl<P: Probe> Worker<P> {
     /// Gathers a frame for a tunnel.
-    #[inline]
+    #[inline(always)]
     pub(super) fn encapsulate(&mut self, tunnel: TunnelId, packet: Mbuf) {
         self.gather(tunnel, packet, false);
     }
 
     /// As [`Self::encapsulate`]; tells whether a colleague handed the frame in.
-    #[inline]
+    #[inline(always)]
     pub(super) fn gather(&mut self, tunnel: TunnelId, packet: Mbuf, handed_in: bool) {
-        if self.sealing.is_full() {
+        if self.sealing.len() >= SEAL_BATCH {
             self.seal();
         }
         self.sealing.push(Gathered {
@@ -68,30 +69,50 @@ impl<P: Probe> Worker<P> {
             return;
         }
         self.counters.probe.enter();
-        let mut batch: ArrayVec<Sealing, SEAL_BATCH> = ArrayVec::new();
-        let mut gathered: ArrayVec<Gathered, SEAL_BATCH> = ArrayVec::new();
-        gathered.extend(self.sealing.drain(..));
-        let n = gathered.len();
+        let mut gathered = std::mem::take(&mut self.sealing);
         // Frames for many peers, one behind the other.
-        if gathered
-            .iter()
-            .any(|frame| Some(frame.tunnel) != gathered.first().map(|f| f.tunnel))
-        {
+        let first = gathered.first().map(|frame| frame.tunnel);
+        if gathered.iter().any(|frame| Some(frame.tunnel) != first) {
             let slots = self
                 .tunnels
                 .touch(gathered.iter().map(|frame| frame.tunnel));
             self.sas.touch_outbound(slots.iter().copied());
         }
-        let mut frames = gathered.drain(..).peekable();
-        while let Some(unusual) = self.express(&mut frames, &mut batch) {
-            batch.extend(self.prepare(unusual));
+        let (mut ready, mut batch) = (Runs::default(), ArrayVec::new());
+        let mut frames = gathered.drain(..);
+        let mut next = frames.next();
+        while let Some(frame) = next {
+            if !batch.is_empty() {
+                // What is behind an unusual frame stays behind it.
+                self.seal_runs(&mut ready);
+                self.seal_batch(&mut batch);
+            }
+            next = match self.express(frame, &mut frames, &mut ready, &mut batch) {
+                Halt::Unusual(frame) => {
+                    batch.extend(self.prepare(frame));
+                    frames.next()
+                }
+                Halt::Another(frame) => Some(frame),
+                Halt::End => None,
+            };
         }
+        drop(frames);
+        if self.sealing.is_empty() {
+            self.sealing = gathered;
+        }
+        self.seal_runs(&mut ready);
+        if !batch.is_empty() {
+            self.seal_batch(&mut batch);
+        }
+    }
+
+    /// Seals packets that went the thorough way, and sends them.
+    #[inline(never)]
+    fn seal_batch(&mut self, batch: &mut ArrayVec<Sealing, SEAL_BATCH>) {
+        let n = batch.len();
         self.counters.probe.leave(Stage::Encapsulate, n);
-
-        let sealed = self.run_cipher(&mut batch);
+        let sealed = self.run_cipher(batch);
         self.counters.probe.leave(Stage::Seal, n);
-
-        // Drained, not consumed: an ArrayVec moves with all of its capacity.
         for (sealing, sealed) in batch.drain(..).zip(sealed) {
             if sealed {
                 let sas = &self.sas;
@@ -119,11 +140,12 @@ impl<P: Probe> Worker<P> {
             let Some(slot) = self.sas.outbound(sealing.slot) else {
                 continue;
             };
+            let outer = usize::from(sealing.outer);
             if !sealing.packet.is_contiguous() {
                 *place = seal_chain(self.backend, &slot.sa, sealing);
-            } else if let Some(esp) = sealing.packet.head_mut().get_mut(sealing.outer..)
+            } else if let Some(esp) = sealing.packet.head_mut().get_mut(outer..)
                 && let Some(assigned) = sealing.assigned.take()
-                && let Ok(job) = slot.sa.seal_job(assigned, esp, UDP)
+                && let Ok(job) = slot.sa.seal_job(assigned, esp, UDP, |job| job)
             {
                 jobs.push(job);
                 places.push(place);
@@ -137,8 +159,8 @@ impl<P: Probe> Worker<P> {
     }
 
     /// Everything up to the cipher. `None` if the packet has ended or gone elsewhere.
-    #[inline]
-    fn prepare(&mut self, frame: Gathered) -> Option<Sealing> {
+    #[inline(never)]
+    pub(super) fn prepare(&mut self, frame: Gathered) -> Option<Sealing> {
         let Gathered {
             packet,
             tunnel: id,
@@ -261,7 +283,8 @@ impl<P: Probe> Worker<P> {
             tunnel: id,
             slot,
             assigned: spent,
-            outer,
+            // Of a header or two.
+            outer: outer as u16,
             underlay: route.underlay,
             checksum: path.dst.is_ipv6(),
         };
@@ -292,6 +315,17 @@ impl<P: Probe> Worker<P> {
             return self.tunnel_drop(sealing.tunnel, Verdict::NoRoom, packet);
         }
         self.transmit(sealing.underlay, packet);
+    }
+
+    /// Hands complete frames to an underlay port.
+    #[inline]
+    pub(super) fn transmit_all(&mut self, underlay: u16, packets: impl Iterator<Item = Mbuf>) {
+        match self.underlays.get_mut(usize::from(underlay)) {
+            Some(Way::Mine(outlet)) => {
+                outlet.push_all(packets, &self.reader, &mut self.counters);
+            }
+            _ => packets.for_each(|packet| self.transmit(underlay, packet)),
+        }
     }
 
     /// Hands a complete frame to an underlay port.
@@ -358,7 +392,11 @@ fn seal_chain(backend: &dyn Backend, sa: &Outbound, sealing: &mut Sealing) -> bo
     let mut segments: [&mut [u8]; MAX_SEGMENTS] = std::array::from_fn(|_| Default::default());
     let mut used = 0;
     for (i, segment) in sealing.packet.segments_mut().enumerate() {
-        let skip = if i == 0 { sealing.outer } else { 0 };
+        let skip = if i == 0 {
+            usize::from(sealing.outer)
+        } else {
+            0
+        };
         let (Some(place), Some(part)) = (segments.get_mut(i), segment.get_mut(skip..)) else {
             return false;
         };

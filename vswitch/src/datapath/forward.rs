@@ -2,7 +2,7 @@
 
 use vswitch_net::MacAddr;
 use vswitch_net::ethernet::HEADER_LEN;
-use vswitch_vn::{Destination, PortId, TunnelId, UnknownUnicast, VnId};
+use vswitch_vn::{Destination, Key, PortId, TunnelId, UnknownUnicast, VnId};
 
 use super::handoff::Work;
 use super::observe::{Rule, Step};
@@ -32,6 +32,13 @@ impl Origin {
     }
 }
 
+/// The tunnel of the frame before, and what fits into it: those of a burst mostly go one way.
+#[derive(Default)]
+pub(super) struct LastTunnel {
+    id: Option<TunnelId>,
+    max_frame: usize,
+}
+
 impl<P: Probe> Worker<P> {
     /// Sends a checked frame to `dst` on its way within `vn`.
     #[inline]
@@ -40,8 +47,62 @@ impl<P: Probe> Worker<P> {
         self.forward_to(vn, origin, dst, found, packet);
     }
 
+    /// Sends a checked frame from a port on its way, whose destination has been looked up. `last`
+    /// is the burst's.
+    #[inline(always)]
+    pub(super) fn forward_usual(
+        &mut self,
+        vn: VnId,
+        port: PortId,
+        key: Key,
+        found: Option<Destination>,
+        packet: Mbuf,
+        last: &mut LastTunnel,
+    ) {
+        if !P::OBSERVES
+            && let Some(Destination::Tunnel(tunnel)) = found
+            && !key.is_group()
+        {
+            if last.id != Some(tunnel) {
+                *last = LastTunnel {
+                    id: Some(tunnel),
+                    max_frame: self.tunnels.max_frame(tunnel),
+                };
+            }
+            if packet.len() <= last.max_frame {
+                return self.encapsulate(tunnel, packet);
+            }
+        }
+        self.forward_to(vn, Origin::Port(port), key.mac(), found, packet);
+    }
+
+    /// Sends a checked frame from a tunnel on its way, whose destination has been looked up: mostly
+    /// to a tenant's queue.
+    #[inline(always)]
+    pub(super) fn forward_inward(
+        &mut self,
+        vn: VnId,
+        tunnel: TunnelId,
+        key: Key,
+        found: Option<Destination>,
+        packet: Mbuf,
+    ) {
+        if !P::OBSERVES
+            && let Some(Destination::Port(port)) = found
+            && !key.is_group()
+            && let Some(Some(attachment)) = self.attachments.get_mut(port.index())
+            && attachment.trunk.is_none()
+            && let Way::Mine(outlet) = &mut attachment.way
+        {
+            if outlet.held() == 0 {
+                self.waiting.push(port);
+            }
+            return outlet.push(packet, &self.reader, &mut self.counters);
+        }
+        self.forward_to(vn, Origin::Tunnel(tunnel), key.mac(), found, packet);
+    }
+
     /// The same, when `dst` has been looked up already.
-    #[inline]
     pub(super) fn forward_to(
         &mut self,
         vn: VnId,

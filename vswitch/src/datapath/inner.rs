@@ -4,10 +4,11 @@
 
 use arrayvec::ArrayVec;
 use vswitch_net::frame::Frame;
-use vswitch_net::quick::{self, Quick};
+use vswitch_net::quick;
 use vswitch_policy::Spoof;
 use vswitch_vn::{Claim, Destination, Key, SourceVerdict, TunnelId, VnId};
 
+use super::counters::{Sum, TrafficTable};
 use super::forward::Origin;
 use super::observe::Step;
 use super::probe::Probe;
@@ -23,6 +24,32 @@ pub(super) struct Inner {
     pub vn: VnId,
 }
 
+/// What the frames of one virtual network that follow one another amount to.
+struct VnSum {
+    vn: VnId,
+    sum: Sum,
+}
+
+impl Default for VnSum {
+    fn default() -> Self {
+        VnSum {
+            vn: VnId(u16::MAX),
+            sum: Sum::default(),
+        }
+    }
+}
+
+impl VnSum {
+    /// Counts them.
+    #[inline]
+    fn enter(&mut self, vns: &mut TrafficTable) {
+        let sum = std::mem::take(&mut self.sum);
+        if let Some(traffic) = vns.get_mut(self.vn.index()) {
+            traffic.tx_all(sum);
+        }
+    }
+}
+
 /// Inner headers that must lie in the first buffer.
 const HEADERS: usize = 192;
 
@@ -30,56 +57,81 @@ impl<P: Probe> Worker<P> {
     /// Forwards what passes the check.
     #[inline]
     pub(super) fn inner_input(&mut self, frames: &mut ArrayVec<Inner, BURST>) {
-        let mut quick: ArrayVec<Option<Quick>, BURST> = ArrayVec::new();
-        let mut claims: ArrayVec<Claim, BURST> = ArrayVec::new();
-        let mut keys: ArrayVec<Key, BURST> = ArrayVec::new();
-        for Inner { packet, tunnel, vn } in frames.iter_mut() {
-            packet.clear_offload_flags();
-            if let Some(traffic) = self.counters.tunnels.get_mut(tunnel.index()) {
-                traffic.rx(packet.len());
-            }
-            let entry = self.tables.tunnel(*tunnel);
-            self.counters.step(packet, || Step::Decapsulated {
-                tunnel: *tunnel,
-                vn: *vn,
-                encapsulation: entry.map(|t| t.encapsulation).unwrap_or_default(),
-                vni: entry.map_or(0, |t| t.vni.get()),
-            });
-            // What nearly all frames are. An observer wants to know of the mapping too.
-            let found = match P::OBSERVES {
-                true => None,
-                false => quick::frame(packet.head(), packet.len()),
+        let n = frames.len();
+        let (mut usual, mut bit) = (0_u32, 1_u32);
+        let (mut claims, mut keys) = ([Claim::default(); BURST], [Key::default(); BURST]);
+        // Frames of one tunnel mostly follow one another.
+        for run in frames.chunk_by_mut(|a, b| a.tunnel == b.tunnel) {
+            let Some(tunnel) = run.first().map(|first| first.tunnel) else {
+                continue;
             };
-            let known = found.unwrap_or(quick::NOTHING);
-            claims.push(Claim {
-                key: Key::new(*vn, known.src),
-                destination: Destination::Tunnel(*tunnel),
-                ipv4: known.src_ip,
-            });
-            keys.push(Key::new(*vn, known.dst));
-            quick.push(found);
+            let mut sum = Sum::default();
+            let places = claims
+                .iter_mut()
+                .zip(&mut keys)
+                .skip(bit.trailing_zeros() as usize);
+            for (Inner { packet, vn, .. }, (claim, key)) in run.iter_mut().zip(places) {
+                packet.clear_offload_flags();
+                sum.add(packet.len());
+                self.tell_decapsulated(packet, tunnel, *vn);
+                // What nearly all frames are. An observer wants to know of the mapping too.
+                if !P::OBSERVES
+                    && let Some(known) = quick::frame(packet.head(), packet.len())
+                {
+                    *claim = Claim {
+                        key: Key::of(*vn, known.src),
+                        destination: Destination::Tunnel(tunnel),
+                        ipv4: known.src_ip,
+                    };
+                    *key = Key::of(*vn, known.dst);
+                    usual |= bit;
+                }
+                bit <<= 1;
+            }
+            if let Some(traffic) = self.counters.tunnels.get_mut(tunnel.index()) {
+                traffic.rx_all(sum);
+            }
         }
         let (mut vouched, mut found) = ([false; BURST], [None; BURST]);
-        if !P::OBSERVES {
-            self.tables.vouch_burst(&claims, &mut vouched);
-            self.tables.lookup_burst(&keys, &mut found);
+        if usual != 0 {
+            self.tables
+                .vouch_burst(claims.get(..n).unwrap_or(&claims), &mut vouched);
+            self.tables
+                .lookup_burst(keys.get(..n).unwrap_or(&keys), &mut found);
         }
         if self.sas.are_many() {
             self.touch_ports(&found);
         }
-        let known = quick.iter().zip(vouched).zip(found);
-        for (Inner { packet, tunnel, vn }, ((quick, vouched), found)) in frames.drain(..).zip(known)
-        {
-            match quick {
-                Some(quick) if vouched => {
-                    if let Some(traffic) = self.counters.vns.get_mut(vn.index()) {
-                        traffic.tx(packet.len());
-                    }
-                    self.forward_to(vn, Origin::Tunnel(tunnel), quick.dst, found, packet);
+        let known = keys.iter().zip(vouched).zip(found);
+        let (mut bit, mut sums) = (1, VnSum::default());
+        for (Inner { packet, tunnel, vn }, ((key, vouched), found)) in frames.drain(..).zip(known) {
+            if usual & bit != 0 && vouched {
+                if sums.vn != vn {
+                    sums.enter(&mut self.counters.vns);
+                    sums.vn = vn;
                 }
-                _ => self.inner_thorough(tunnel, vn, packet),
+                sums.sum.add(packet.len());
+                self.forward_inward(vn, tunnel, *key, found, packet);
+            } else {
+                self.inner_thorough(tunnel, vn, packet);
             }
+            bit <<= 1;
         }
+        sums.enter(&mut self.counters.vns);
+    }
+
+    #[inline(always)]
+    fn tell_decapsulated(&mut self, packet: &Mbuf, tunnel: TunnelId, vn: VnId) {
+        let tables = &self.tables;
+        self.counters.step(packet, || {
+            let entry = tables.tunnel(tunnel);
+            Step::Decapsulated {
+                tunnel,
+                vn,
+                encapsulation: entry.map(|t| t.encapsulation).unwrap_or_default(),
+                vni: entry.map_or(0, |t| t.vni.get()),
+            }
+        });
     }
 
     /// As [`SaTable::touch_inbound`](super::sas::SaTable::touch_inbound), for where frames go.

@@ -1,7 +1,6 @@
 //! Transmit sides: packets gather in a burst and leave together; what a queue refuses is
 //! counted under its reason and freed, never retried in a spin.
 
-use arrayvec::ArrayVec;
 use vswitch_vn::{PortId, TunnelId};
 
 use super::command::WorkerId;
@@ -78,21 +77,31 @@ impl Note {
     /// Counts the packet for whom it was, at a queue of this account.
     #[inline]
     pub(super) fn count(self, queue: Account, sent: bool, counters: &mut Counters) {
+        Self::count_all(&[self], queue, sent, counters);
+    }
+
+    /// Counts packets, of which those of one tunnel or port mostly follow one another.
+    #[inline]
+    fn count_all(notes: &[Note], queue: Account, sent: bool, counters: &mut Counters) {
         let table = match queue {
             Account::Underlay(_) => &mut counters.tunnels,
             Account::Trunk => &mut counters.ports,
             Account::Port(_) | Account::Tap(_) => return,
         };
-        let Some(id) = (self.0 >> 32).checked_sub(1) else {
-            return;
-        };
-        let Some(traffic) = table.get_mut(id as usize) else {
-            return;
-        };
-        if sent {
-            traffic.tx(self.0 as u32 as usize);
-        } else {
-            traffic.tx_dropped += 1;
+        for run in notes.chunk_by(|a, b| a.0 >> 32 == b.0 >> 32) {
+            let Some(traffic) = run
+                .first()
+                .and_then(|first| (first.0 >> 32).checked_sub(1))
+                .and_then(|id| table.get_mut(id as usize))
+            else {
+                continue;
+            };
+            if sent {
+                traffic.tx_packets += run.len() as u64;
+                traffic.tx_bytes += run.iter().map(|note| note.0 & 0xffff_ffff).sum::<u64>();
+            } else {
+                traffic.tx_dropped += run.len() as u64;
+            }
         }
     }
 }
@@ -144,18 +153,35 @@ impl Outlet {
         self.waiting.push(packet);
     }
 
+    /// As [`Self::push`], for many.
+    #[inline]
+    pub fn push_all<P: Probe>(
+        &mut self,
+        packets: impl Iterator<Item = Mbuf>,
+        reader: &Reader,
+        counters: &mut Ledger<P>,
+    ) {
+        for packet in packets {
+            if P::OBSERVES || P::DRY || !packet.is_contiguous() || self.waiting.is_full() {
+                self.push(packet, reader, counters);
+            } else {
+                self.waiting.push(packet);
+            }
+        }
+    }
+
     /// Sends what has gathered.
     pub fn flush<P: Probe>(&mut self, reader: &Reader, counters: &mut Ledger<P>) {
         if self.waiting.is_empty() {
             return;
         }
         let all = self.waiting.len() as u64;
-        let bytes: u64 = self.waiting.iter().map(|p| p.len() as u64).sum();
-        let notes: ArrayVec<Note, BURST> = match self.account {
-            // What is taken is gone, so what it was is read before.
-            Account::Underlay(_) | Account::Trunk => self.waiting.iter().map(Note::of).collect(),
-            _ => ArrayVec::new(),
-        };
+        // What is taken is gone, so what it was is read before.
+        let (mut bytes, mut notes) = (0, [Note::NONE; BURST]);
+        for (packet, note) in self.waiting.iter().zip(&mut notes) {
+            bytes += packet.len() as u64;
+            *note = Note::of(packet);
+        }
         let mut leaving = counters.giving(&mut self.waiting);
         let followed = counters.latency.is_among(&self.waiting);
         let mut sent = self.queue.send(reader, &mut self.waiting) as u64;
@@ -186,7 +212,10 @@ impl Outlet {
         if followed {
             counters.latency.left(Side::of(self.account), &self.waiting);
         }
-        let left: u64 = self.waiting.iter().map(|p| p.len() as u64).sum::<u64>() + given_up_bytes;
+        let mut left = given_up_bytes;
+        if !self.waiting.is_empty() {
+            left += self.waiting.iter().map(|p| p.len() as u64).sum::<u64>();
+        }
         counters.gave(&mut leaving, BURST, self.refused);
         counters.verdicts.add(self.sent, sent);
         counters.verdicts.add(self.refused, all - sent);
@@ -195,10 +224,13 @@ impl Outlet {
             traffic.tx_bytes += bytes - left;
             traffic.tx_dropped += all - sent;
         }
-        for (i, note) in notes.iter().enumerate() {
-            note.count(self.account, (i as u64) < sent, counters);
+        let (gone, refused) = notes.split_at((sent as usize).min(BURST));
+        let refused = refused.get(..(all - sent) as usize).unwrap_or_default();
+        Note::count_all(gone, self.account, true, counters);
+        Note::count_all(refused, self.account, false, counters);
+        if !self.waiting.is_empty() {
+            free_burst(&mut self.waiting);
         }
-        free_burst(&mut self.waiting);
     }
 
     /// Sends a burst at once behind what has gathered, its packets ending as `sent`.

@@ -1,22 +1,22 @@
 //! From tenants: the source is checked before anything else is believed of a frame.
 
-use arrayvec::ArrayVec;
 use vswitch_net::MacAddr;
 use vswitch_net::checksum;
 use vswitch_net::frame::Frame;
 use vswitch_net::quick;
 use vswitch_net::too_big;
 use vswitch_policy::{Spoof, check_source, check_stranger};
-use vswitch_vn::{Key, Mapping, PortId, Tables, VnId};
+use vswitch_vn::{Destination, Key, Mapping, PortId, Tables, TunnelId, VnId};
 
-use super::attachment::Attachment;
 use super::counters::Sum;
-use super::forward::Origin;
+use super::forward::{LastTunnel, Origin};
 use super::observe::Step;
 use super::probe::{Probe, Stage};
 use super::verdict::Verdict;
 use super::worker::Worker;
 use crate::dpdk::mbuf::{BURST, Burst, Mbuf};
+
+const _: () = assert!(BURST <= 32, "a bit of each packet of a burst in 32");
 
 /// Headers that must lie in the first buffer: Ethernet to L4, with IPv6 extensions.
 const HEADERS: usize = 192;
@@ -46,67 +46,93 @@ impl<P: Probe> Worker<P> {
             }
             return;
         };
-        let (mut received, mut admitted) = (Sum::default(), Sum::default());
-        let mut checked: ArrayVec<Mbuf, BURST> = ArrayVec::new();
-        let mut keys: ArrayVec<Key, BURST> = ArrayVec::new();
-        for mut packet in burst.drain(..) {
-            let len = packet.len();
-            received.add(len);
-            match self.check(port, &mut packet) {
-                Ok(frame) => {
-                    admitted.add(len);
-                    self.note_admitted(port, &frame, &packet);
-                    keys.push(Key::new(vn, frame.dst));
-                    checked.push(packet);
+        // What nearly all frames are, and bound to the port: a bit of each. An observer wants to
+        // know more of them.
+        let (mut usual, mut keys) = (0_u32, [Key::default(); BURST]);
+        let (mut received, mut longest) = (Sum::default(), 0);
+        for packet in burst.iter() {
+            received.add(packet.len());
+            longest = longest.max(packet.len());
+        }
+        if !P::OBSERVES
+            && let Some(Some(attachment)) = self.attachments.get(port.index())
+            && let Some(bindings) = &attachment.bindings
+        {
+            let mut bit = 1;
+            for (packet, key) in burst.iter().zip(&mut keys) {
+                if !packet.needs_l4_checksum()
+                    && let Some(quick) = quick::frame(packet.head(), packet.len())
+                    && bindings.binds(quick.src, quick.src_ip)
+                {
+                    *key = Key::of(vn, quick.dst);
+                    usual |= bit;
                 }
-                Err(verdict) => self.end(Origin::Port(port), vn, verdict, packet),
+                bit <<= 1;
             }
         }
         if let Some(traffic) = self.counters.ports.get_mut(port.index()) {
             traffic.rx_all(received);
         }
+        let mut admitted = received;
+        self.counters.probe.leave(Stage::Check, n);
+        let mut found = [None; BURST];
+        if usual != 0 {
+            let keys = keys.get(..n).unwrap_or(&keys);
+            self.tables.lookup_burst(keys, &mut found);
+        }
+        let all = usual.count_ones() as usize == n;
+        let (asked, answers) = (keys.get(..n), found.get(..n));
+        if all
+            && let Some(tunnel) = asked.zip(answers).and_then(|(k, f)| one_tunnel(k, f))
+            && longest <= self.tunnels.max_frame(tunnel)
+        {
+            for packet in burst.drain(..) {
+                self.encapsulate(tunnel, packet);
+            }
+        }
+        let mut last = LastTunnel::default();
+        let mut bit = 1;
+        let known = keys.iter().zip(found.iter());
+        for (packet, (key, found)) in burst.drain(..).zip(known) {
+            if usual & bit != 0 {
+                self.forward_usual(vn, port, *key, *found, packet, &mut last);
+            } else {
+                let len = packet.len();
+                if !self.tenant_thorough(port, vn, packet) {
+                    admitted.remove(len);
+                }
+            }
+            bit <<= 1;
+        }
         if let Some(traffic) = self.counters.vns.get_mut(vn.index()) {
             traffic.rx_all(admitted);
         }
-        self.counters.probe.leave(Stage::Check, n);
-        let mut found = [None; BURST];
-        self.tables.lookup_burst(&keys, &mut found);
-        for ((packet, key), found) in checked.drain(..).zip(&keys).zip(found) {
-            self.forward_to(vn, Origin::Port(port), key.mac(), found, packet);
-        }
         self.counters.probe.leave(Stage::Forward, n);
+    }
+
+    /// Checks and forwards a frame of a tenant's; tells whether it was admitted.
+    #[inline(never)]
+    fn tenant_thorough(&mut self, port: PortId, vn: VnId, mut packet: Mbuf) -> bool {
+        match self.check(port, &mut packet) {
+            Ok(frame) => {
+                self.note_admitted(port, &frame, &packet);
+                self.forward(vn, Origin::Port(port), frame.dst, packet);
+                true
+            }
+            Err(verdict) => {
+                self.end(Origin::Port(port), vn, verdict, packet);
+                false
+            }
+        }
     }
 
     /// Parses a tenant's frame and checks that its sources are placed on the port. What it
     /// learned of the frame stays here but for a few bytes: copies of a whole [`Frame`] cost
     /// more than all of the check.
-    #[inline]
     pub(super) fn check(&self, port: PortId, packet: &mut Mbuf) -> Result<Admitted, Verdict> {
         let Some(Some(attachment)) = self.attachments.get(port.index()) else {
             return Err(Verdict::NoVn);
         };
-        if let Some(bindings) = &attachment.bindings
-            && !packet.needs_l4_checksum()
-            && let Some(quick) = quick::frame(packet.head(), packet.len())
-            && bindings.binds(quick.src, quick.src_ip)
-        {
-            return Ok(Admitted {
-                src: quick.src,
-                dst: quick.dst,
-                stranger: false,
-                completed: false,
-            });
-        }
-        self.check_thoroughly(port, attachment, packet)
-    }
-
-    #[inline(never)]
-    fn check_thoroughly(
-        &self,
-        port: PortId,
-        attachment: &Attachment,
-        packet: &mut Mbuf,
-    ) -> Result<Admitted, Verdict> {
         if packet.head().len() < HEADERS.min(packet.len()) && packet.linearize().is_err() {
             return Err(Verdict::NotContiguous);
         }
@@ -184,6 +210,20 @@ impl<P: Probe> Worker<P> {
         }
         self.end(Origin::Port(port), vn, Verdict::TooBig, packet);
     }
+}
+
+/// The tunnel that all of these frames go into, if they do.
+#[inline(always)]
+fn one_tunnel(keys: &[Key], found: &[Option<Destination>]) -> Option<TunnelId> {
+    let first = *found.first()?;
+    let Some(Destination::Tunnel(tunnel)) = first else {
+        return None;
+    };
+    let mut all = true;
+    for (key, found) in keys.iter().zip(found) {
+        all &= *found == first && !key.is_group();
+    }
+    all.then_some(tunnel)
 }
 
 /// Whether what a frame from elsewhere than a tenant's port says of its sender's IP addresses

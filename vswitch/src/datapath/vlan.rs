@@ -7,7 +7,7 @@ use vswitch_net::frame::Frame;
 use vswitch_net::quick;
 use vswitch_vn::{Claim, Destination, Key, PortId, VnId};
 
-use super::forward::Origin;
+use super::forward::{LastTunnel, Origin};
 use super::observe::{Place, Step};
 use super::outlet::{Note, Way};
 use super::probe::Probe;
@@ -61,11 +61,11 @@ impl<P: Probe> Worker<P> {
             };
             let known = quick.unwrap_or(quick::NOTHING);
             claims.push(Claim {
-                key: Key::new(vn, known.src),
+                key: Key::of(vn, known.src),
                 destination: Destination::Port(port),
                 ipv4: known.src_ip,
             });
-            keys.push(Key::new(vn, known.dst));
+            keys.push(Key::of(vn, known.dst));
             tagged.push(Tagged {
                 packet,
                 port,
@@ -80,6 +80,7 @@ impl<P: Probe> Worker<P> {
             self.tables.lookup_burst(&keys, &mut found);
         }
         let known = keys.iter().zip(vouched).zip(found);
+        let mut last = LastTunnel::default();
         for (tagged, ((key, vouched), found)) in tagged.drain(..).zip(known) {
             let (port, vn) = (tagged.port, tagged.vn);
             if !(tagged.quick && vouched) {
@@ -89,7 +90,7 @@ impl<P: Probe> Worker<P> {
             if let Some(traffic) = self.counters.vns.get_mut(vn.index()) {
                 traffic.rx(tagged.packet.len());
             }
-            self.forward_to(vn, Origin::Port(port), key.mac(), found, tagged.packet);
+            self.forward_usual(vn, port, *key, found, tagged.packet, &mut last);
         }
     }
 

@@ -6,7 +6,6 @@
 use std::collections::VecDeque;
 use std::thread;
 
-use arrayvec::ArrayVec;
 use crossbeam::channel::{Receiver, Sender};
 use vswitch_aead::Backend;
 use vswitch_policy::TokenBucket;
@@ -133,8 +132,9 @@ pub struct Worker<P: Probe = NoProbe> {
     pub(super) terms: Option<Terms>,
     /// Unknown destinations reported lately.
     pub(super) misses: Misses,
-    /// Frames on their way into a tunnel, gathered for one batch.
-    pub(super) sealing: ArrayVec<Gathered, SEAL_BATCH>,
+    /// Frames on their way into a tunnel, gathered for one batch: [`SEAL_BATCH`] at most, for
+    /// which there always is room.
+    pub(super) sealing: Vec<Gathered>,
     /// Tenants' ports whose outlets hold packets.
     pub(super) waiting: Vec<PortId>,
     /// Answers that the control side has had no room for yet.
@@ -226,7 +226,7 @@ impl<P: Probe> Worker<P> {
             keyless: Waiting::default(),
             terms: None,
             misses: Misses::new(setup.seed),
-            sealing: ArrayVec::new(),
+            sealing: Vec::with_capacity(SEAL_BATCH),
             waiting: Vec::new(),
             answers: VecDeque::new(),
             vlans: Vec::new(),

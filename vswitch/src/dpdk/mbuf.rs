@@ -53,11 +53,13 @@ impl Mbuf {
         ManuallyDrop::new(self).0
     }
 
+    #[inline(always)]
     fn raw(&self) -> &vs_mbuf {
         // SAFETY: self owns a valid chain for as long as it lives.
         unsafe { self.0.cast::<vs_mbuf>().as_ref() }
     }
 
+    #[inline(always)]
     fn raw_mut(&mut self) -> &mut vs_mbuf {
         // SAFETY: as `raw`, and the borrow is exclusive.
         unsafe { self.0.cast::<vs_mbuf>().as_mut() }
@@ -190,15 +192,24 @@ impl Mbuf {
         Ok(unsafe { slice::from_raw_parts_mut(data(m).add(old), n) })
     }
 
+    /// Whether the packet lies in one segment, whose buffer has room for `before` bytes at its
+    /// front and `behind` at its end.
+    #[inline(always)]
+    pub fn has_room(&self, before: usize, behind: usize) -> bool {
+        let m = self.raw();
+        let (offset, len) = (usize::from(m.data_off), usize::from(m.data_len));
+        m.nb_segs == 1 && before <= offset && offset + len + behind <= usize::from(m.buf_len)
+    }
+
     /// Grows a packet in one segment by `before` bytes at its front and `behind` at its end
     /// (contents undefined), if its buffer has room for both; else nothing is changed.
-    #[inline]
+    #[inline(always)]
     pub fn grow(&mut self, before: usize, behind: usize) -> Result<(), NoRoom> {
-        let m = self.raw_mut();
-        let (offset, len) = (usize::from(m.data_off), usize::from(m.data_len));
-        if m.nb_segs != 1 || before > offset || offset + len + behind > usize::from(m.buf_len) {
+        if !self.has_room(before, behind) {
             return Err(NoRoom);
         }
+        let m = self.raw_mut();
+        let (offset, len) = (usize::from(m.data_off), usize::from(m.data_len));
         // All of it is within the buffer, whose length is 16 bits.
         m.data_off = (offset - before) as u16;
         m.data_len = (before + len + behind) as u16;
@@ -221,7 +232,7 @@ impl Mbuf {
     ///
     /// # Errors
     /// When `start` is not within the first segment; the packet may have been cut at `end` then.
-    #[inline]
+    #[inline(always)]
     pub fn narrow(&mut self, start: usize, end: usize) -> Result<(), NoRoom> {
         let m = self.raw_mut();
         if m.nb_segs != 1 {
@@ -239,7 +250,7 @@ impl Mbuf {
 
     /// Cuts the packet down to `len` bytes and gives segments that are then empty back;
     /// the first one stays. A `len` beyond the packet has no effect.
-    #[inline]
+    #[inline(always)]
     pub fn truncate(&mut self, len: usize) {
         if len >= self.len() {
             return;
@@ -431,6 +442,7 @@ impl Mbuf {
     }
 }
 
+#[inline(always)]
 fn data(m: &vs_mbuf) -> *mut u8 {
     // SAFETY: data_off never exceeds buf_len, so the pointer stays within the buffer.
     unsafe { m.buf_addr.cast::<u8>().add(usize::from(m.data_off)) }

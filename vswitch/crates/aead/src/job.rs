@@ -25,10 +25,11 @@ pub struct Aad<'a> {
 
 #[derive(Debug)]
 pub(crate) enum Tail<'a> {
+    None,
     Contiguous(&'a [u8]),
     // Shared access to mutable slices: the form in which a chain of buffers arrives.
     Segments(&'a [&'a mut [u8]]),
-    // None: the head has a hash of all of it, which is so many bits long.
+    // No tail: the head has a hash of all of it, which is so many bits long.
     #[cfg_attr(any(miri, not(target_arch = "x86_64")), allow(dead_code))]
     Folded(u64),
 }
@@ -38,7 +39,7 @@ impl<'a> Aad<'a> {
     #[must_use]
     #[inline(always)]
     pub fn new<const N: usize>(head: [u8; N]) -> Self {
-        Self::build(head, Tail::Contiguous(&[]))
+        Self::build(head, Tail::None)
     }
 
     /// A head and a borrowed tail (AES-GMAC over a contiguous packet).
@@ -83,6 +84,7 @@ impl<'a> Aad<'a> {
     #[inline(always)]
     pub(crate) fn is_block(&self) -> bool {
         match self.tail {
+            Tail::None => self.head_len <= 16,
             Tail::Contiguous(tail) => tail.is_empty() && self.head_len <= 16,
             Tail::Segments(_) => false,
             Tail::Folded(_) => true,
@@ -102,7 +104,7 @@ impl<'a> Aad<'a> {
     #[inline(always)]
     pub(crate) fn bits(&self) -> u64 {
         match self.tail {
-            Tail::Contiguous([]) => u64::from(self.head_len) * 8,
+            Tail::None => u64::from(self.head_len) * 8,
             Tail::Folded(bits) => bits,
             _ => self.len() as u64 * 8,
         }
@@ -113,7 +115,7 @@ impl<'a> Aad<'a> {
         let (one, many) = match self.tail {
             Tail::Contiguous(t) => (t, [].as_slice()),
             Tail::Segments(s) => ([].as_slice(), s),
-            Tail::Folded(_) => ([].as_slice(), [].as_slice()),
+            Tail::None | Tail::Folded(_) => ([].as_slice(), [].as_slice()),
         };
         [self.head(), one]
             .into_iter()
@@ -139,7 +141,7 @@ impl<'a> Aad<'a> {
             + match self.tail {
                 Tail::Contiguous(t) => t.len(),
                 Tail::Segments(s) => s.iter().map(|t| t.len()).sum(),
-                Tail::Folded(_) => 0,
+                Tail::None | Tail::Folded(_) => 0,
             }
     }
 

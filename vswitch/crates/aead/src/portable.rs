@@ -73,7 +73,7 @@ fn one(job: &mut Job<'_>, aad_scratch: &mut Scratch, scratch: &mut Scratch) -> R
     let head = job.aad.head();
     let aad: &[u8] = match (head.is_empty(), job.aad.tail()) {
         (true, Tail::Contiguous(t)) => t,
-        (false, Tail::Contiguous([])) => head,
+        (_, Tail::None) | (false, Tail::Contiguous([])) => head,
         (_, Tail::Contiguous(t)) => aad_scratch.gather(head.len() + t.len(), [head, t].into_iter()),
         (_, Tail::Segments(_) | Tail::Folded(_)) => {
             aad_scratch.gather(job.aad.len(), job.aad.pieces())

@@ -8,7 +8,7 @@ use std::net::Ipv4Addr;
 
 use crate::ip::protocol;
 use crate::ipv4::MORE_FRAGMENTS;
-use crate::{MacAddr, tcp, udp};
+use crate::{tcp, udp};
 
 /// Octets of Ethernet and IPv4 header.
 const L4: usize = 34;
@@ -17,29 +17,30 @@ const UDP_END: usize = L4 + udp::HEADER_LEN;
 /// Where the TCP header says how long it is.
 const TCP_LEN: usize = L4 + 12;
 
-/// Addresses of a recognized frame.
+/// Addresses of a recognized frame. MAC addresses are numbers, as [`MacAddr::as_u64`](crate::MacAddr::as_u64) makes them:
+/// octets that are taken apart and put together again cost more than all the rest.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
 pub struct Quick {
     /// Destination MAC.
-    pub dst: MacAddr,
+    pub dst: u64,
     /// Source MAC.
-    pub src: MacAddr,
+    pub src: u64,
     /// Source address.
     pub src_ip: Ipv4Addr,
 }
 
 /// Stands for a frame that is not recognized: nobody vouches for the address zero.
 pub const NOTHING: Quick = Quick {
-    dst: MacAddr([0; 6]),
-    src: MacAddr([0; 6]),
+    dst: 0,
+    src: 0,
     src_ip: Ipv4Addr::UNSPECIFIED,
 };
 
 /// A recognized UDP packet of the underlay.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
 pub struct QuickOuter {
-    /// Destination MAC.
-    pub dst_mac: MacAddr,
+    /// Destination MAC, as in [`Quick`].
+    pub dst_mac: u64,
     /// Source address.
     pub src: Ipv4Addr,
     /// Destination address.
@@ -59,13 +60,29 @@ const fn u16_at<const N: usize>(bytes: &[u8; N], at: usize) -> u16 {
     u16::from_be_bytes([bytes[at], bytes[at + 1]])
 }
 
+/// The bits of a MAC address.
+const MAC: u64 = (1 << 48) - 1;
+
+const fn u64_at<const N: usize>(b: &[u8; N], at: usize) -> u64 {
+    u64::from_be_bytes([
+        b[at],
+        b[at + 1],
+        b[at + 2],
+        b[at + 3],
+        b[at + 4],
+        b[at + 5],
+        b[at + 6],
+        b[at + 7],
+    ])
+}
+
 /// The payload's length and protocol, if this is an untagged, whole IPv4 packet without options
 /// that fits into `total_len` octets of frame.
 #[inline(always)]
 const fn ipv4(head: &[u8; UDP_END], total_len: usize) -> Option<(usize, u8)> {
     // EtherType, version and header length in one comparison; TOS is any.
-    let kind = u32::from_be_bytes([head[12], head[13], head[14], 0]);
-    if kind != 0x0800_4500 {
+    let kind = u32::from_be_bytes([head[12], head[13], head[14], head[15]]);
+    if kind & 0xffff_ff00 != 0x0800_4500 {
         return None;
     }
     let len = u16_at(head, 16) as usize;
@@ -103,10 +120,9 @@ pub fn frame(head: &[u8], total_len: usize) -> Option<Quick> {
         }
         _ => return None,
     }
-    let [d0, d1, d2, d3, d4, d5, s0, s1, s2, s3, s4, s5, ..] = *first;
     Some(Quick {
-        dst: MacAddr([d0, d1, d2, d3, d4, d5]),
-        src: MacAddr([s0, s1, s2, s3, s4, s5]),
+        dst: u64_at(first, 0) >> 16,
+        src: u64_at(first, 4) & MAC,
         src_ip: address(first, 26),
     })
 }
@@ -123,9 +139,8 @@ pub fn outer(head: &[u8], total_len: usize) -> Option<QuickOuter> {
     if proto != protocol::UDP || len < udp::HEADER_LEN || len > payload || !checksum_ok(first) {
         return None;
     }
-    let [d0, d1, d2, d3, d4, d5, ..] = *first;
     Some(QuickOuter {
-        dst_mac: MacAddr([d0, d1, d2, d3, d4, d5]),
+        dst_mac: u64_at(first, 0) >> 16,
         src: address(first, 26),
         dst: address(first, 30),
         dport: u16_at(first, L4 + 2),
@@ -137,10 +152,11 @@ pub fn outer(head: &[u8], total_len: usize) -> Option<QuickOuter> {
 /// whose carries have room in 64.
 #[inline(always)]
 const fn checksum_ok(head: &[u8; UDP_END]) -> bool {
+    // In whatever byte order (RFC 1071, 2 B).
     let mut sum = 0_u64;
     let mut at = 14;
     while at < L4 {
-        sum += u32::from_be_bytes([head[at], head[at + 1], head[at + 2], head[at + 3]]) as u64;
+        sum += u32::from_ne_bytes([head[at], head[at + 1], head[at + 2], head[at + 3]]) as u64;
         at += 4;
     }
     sum = (sum & 0xffff) + (sum >> 16 & 0xffff) + (sum >> 32);
@@ -202,7 +218,7 @@ mod tests {
                 let parsed = Frame::parse(&head, total);
                 prop_assert!(parsed.is_ok(), "{:?}", parsed);
                 let parsed = parsed.unwrap();
-                prop_assert_eq!((parsed.dst, parsed.src), (quick.dst, quick.src));
+                prop_assert_eq!((parsed.dst.as_u64(), parsed.src.as_u64()), (quick.dst, quick.src));
                 prop_assert_eq!(parsed.vlan, None);
                 prop_assert_eq!(parsed.fragment(), Fragment::None);
                 let whole = matches!(parsed.l4, L4::Udp { .. } | L4::Tcp { .. });
@@ -220,7 +236,7 @@ mod tests {
                 let parsed = outer::classify(&head, total);
                 prop_assert!(parsed.is_ok(), "{:?}", parsed);
                 let parsed = parsed.unwrap();
-                prop_assert_eq!(parsed.dst_mac, quick.dst_mac);
+                prop_assert_eq!(parsed.dst_mac.as_u64(), quick.dst_mac);
                 prop_assert_eq!(parsed.src, std::net::IpAddr::V4(quick.src));
                 prop_assert_eq!(parsed.dst, std::net::IpAddr::V4(quick.dst));
                 prop_assert_eq!(parsed.fragment, Fragment::None);
@@ -245,7 +261,7 @@ mod tests {
         f[36..38].copy_from_slice(&4500_u16.to_be_bytes());
         f[38..40].copy_from_slice(&30_u16.to_be_bytes());
         let quick = frame(&f, 64).expect("UDP");
-        assert_eq!(quick.src, MacAddr([2, 0, 0, 0, 0, 2]));
+        assert_eq!(quick.src, 0x0200_0000_0002);
         assert_eq!(quick.src_ip, Ipv4Addr::new(10, 0, 0, 2));
         assert_eq!(super::outer(&f, 64), None, "checksum");
         let sum = crate::ipv4::header_checksum(&f[14..34]);

@@ -133,6 +133,47 @@ impl Encapsulation {
     }
 }
 
+/// The headers that nearly every packet of a network has, to recognize them by: as
+/// [`Encapsulation::write`] writes them, with any source port, length and checksum.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub struct Usual {
+    vni: Vni,
+    encapsulation: Encapsulation,
+    /// The tunnel header.
+    header: [u8; geneve::HEADER_LEN],
+}
+
+impl Usual {
+    /// For one network.
+    pub fn new(encapsulation: Encapsulation, vni: Vni) -> Option<Self> {
+        let mut header = [0; geneve::HEADER_LEN];
+        encapsulation.write_header(&mut header, vni)?;
+        Some(Self {
+            vni,
+            encapsulation,
+            header,
+        })
+    }
+
+    /// What [`parse_tunnel`] would find in a payload that lies in one piece. `None` decides
+    /// nothing.
+    #[inline(always)]
+    pub fn recognize(&self, payload: &[u8]) -> Option<Tunnel> {
+        let head: &[u8; HEADER_LEN] = payload.first_chunk()?;
+        let [_, _, p0, p1, l0, l1, _, _, rest @ ..] = *head;
+        let end = usize::from(u16::from_be_bytes([l0, l1]));
+        let usual = u16::from_be_bytes([p0, p1]) == self.encapsulation.port()
+            && u64::from_ne_bytes(rest) == u64::from_ne_bytes(self.header)
+            && (HEADER_LEN..=payload.len()).contains(&end);
+        usual.then_some(Tunnel {
+            vni: self.vni,
+            encapsulation: self.encapsulation,
+            inner: HEADER_LEN,
+            end,
+        })
+    }
+}
+
 /// [`Encapsulation::write`] for Geneve.
 #[inline]
 pub fn write_geneve(out: &mut [u8], sport: u16, vni: Vni, inner_len: usize) -> Option<usize> {

@@ -15,7 +15,7 @@ use crate::source::{Spoof, check_source};
 pub struct Bindings {
     list: Box<[Binding]>,
     /// The pairs of MAC and IPv4 address in `list`, flat: what nearly every frame is asked for.
-    pairs: Box<[(MacAddr, Ipv4Addr)]>,
+    pairs: Box<[(u64, u32)]>,
     router: bool,
 }
 
@@ -45,6 +45,7 @@ impl Bindings {
             });
             // A group address is nobody's source.
             v4.filter(|(mac, _)| !mac.is_multicast())
+                .map(|(mac, ip)| (mac.as_u64(), ip.to_bits()))
         });
         let pairs = pairs.collect();
         let list = merged.into_iter().map(|(mac, ips)| Binding {
@@ -71,10 +72,11 @@ impl Bindings {
     }
 
     /// Whether an IPv4 packet, whole, untagged and no DHCP client's, passes [`Self::check`]
-    /// because its two source addresses are bound to one another. `false` decides nothing.
+    /// (its MAC address as [`MacAddr::as_u64`] makes it) because its two source addresses are bound to one another. `false` decides nothing.
     #[inline]
-    pub fn binds(&self, mac: MacAddr, ip: Ipv4Addr) -> bool {
-        self.pairs.contains(&(mac, ip))
+    pub fn binds(&self, mac: u64, ip: Ipv4Addr) -> bool {
+        let ip = ip.to_bits();
+        self.pairs.iter().any(|pair| *pair == (mac, ip))
     }
 
     /// Whether a frame may come from this port.

@@ -22,6 +22,14 @@ pub const MIN_PACKET_LEN: usize = PREFIX_LEN + 4 + ICV_LEN;
 /// Longest ESP packet: what one UDP datagram over IPv4 carries.
 pub const MAX_PACKET_LEN: usize = 65_535 - 20 - 8;
 
+/// Longest payload of one packet: its ESP packet is no longer than [`MAX_PACKET_LEN`].
+pub(crate) const MAX_PAYLOAD_LEN: usize = {
+    let longest = (MAX_PACKET_LEN - PREFIX_LEN - ICV_LEN) / 4 * 4 - TRAILER_LEN;
+    assert!(sealed_len(longest) <= MAX_PACKET_LEN && sealed_len(longest + 1) > MAX_PACKET_LEN);
+    assert!(longest <= u16::MAX as usize);
+    longest
+};
+
 /// ESP header (RFC 4303 section 2) and explicit IV as on the wire.
 #[derive(Clone, Copy, FromBytes, Immutable, IntoBytes, KnownLayout, Unaligned)]
 #[repr(C)]
@@ -47,12 +55,7 @@ impl Prefix {
 #[inline]
 pub(crate) const fn pad_len(payload_len: usize) -> usize {
     // Pads payload, padding and two trailer bytes to a multiple of four.
-    match payload_len % 4 {
-        0 => 2,
-        1 => 1,
-        2 => 0,
-        _ => 3,
-    }
+    2_usize.wrapping_sub(payload_len) % 4
 }
 
 /// Length in bytes of the ESP packet around a payload, from ESP header to ICV.
@@ -85,21 +88,44 @@ pub(crate) fn write_trailer(trailer: &mut [u8], next_header: u8) {
     }
 }
 
+/// Trailers by [`pad_len`], next header zero.
+const TRAILERS: [[u8; 8]; 4] = [
+    [0, 0, 0, 0, 0, 0, 0, 0],
+    [1, 1, 0, 0, 0, 0, 0, 0],
+    [1, 2, 2, 0, 0, 0, 0, 0],
+    [1, 2, 3, 3, 0, 0, 0, 0],
+];
+
+/// As [`write_trailer`], behind a payload of `payload_len` bytes at the beginning of `rest`, which
+/// has the ICV at its end. Some bytes of that may be written too: whoever seals writes them again.
+#[inline(always)]
+pub(crate) fn write_trailer_before_icv(rest: &mut [u8], payload_len: usize, next_header: u8) {
+    const { assert!(TRAILER_LEN + ICV_LEN >= 8) };
+    let pad = pad_len(payload_len);
+    let place = rest.get_mut(payload_len..payload_len + 8);
+    if let (Some(place), Some(trailer)) = (place, TRAILERS.get(pad)) {
+        let next = u64::from(next_header) << (8 * (pad + 1));
+        place.copy_from_slice(&(u64::from_le_bytes(*trailer) | next).to_le_bytes());
+    }
+}
+
 /// As [`parse_trailer`], of a packet in one piece without its ICV, for the paddings that an
 /// honest sender writes: [`pad_len`] bytes at most. `None` decides nothing.
-#[inline]
+#[inline(always)]
 pub(crate) fn parse_short_trailer(packet: &[u8]) -> Option<(usize, u8)> {
     let [.., a, b, c, pad, next_header] = *packet else {
         return None;
     };
-    let right = match pad {
-        0 => true,
-        1 => c == 1,
-        2 => [b, c] == [1, 2],
-        3 => [a, b, c] == [1, 2, 3],
-        _ => false,
+    // As a number, whose last octets are to be those of the padding.
+    let found = u32::from_be_bytes([0, a, b, c]);
+    let (expected, of) = match pad {
+        0 => (0, 0),
+        1 => (0x01, 0xff),
+        2 => (0x0102, 0xffff),
+        3 => (0x01_0203, 0xff_ffff),
+        _ => return None,
     };
-    right.then_some((usize::from(pad), next_header))
+    (found & of == expected).then_some((usize::from(pad), next_header))
 }
 
 /// Reads the trailer from its end: next header, pad length, and padding that must count
@@ -140,6 +166,13 @@ pub(crate) struct Sequence {
 }
 
 impl Sequence {
+    /// Associated data of AES-GCM with an extended sequence number (RFC 4106 section 5).
+    #[inline(always)]
+    pub(crate) fn extended<'a>(self) -> Aad<'a> {
+        let long = u128::from(self.spi) << 64 | u128::from(self.number);
+        Aad::new(low_bytes::<12>(long))
+    }
+
     /// Associated data, and what is left to encipher. AES-GCM (RFC 4106 section 5) covers
     /// SPI and sequence number and enciphers the payload; AES-GMAC (RFC 4543 section 3.3)
     /// covers the IV and the payload as well, and enciphers nothing.
@@ -155,7 +188,7 @@ impl Sequence {
         let long = spi << 64 | u128::from(self.number);
         let nothing = Data::Contiguous(&mut []);
         match (algorithm.is_confidential(), self.esn) {
-            (true, true) => (Aad::new(low_bytes::<12>(long)), data),
+            (true, true) => (self.extended(), data),
             (true, false) => (Aad::new(low_bytes::<8>(spi << 32 | low)), data),
             (false, true) => {
                 let mut head = [0; 20];
@@ -210,6 +243,13 @@ mod tests {
         let mut t = [0xff; 2];
         write_trailer(&mut t, 17);
         assert_eq!(t, [0, 17]);
+        for payload in 0..9 {
+            let mut expected = vec![0xee; payload + pad_len(payload) + TRAILER_LEN];
+            write_trailer(&mut expected[payload..], 200);
+            let mut found = vec![0xee; expected.len() + ICV_LEN];
+            write_trailer_before_icv(&mut found, payload, 200);
+            assert_eq!(found[..expected.len()], expected);
+        }
     }
 
     #[test]

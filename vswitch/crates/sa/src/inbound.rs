@@ -11,8 +11,8 @@ use crate::Counters;
 use crate::error::{ConfigError, OpenError};
 use crate::esn::infer_esn;
 use crate::esp::{
-    ICV_LEN, MIN_PACKET_LEN, PREFIX_LEN, Prefix, Sequence, TRAILER_LEN, nonce, parse_short_trailer,
-    parse_trailer,
+    ICV_LEN, MAX_PACKET_LEN, MIN_PACKET_LEN, PREFIX_LEN, Prefix, Sequence, TRAILER_LEN, nonce,
+    parse_short_trailer, parse_trailer,
 };
 use crate::fingerprint::Fingerprint;
 use crate::keys::{Algorithm, KeyMaterial, SALT_LEN};
@@ -63,10 +63,11 @@ impl InboundConfig {
 #[derive(Debug, PartialEq, Eq)]
 #[must_use]
 pub struct Candidate {
-    spi: Spi,
     esn: u64,
     iv: u64,
-    len: usize,
+    spi: Spi,
+    /// At most [`MAX_PACKET_LEN`].
+    len: u16,
 }
 
 impl Candidate {
@@ -80,6 +81,7 @@ impl Candidate {
     ///
     /// # Errors
     /// When the job did not end authentic, or is not the one made from this candidate.
+    #[inline(always)]
     pub fn verdict(self, job: &Job<'_>) -> Result<Authenticated, OpenError> {
         let same = job.nonce().last_chunk::<8>() == Some(&self.iv.to_be_bytes())
             && job.aad_head().first_chunk::<4>() == Some(&self.spi.get().to_be_bytes());
@@ -114,6 +116,8 @@ pub struct Inbound {
     key: Key,
     salt: Zeroizing<[u8; SALT_LEN]>,
     esn: bool,
+    /// Enciphered, with extended sequence numbers: what nearly all associations do.
+    usual: bool,
     iv_mode: IvMode,
     window: ReplayWindow,
     counters: Counters,
@@ -139,6 +143,7 @@ impl Inbound {
             key,
             salt,
             esn: config.esn,
+            usual: config.esn && algorithm.is_confidential(),
             iv_mode: config.iv_mode,
             window,
             counters: Counters::default(),
@@ -159,10 +164,13 @@ impl Inbound {
     ///
     /// # Errors
     /// As for [`Self::precheck`], and when ESP header and IV are not within `first`.
-    #[inline]
+    #[inline(always)]
     pub fn precheck_segments(&self, first: &[u8], len: usize) -> Result<Candidate, OpenError> {
         if len < MIN_PACKET_LEN {
             return Err(OpenError::Truncated);
+        }
+        if len > MAX_PACKET_LEN {
+            return Err(OpenError::Layout);
         }
         if !len.is_multiple_of(4) {
             return Err(OpenError::Misaligned);
@@ -183,25 +191,27 @@ impl Inbound {
         };
         self.window.check(esn)?;
         Ok(Candidate {
-            spi: self.spi,
             esn,
             iv,
-            len,
+            spi: self.spi,
+            len: len as u16,
         })
     }
 
-    /// The job that opens a packet in place. If it fails, an enciphered payload is wiped;
+    /// Gives the job that opens a packet in place to `take`, which is inlined: jobs are large, and
+    /// are to be made where they stay. If the job fails, an enciphered payload is wiped;
     /// under AES-GMAC the packet, which was in the clear all along, stays as it came and
     /// must be dropped.
     ///
     /// # Errors
     /// When `packet` is not the one that was checked.
     #[inline(always)]
-    pub fn open_job<'a>(
+    pub fn open_job<'a, R>(
         &'a self,
         candidate: &Candidate,
         packet: &'a mut [u8],
-    ) -> Result<Job<'a>, OpenError> {
+        take: impl FnOnce(Job<'a>) -> R,
+    ) -> Result<R, OpenError> {
         self.same(candidate, packet.len())?;
         let (_, rest) = packet
             .split_first_chunk_mut::<PREFIX_LEN>()
@@ -209,7 +219,17 @@ impl Inbound {
         let (data, icv) = rest
             .split_last_chunk_mut::<ICV_LEN>()
             .ok_or(OpenError::Truncated)?;
-        Ok(self.job(candidate, Data::Contiguous(data), *icv))
+        if self.usual {
+            let aad = self.sequence(candidate).extended();
+            let nonce = nonce(*self.salt, candidate.iv);
+            let data = Data::Contiguous(data);
+            return Ok(take(Job::open(&self.key, nonce, aad, data, *icv)));
+        }
+        Ok(take(self.unusual_job(
+            candidate,
+            Data::Contiguous(data),
+            *icv,
+        )))
     }
 
     /// [`Self::open_job`] for a packet in several segments, the slow way. ESP header and IV
@@ -240,12 +260,12 @@ impl Inbound {
             *segment = rest;
             missing = before;
         }
-        Ok(self.job(candidate, Data::Segments(segments), icv))
+        Ok(self.unusual_job(candidate, Data::Segments(segments), icv))
     }
 
     #[inline(always)]
     fn same(&self, candidate: &Candidate, len: usize) -> Result<(), OpenError> {
-        if candidate.spi == self.spi && candidate.len == len {
+        if candidate.spi == self.spi && usize::from(candidate.len) == len {
             Ok(())
         } else {
             Err(OpenError::WrongPacket)
@@ -253,12 +273,22 @@ impl Inbound {
     }
 
     #[inline(always)]
-    fn job<'a>(&'a self, candidate: &Candidate, data: Data<'a>, icv: [u8; ICV_LEN]) -> Job<'a> {
-        let sequence = Sequence {
+    fn sequence(&self, candidate: &Candidate) -> Sequence {
+        Sequence {
             spi: self.spi.get(),
             number: candidate.esn,
             esn: self.esn,
-        };
+        }
+    }
+
+    #[inline(never)]
+    fn unusual_job<'a>(
+        &'a self,
+        candidate: &Candidate,
+        data: Data<'a>,
+        icv: [u8; ICV_LEN],
+    ) -> Job<'a> {
+        let sequence = self.sequence(candidate);
         let (aad, data) = sequence.split(self.algorithm, candidate.iv, data);
         Job::open(&self.key, nonce(*self.salt, candidate.iv), aad, data, icv)
     }
@@ -269,7 +299,7 @@ impl Inbound {
     /// # Errors
     /// When the number is replayed by now or the padding is not the RFC's; the packet must
     /// be dropped.
-    #[inline]
+    #[inline(always)]
     pub fn accept(
         &mut self,
         authenticated: Authenticated,
@@ -304,7 +334,7 @@ impl Inbound {
         })
     }
 
-    #[inline]
+    #[inline(always)]
     fn finish(
         &mut self,
         Authenticated(packet): Authenticated,

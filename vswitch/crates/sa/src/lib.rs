@@ -32,7 +32,7 @@ pub use esp::{
 pub use fingerprint::{Fingerprint, FingerprintError};
 pub use inbound::{Authenticated, Candidate, Inbound, InboundConfig, IvMode, Opened};
 pub use keys::{Algorithm, KeyMaterial, KeyMaterialError, SALT_LEN, decode_hex};
-pub use outbound::{Assigned, Limits, Outbound, OutboundConfig};
+pub use outbound::{Assigned, AssignedRun, Limits, Load, Outbound, OutboundConfig};
 pub use replay::{MAX_WINDOW, MIN_WINDOW, ReplayError, ReplayWindow, WindowError};
 pub use spi::{Spi, SpiError};
 pub use vswitch_aead::vault::SecretBytes;

@@ -8,8 +8,8 @@ use zeroize::Zeroizing;
 use crate::Counters;
 use crate::error::{ConfigError, SealError};
 use crate::esp::{
-    ICV_LEN, MAX_PACKET_LEN, PREFIX_LEN, Prefix, Sequence, TRAILER_LEN, blocks, nonce, pad_len,
-    sealed_len, write_trailer,
+    ICV_LEN, MAX_PAYLOAD_LEN, PREFIX_LEN, Prefix, Sequence, TRAILER_LEN, blocks, nonce, pad_len,
+    sealed_len, write_trailer, write_trailer_before_icv,
 };
 use crate::fingerprint::Fingerprint;
 use crate::keys::{Algorithm, KeyMaterial, SALT_LEN};
@@ -81,9 +81,10 @@ impl OutboundConfig {
 #[derive(Debug, PartialEq, Eq)]
 #[must_use = "the sequence number is spent"]
 pub struct Assigned {
-    spi: Spi,
     seq: u64,
-    payload_len: usize,
+    spi: Spi,
+    /// At most [`MAX_PAYLOAD_LEN`].
+    payload_len: u16,
     soft_limit_hit: bool,
 }
 
@@ -99,7 +100,7 @@ impl Assigned {
     #[must_use]
     #[inline]
     pub fn payload_len(&self) -> usize {
-        self.payload_len
+        usize::from(self.payload_len)
     }
 
     /// True for the one packet that reaches the soft limit: ask for a new key now.
@@ -110,6 +111,58 @@ impl Assigned {
     }
 }
 
+/// Packets that are to be sent one behind the other, and what they take of their key.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
+pub struct Load {
+    packets: u64,
+    blocks: u64,
+    bytes: u64,
+}
+
+impl Load {
+    /// One packet more, with a payload of `payload_len` bytes. `false`, and it is not added, if
+    /// that is too long.
+    #[inline(always)]
+    pub fn add(&mut self, payload_len: usize) -> bool {
+        if payload_len > MAX_PAYLOAD_LEN {
+            return false;
+        }
+        self.packets += 1;
+        self.blocks += blocks(payload_len);
+        self.bytes += payload_len as u64;
+        true
+    }
+}
+
+/// Sequence numbers spent on a run of packets. They cannot be copied, so each seals once.
+#[derive(Debug, PartialEq, Eq)]
+#[must_use = "the sequence numbers are spent"]
+pub struct AssignedRun {
+    seq: u64,
+    spi: Spi,
+    left: Load,
+}
+
+impl AssignedRun {
+    /// The next number, for a payload of `payload_len` bytes. `None` if there are not so many
+    /// packets or bytes in the run.
+    #[inline(always)]
+    pub fn next(&mut self, payload_len: usize) -> Option<Assigned> {
+        self.left.packets = self.left.packets.checked_sub(1)?;
+        self.left.bytes = self.left.bytes.checked_sub(payload_len as u64)?;
+        let seq = self.seq;
+        self.seq += 1;
+        Some(Assigned {
+            seq,
+            spi: self.spi,
+            // No more than all of the run's, each of which has 16 bits; what it says is
+            // compared with the packet.
+            payload_len: u16::try_from(payload_len).ok()?,
+            soft_limit_hit: false,
+        })
+    }
+}
+
 /// A sending association, owned by one worker.
 pub struct Outbound {
     spi: Spi,
@@ -117,7 +170,12 @@ pub struct Outbound {
     key: Key,
     salt: Zeroizing<[u8; SALT_LEN]>,
     esn: bool,
+    /// Enciphers, with extended sequence numbers: what nearly all associations do.
+    usual: bool,
     next: u64,
+    /// Below this number, and with fewer blocks enciphered than that, there is nothing to think
+    /// about: no limit is near.
+    quiet: (u64, u64),
     reserved_until: u64,
     blocks: u64,
     limits: Limits,
@@ -158,20 +216,44 @@ impl Outbound {
             });
         }
         let (algorithm, key, salt) = material.into_parts();
-        Ok(Self {
+        let mut sa = Self {
             spi: config.spi,
             algorithm,
             key,
             salt,
             esn: config.esn,
+            usual: config.esn && algorithm.is_confidential(),
             next: config.next,
+            quiet: (0, 0),
             reserved_until: config.reserved_until,
             blocks: config.blocks_used,
             limits: config.limits,
             soft_reported: false,
             closed: false,
             counters: Counters::default(),
-        })
+        };
+        sa.find_quiet();
+        Ok(sa)
+    }
+
+    /// The last sequence number that there is.
+    fn last(&self) -> u64 {
+        if self.esn {
+            u64::MAX - 1
+        } else {
+            u64::from(u32::MAX)
+        }
+    }
+
+    /// Reckons `quiet` anew.
+    fn find_quiet(&mut self) {
+        let Limits { soft, hard } = self.limits;
+        let blocks = match (self.closed, self.soft_reported) {
+            (true, _) => 0,
+            (false, true) => hard + 1,
+            (false, false) => soft.min(hard + 1),
+        };
+        self.quiet = (self.reserved_until.min(self.last() + 1), blocks);
     }
 
     /// Spends the next sequence number on a payload of `payload_len` bytes.
@@ -180,48 +262,87 @@ impl Outbound {
     /// When the payload is too long (nothing is spent), the reservation is used up (extend
     /// it), sequence numbers are exhausted, or the hard limit is reached. The last two are
     /// final: the association never sends again.
-    #[inline]
+    #[inline(always)]
     pub fn assign(&mut self, payload_len: usize) -> Result<Assigned, SealError> {
+        let mut load = Load::default();
+        let run = match load.add(payload_len) {
+            true => self.assign_run(load),
+            false => None,
+        };
+        match run.and_then(|mut run| run.next(payload_len)) {
+            Some(assigned) => Ok(assigned),
+            None => self.assign_carefully(payload_len),
+        }
+    }
+
+    /// Spends consecutive numbers on a run of packets, where no limit is near. `None` decides
+    /// nothing, and nothing is spent: [`Self::assign`] finds out more.
+    #[inline]
+    pub fn assign_run(&mut self, load: Load) -> Option<AssignedRun> {
+        let next = self.next.checked_add(load.packets)?;
+        // No overflow: the limit is at most 2^48 and a packet a few thousand blocks.
+        let used = self.blocks + load.blocks;
+        if next > self.quiet.0 || used >= self.quiet.1 {
+            return None;
+        }
+        let run = AssignedRun {
+            seq: self.next,
+            spi: self.spi,
+            left: load,
+        };
+        self.next = next;
+        self.blocks = used;
+        self.counters.packets += load.packets;
+        self.counters.bytes += load.bytes;
+        Some(run)
+    }
+
+    #[cold]
+    #[inline(never)]
+    fn assign_carefully(&mut self, payload_len: usize) -> Result<Assigned, SealError> {
         if self.closed {
             return Err(SealError::HardLimit);
         }
-        if sealed_len(payload_len) > MAX_PACKET_LEN {
+        if payload_len > MAX_PAYLOAD_LEN {
             return Err(SealError::TooLong);
         }
-        let seq = self.next;
-        let last = if self.esn {
-            u64::MAX - 1
-        } else {
-            u64::from(u32::MAX)
-        };
-        if seq > last {
+        if self.next > self.last() {
             return Err(SealError::SequenceExhausted);
         }
-        if seq >= self.reserved_until {
+        if self.next >= self.reserved_until {
             return Err(SealError::ReservationExhausted);
         }
-        // No overflow: the limit is at most 2^48 and a packet a few thousand blocks.
         let used = self.blocks + blocks(payload_len);
         if used > self.limits.hard {
             // Closed for shorter packets too, so that sending ends at one point.
             self.closed = true;
+            self.find_quiet();
             return Err(SealError::HardLimit);
         }
+        let soft_limit_hit = !self.soft_reported && used >= self.limits.soft;
+        self.soft_reported |= soft_limit_hit;
+        self.find_quiet();
+        Ok(self.spend(payload_len, used, soft_limit_hit))
+    }
+
+    #[inline(always)]
+    fn spend(&mut self, payload_len: usize, used: u64, soft_limit_hit: bool) -> Assigned {
+        let seq = self.next;
         self.next = seq + 1;
         self.blocks = used;
         self.counters.packets += 1;
         self.counters.bytes += payload_len as u64;
-        let soft_limit_hit = !self.soft_reported && used >= self.limits.soft;
-        self.soft_reported |= soft_limit_hit;
-        Ok(Assigned {
-            spi: self.spi,
+        Assigned {
             seq,
-            payload_len,
+            spi: self.spi,
+            // MAX_PAYLOAD_LEN has 16 bits.
+            payload_len: payload_len as u16,
             soft_limit_hit,
-        })
+        }
     }
 
-    /// Lays the ESP packet out around its payload and makes the job that seals it.
+    /// Lays the ESP packet out around its payload and gives the job that seals it to `take`, which
+    /// is inlined: jobs are large, and are to be made where they stay.
     ///
     /// `packet` has [`sealed_len`] bytes for the payload's length, and the payload already
     /// at offset [`PREFIX_LEN`](crate::PREFIX_LEN).
@@ -230,25 +351,30 @@ impl Outbound {
     /// When the buffer has another length or `assigned` is another association's. The
     /// sequence number is spent all the same.
     #[inline(always)]
-    pub fn seal_job<'a>(
+    pub fn seal_job<'a, R>(
         &'a self,
         assigned: Assigned,
         packet: &'a mut [u8],
         next_header: u8,
-    ) -> Result<Job<'a>, SealError> {
+        take: impl FnOnce(Job<'a>) -> R,
+    ) -> Result<R, SealError> {
         self.check(&assigned, packet.len())?;
         let (prefix, rest) = packet
             .split_first_chunk_mut::<PREFIX_LEN>()
             .ok_or(SealError::BufferLength)?;
+        self.write_prefix(prefix, assigned.seq);
+        write_trailer_before_icv(rest, assigned.payload_len(), next_header);
         let (data, tag) = rest
             .split_last_chunk_mut::<ICV_LEN>()
             .ok_or(SealError::BufferLength)?;
-        let trailer = data
-            .get_mut(assigned.payload_len..)
-            .ok_or(SealError::BufferLength)?;
-        self.write_prefix(prefix, assigned.seq);
-        write_trailer(trailer, next_header);
-        Ok(self.job(assigned.seq, Data::Contiguous(data), tag))
+        let seq = assigned.seq;
+        if self.usual {
+            let aad = self.sequence(seq).extended();
+            let nonce = nonce(*self.salt, seq);
+            let data = Data::Contiguous(data);
+            return Ok(take(Job::seal(&self.key, nonce, aad, data, tag)));
+        }
+        Ok(take(self.unusual_job(seq, Data::Contiguous(data), tag)))
     }
 
     /// [`Self::seal_job`] for a packet in several segments, the slow way. ESP header and IV
@@ -276,13 +402,13 @@ impl Outbound {
             .ok_or(SealError::Layout)?;
         let trailer_at = rest
             .len()
-            .checked_sub(TRAILER_LEN + pad_len(assigned.payload_len))
+            .checked_sub(TRAILER_LEN + pad_len(assigned.payload_len()))
             .ok_or(SealError::Layout)?;
         let trailer = rest.get_mut(trailer_at..).ok_or(SealError::Layout)?;
         self.write_prefix(prefix, assigned.seq);
         write_trailer(trailer, next_header);
         *last = rest;
-        Ok(self.job(assigned.seq, Data::Segments(segments), tag))
+        Ok(self.unusual_job(assigned.seq, Data::Segments(segments), tag))
     }
 
     /// An association that stands where this one stands, with another key: for a dry run, so
@@ -301,7 +427,9 @@ impl Outbound {
             key,
             salt,
             esn: self.esn,
+            usual: self.usual,
             next: self.next,
+            quiet: self.quiet,
             reserved_until: self.reserved_until,
             blocks: self.blocks,
             limits: self.limits,
@@ -316,7 +444,7 @@ impl Outbound {
         if assigned.spi != self.spi {
             return Err(SealError::WrongAssociation);
         }
-        if len != sealed_len(assigned.payload_len) {
+        if len != sealed_len(assigned.payload_len()) {
             return Err(SealError::BufferLength);
         }
         Ok(())
@@ -333,13 +461,17 @@ impl Outbound {
     }
 
     #[inline(always)]
-    fn job<'a>(&'a self, seq: u64, data: Data<'a>, tag: &'a mut [u8; ICV_LEN]) -> Job<'a> {
-        let sequence = Sequence {
+    fn sequence(&self, seq: u64) -> Sequence {
+        Sequence {
             spi: self.spi.get(),
             number: seq,
             esn: self.esn,
-        };
-        let (aad, data): (Aad<'a>, _) = sequence.split(self.algorithm, seq, data);
+        }
+    }
+
+    #[inline(never)]
+    fn unusual_job<'a>(&'a self, seq: u64, data: Data<'a>, tag: &'a mut [u8; ICV_LEN]) -> Job<'a> {
+        let (aad, data): (Aad<'a>, _) = self.sequence(seq).split(self.algorithm, seq, data);
         Job::seal(&self.key, nonce(*self.salt, seq), aad, data, tag)
     }
 
@@ -354,12 +486,14 @@ impl Outbound {
     #[cold]
     pub fn soft_limit_unheard(&mut self) {
         self.soft_reported = false;
+        self.find_quiet();
     }
 
     /// Raises the exclusive end of the reservation to `until`, which must be recorded
     /// durably by then. A lower value changes nothing.
     pub fn extend_reservation(&mut self, until: u64) {
         self.reserved_until = self.reserved_until.max(until);
+        self.find_quiet();
     }
 
     /// Sequence numbers left before [`SealError::ReservationExhausted`].

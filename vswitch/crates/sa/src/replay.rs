@@ -69,7 +69,7 @@ impl ReplayWindow {
     ///
     /// # Errors
     /// When it may not.
-    #[inline]
+    #[inline(always)]
     pub fn check(&self, seq: u64) -> Result<(), ReplayError> {
         if seq == 0 {
             return Err(ReplayError::Zero);
@@ -90,7 +90,7 @@ impl ReplayWindow {
     ///
     /// # Errors
     /// As for [`Self::check`]; then nothing is changed.
-    #[inline]
+    #[inline(always)]
     pub fn update(&mut self, seq: u64) -> Result<(), ReplayError> {
         self.check(seq)?;
         self.advance(seq);

@@ -193,7 +193,7 @@ fn two_copies_in_one_batch() {
         let mut jobs: Vec<Job<'_>> = packets
             .iter_mut()
             .zip(&candidates)
-            .map(|(p, c)| receiver.open_job(c, p).unwrap())
+            .map(|(p, c)| receiver.open_job(c, p, |job| job).unwrap())
             .collect();
         backend().open(&mut jobs);
         let verdicts: Vec<_> = candidates
@@ -223,7 +223,7 @@ fn verdicts_cannot_be_borrowed() {
     let first = receiver.precheck(&one).unwrap();
     let second = receiver.precheck(&two).unwrap();
     let mut foreign = one.clone();
-    let mut job = receiver.open_job(&first, &mut one).unwrap();
+    let mut job = receiver.open_job(&first, &mut one, |job| job).unwrap();
     assert_eq!(
         receiver.precheck(&two).unwrap().verdict(&job),
         Err(OpenError::Forged)
@@ -256,7 +256,7 @@ fn a_batch_of_one_association_repeats_no_nonce() {
     let mut jobs: Vec<Job<'_>> = packets
         .iter_mut()
         .zip(assigned)
-        .map(|(p, a)| sender.seal_job(a, p, 17).unwrap())
+        .map(|(p, a)| sender.seal_job(a, p, 17, |job| job).unwrap())
         .collect();
     backend().seal(&mut jobs);
     let nonces: std::collections::HashSet<_> = jobs.iter().map(|j| j.nonce()).collect();
@@ -274,7 +274,7 @@ fn wrong_buffers_are_refused() {
     let mut sender = outbound(ALL[0]);
     let assigned = sender.assign(10).unwrap();
     let mut packet = vec![0; sealed_len(10) + 4];
-    let refused = sender.seal_job(assigned, &mut packet, 17).err();
+    let refused = sender.seal_job(assigned, &mut packet, 17, |_| ()).err();
     assert_eq!(refused, Some(SealError::BufferLength));
 
     let mut other = Outbound::new(
@@ -284,7 +284,7 @@ fn wrong_buffers_are_refused() {
     .unwrap();
     let foreign = other.assign(10).unwrap();
     let mut packet = vec![0; sealed_len(10)];
-    let refused = sender.seal_job(foreign, &mut packet, 17).err();
+    let refused = sender.seal_job(foreign, &mut packet, 17, |_| ()).err();
     assert_eq!(refused, Some(SealError::WrongAssociation));
 
     for lengths in [&[15][..], &[16, 20], &[16, 10, 8], &[sealed_len(10)]] {

@@ -24,10 +24,22 @@ impl Key {
         Self((vn.0 as u64) << 48 | mac.as_u64())
     }
 
+    /// As [`Self::new`], of a MAC address as [`MacAddr::as_u64`] makes it.
+    #[inline]
+    pub const fn of(vn: VnId, mac: u64) -> Self {
+        Self((vn.0 as u64) << 48 | mac)
+    }
+
     /// The network.
     #[inline]
     pub const fn vn(self) -> VnId {
         VnId((self.0 >> 48) as u16)
+    }
+
+    /// Whether the MAC address is a group's.
+    #[inline]
+    pub const fn is_group(self) -> bool {
+        self.0 & 1 << 40 != 0
     }
 
     /// The MAC address.
@@ -71,6 +83,17 @@ pub struct Claim {
     pub destination: Destination,
     /// Its IPv4 source address.
     pub ipv4: Ipv4Addr,
+}
+
+/// Nobody's: nothing vouches for it.
+impl Default for Claim {
+    fn default() -> Self {
+        Self {
+            key: Key::default(),
+            destination: Destination::Port(PortId(0)),
+            ipv4: Ipv4Addr::UNSPECIFIED,
+        }
+    }
 }
 
 /// What an insertion did.

@@ -145,6 +145,30 @@ fn esp_on_the_shared_port() {
 }
 
 proptest! {
+    /// What is recognized is what the parser finds, whatever is changed; and what we write is
+    /// recognized.
+    #[test]
+    fn the_usual_header_is_what_the_parser_says(
+        kind in encapsulation(),
+        id in 1..0x00ff_ffff_u32,
+        frame in 0..200_usize,
+        behind in 0..20_usize,
+        changes in prop::collection::vec((0..16_usize, any::<u8>()), 0..3),
+    ) {
+        let id = vni(id);
+        let usual = tunnel::Usual::new(kind, id).unwrap();
+        let mut payload = vec![0; tunnel::HEADER_LEN + frame + behind];
+        kind.write(&mut payload, 4711, id, frame).unwrap();
+        let ours = usual.recognize(&payload);
+        prop_assert_eq!(ours.map(|t| t.end), Some(tunnel::HEADER_LEN + frame));
+        for (at, with) in changes {
+            payload[at] = with;
+        }
+        if let Some(found) = usual.recognize(&payload) {
+            prop_assert_eq!(tunnel::parse_tunnel(&payload, payload.len()), Ok(found));
+        }
+    }
+
     #[test]
     fn tunnels_round_trip(
         encapsulation in encapsulation(), id in 0u32..1 << 24, sport: u16,

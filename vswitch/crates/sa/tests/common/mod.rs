@@ -62,7 +62,7 @@ pub(crate) fn seal(
     let assigned = sa.assign(payload.len())?;
     let mut packet = vec![0xee; sealed_len(payload.len())];
     packet[PREFIX_LEN..][..payload.len()].copy_from_slice(payload);
-    let mut job = sa.seal_job(assigned, &mut packet, next_header)?;
+    let mut job = sa.seal_job(assigned, &mut packet, next_header, |job| job)?;
     backend().seal(core::slice::from_mut(&mut job));
     assert_eq!(job.outcome(), Outcome::Sealed);
     Ok(packet)
@@ -71,7 +71,7 @@ pub(crate) fn seal(
 /// One packet opened in place by itself.
 pub(crate) fn open(sa: &mut Inbound, packet: &mut [u8]) -> Result<Opened, OpenError> {
     let candidate = sa.precheck(packet)?;
-    let mut job = sa.open_job(&candidate, packet)?;
+    let mut job = sa.open_job(&candidate, packet, |job| job)?;
     backend().open(core::slice::from_mut(&mut job));
     let authenticated = candidate.verdict(&job)?;
     sa.accept(authenticated, packet)
