@@ -8,6 +8,7 @@ pub mod error;
 pub mod ethdev;
 mod explain;
 pub mod hugepages;
+mod interrupts;
 mod log;
 pub mod mapped;
 pub mod mbuf;
