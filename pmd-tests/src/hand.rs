@@ -71,9 +71,8 @@ pub struct Hand {
     from_underlay: Consumer,
     to_kernel: Consumer,
     to_tenants: Vec<Consumer>,
-    // The worker stops if nobody can command it.
-    _commands: Sender<Command>,
-    _events: Receiver<Event>,
+    commands: Sender<Command>,
+    events: Receiver<Event>,
     _ports: Vec<Port>,
     _eal: Eal,
 }
@@ -220,8 +219,8 @@ impl Hand {
             from_underlay,
             to_kernel,
             to_tenants,
-            _commands: commands,
-            _events: event_rx,
+            commands,
+            events: event_rx,
             _ports: ports,
             _eal: eal,
         }
@@ -255,9 +254,24 @@ impl Hand {
 
     /// A tenant, by its place in [`PORTS`], sends these frames as one burst.
     pub fn tenant<'a>(&mut self, port: usize, frames: impl IntoIterator<Item = &'a [u8]>) {
+        self.port(PORTS[port], frames);
+    }
+
+    /// As [`Hand::tenant`], of any port.
+    pub fn port<'a>(&mut self, port: PortId, frames: impl IntoIterator<Item = &'a [u8]>) {
         let mut burst: Burst = frames.into_iter().map(|f| self.mbuf(f)).collect();
-        self.worker.tenant_burst(PORTS[port], &mut burst);
+        self.worker.tenant_burst(port, &mut burst);
         self.worker.pass();
+    }
+
+    /// The worker applies these commands; what it reports.
+    pub fn command(&mut self, commands: impl IntoIterator<Item = Command>) -> Vec<Event> {
+        for command in commands {
+            self.commands.send(command).expect("a worker");
+            self.worker.pass();
+        }
+        self.worker.pass();
+        self.events.try_iter().collect()
     }
 
     /// Shows everything that came out since the last time, and frees it.

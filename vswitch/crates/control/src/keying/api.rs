@@ -18,6 +18,11 @@ pub struct Config {
     pub rekey_after: Duration,
     /// It is replaced earlier by a random part of this.
     pub rekey_jitter: Duration,
+    /// Age at which an exchange and all SAs of it are closed, whatever became of their replacement.
+    /// Only an inbound SA stays open for `drain` longer, so that its sender closes first.
+    pub hard_after: Duration,
+    /// A peer that SAs depend on and that there has been no session with for so long is reported.
+    pub unreached_after: Duration,
     /// After a change of a VN's members, its exchanges are replaced over this time.
     pub epoch_spread: Duration,
     /// How long requests of the epoch before the current one are still served.
@@ -36,8 +41,12 @@ pub struct Config {
     pub ample_sas: usize,
     /// No more than so many in a direction (those of a rekey not counted).
     pub max_sas: usize,
-    /// Exchanges that one peer may begin each second.
+    /// Exchanges that one peer may begin each second, and that are begun with it.
     pub requests_per_second: u32,
+    /// At once so many of them; four fifths of it from here, so that who keeps to it is never refused.
+    pub requests_at_once: u32,
+    /// Exchanges with one peer that were begun here and are not answered; others wait in a queue.
+    pub requests_under_way: usize,
     /// Pairs that the data plane's needs may begin each second.
     pub new_pairs_per_second: u32,
     /// Indexes tried until one's SPI is brought to the owner by RSS.
@@ -51,6 +60,8 @@ impl Default for Config {
             drain: Duration::from_secs(2),
             rekey_after: Duration::from_secs(3600),
             rekey_jitter: Duration::from_secs(360),
+            hard_after: Duration::from_secs(7200),
+            unreached_after: Duration::from_secs(10),
             epoch_spread: Duration::from_millis(500),
             skew: Duration::from_secs(10),
             answer_timeout: Duration::from_millis(500),
@@ -60,7 +71,9 @@ impl Default for Config {
             workers_per_pair: 16,
             ample_sas: 16_384,
             max_sas: 65_536,
-            requests_per_second: 1000,
+            requests_per_second: 100,
+            requests_at_once: 500,
+            requests_under_way: 32,
             new_pairs_per_second: 1000,
             steering_tries: 256,
         }
@@ -196,6 +209,8 @@ pub enum Event {
     Failed {
         /// The order's.
         id: OrderId,
+        /// What the data plane says about it.
+        why: String,
     },
 }
 
@@ -318,6 +333,39 @@ pub enum Report {
         /// Its SPI.
         spi: u32,
     },
+    /// SAs were as old as they may get: whoever should have replaced them could not.
+    Aged {
+        /// Their VN.
+        vn: VnName,
+        /// Their other end.
+        peer: NveName,
+        /// How many to the peer.
+        outbound: usize,
+        /// How many from the peer.
+        inbound: usize,
+    },
+    /// There has been no session for long with a peer that SAs depend on: none of them is replaced,
+    /// and they close at their greatest age.
+    Unreached {
+        /// Which.
+        peer: NveName,
+        /// For how long.
+        since: Duration,
+    },
+    /// The data plane does not install what was agreed; it is tried again, and reported again only
+    /// behind an install that was possible.
+    NotInstalled {
+        /// The VN.
+        vn: VnName,
+        /// The peer.
+        peer: NveName,
+        /// To the peer or from it.
+        direction: Direction,
+        /// The sender's worker.
+        worker: u16,
+        /// What the data plane says about it.
+        why: String,
+    },
     /// A peer was started anew; the SAs of its former run are gone.
     Restarted {
         /// Which.
@@ -336,6 +384,12 @@ pub struct Counters {
     pub exchanges_failed: u64,
     /// Of two at once, the one that was given up.
     pub ties: u64,
+    /// Exchanges that waited for their turn, because enough with the peer were under way.
+    pub exchanges_queued: u64,
+    /// SAs closed because of their age.
+    pub aged: u64,
+    /// Times that a peer was reported as not reached.
+    pub unreached: u64,
     /// Inbound SAs installed.
     pub inbound_installed: u64,
     /// Outbound SAs installed: times a worker switched.
@@ -404,4 +458,19 @@ pub struct SaInfo {
     pub epoch: Epoch,
     /// How far it is.
     pub state: SaState,
+    /// When it is closed, unless it is replaced before.
+    pub closes: Duration,
+}
+
+/// A worker without an SA of its own, because of a limit here or at the peer's.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct ShareInfo {
+    /// The VN.
+    pub vn: VnName,
+    /// The receiver.
+    pub peer: NveName,
+    /// The worker without.
+    pub worker: u16,
+    /// A worker that has one.
+    pub with: u16,
 }

@@ -11,6 +11,7 @@
 //! the receiver installs first, then the sender switches, then the receiver lets the former SA
 //! drain. SAs outlive their exchange and their session; their keys are with the data plane alone.
 
+mod aging;
 mod api;
 mod dataplane;
 mod exchange;
@@ -25,19 +26,21 @@ mod sessions;
 mod sim;
 #[cfg(test)]
 mod tests;
+mod turns;
 
 use std::collections::{BTreeMap, VecDeque};
 use std::time::Duration;
 
 pub use api::{
     Config, Counters, Direction, Event, OrderId, Output, Report, SaInfo, SaState, SessionId,
-    Steering,
+    ShareInfo, Steering,
 };
 
 use crate::types::{BootId, NveName, VnName};
 use membership::Vn;
 use pair::Pair;
-use schedule::{Bucket, Timers};
+pub(crate) use schedule::Bucket;
+use schedule::Timers;
 use sessions::Peer;
 
 /// Two edges in one VN, seen from here.
@@ -155,7 +158,7 @@ impl Keying {
                 spi,
             } => self.idle(now, &PairKey { peer, vn }, direction, spi),
             Event::Installed { id } => self.installed(now, id),
-            Event::Failed { id } => self.failed(now, id),
+            Event::Failed { id, why } => self.failed(now, id, why),
         }
     }
 
@@ -193,7 +196,25 @@ impl Keying {
             let pairs = pairs.iter();
             pairs.map(move |(vn, pair)| (peer, vn, pair))
         });
-        pairs.flat_map(|(peer, vn, pair)| pair.sas(peer, vn))
+        pairs.flat_map(|(peer, vn, pair)| pair.sas(peer, vn, &self.config))
+    }
+
+    /// Workers that use another's SA.
+    pub fn shares(&self) -> impl Iterator<Item = ShareInfo> {
+        let pairs = self.pairs.iter().flat_map(|(peer, pairs)| {
+            let pairs = pairs.iter();
+            pairs.map(move |(vn, pair)| (peer, vn, pair))
+        });
+        pairs.flat_map(|(peer, vn, pair)| {
+            let shares = pair.shares.iter();
+            let there = shares.filter(|(_, (with, _))| pair.senders.contains_key(with));
+            there.map(|(worker, (with, _))| ShareInfo {
+                vn: vn.clone(),
+                peer: peer.clone(),
+                worker: *worker,
+                with: *with,
+            })
+        })
     }
 
     /// Peers with a session, and the run of theirs that it is with (once they have said so).
@@ -220,6 +241,7 @@ impl Keying {
             return;
         };
         work(self, &mut pair);
+        self.turn(key, &pair);
         if pair.is_empty() {
             self.pair_timers.set(key, None);
             if self.pairs.get(&key.peer).is_some_and(BTreeMap::is_empty) {
@@ -233,6 +255,7 @@ impl Keying {
             let pairs = self.pairs.entry(key.peer.clone()).or_default();
             pairs.insert(key.vn.clone(), pair);
         }
+        self.call(now, &key.peer);
         self.wish(now, &key.peer);
     }
 

@@ -86,6 +86,7 @@ impl Keying {
             id,
             exchange: exchange.id,
             epoch: exchange.epoch,
+            born: exchange.born,
             state: SaState::Installing,
         };
         self.spis.insert(spi, (key.clone(), worker));
