@@ -23,7 +23,7 @@ use vswitch::dpdk::mbuf::{BURST, Burst, Mbuf};
 use vswitch::dpdk::mempool::Mempool;
 use vswitch::dpdk::queue::TxQueue;
 use vswitch::dpdk::quiescence::Domain;
-use vswitch::dpdk::ring::{Consumer, Producer};
+use vswitch::dpdk::ring::{self, Consumer, Producer};
 use vswitch::dpdk::ring_port::ring_port;
 use vswitch::dpdk::time::TscClock;
 use vswitch_net::{Encapsulation, MacAddr, Vni};
@@ -71,6 +71,7 @@ pub struct Hand {
     from_underlay: Consumer,
     to_kernel: Consumer,
     to_tenants: Vec<Consumer>,
+    by_colleague: Consumer,
     commands: Sender<Command>,
     events: Receiver<Event>,
     _ports: Vec<Port>,
@@ -86,6 +87,8 @@ pub enum Exit {
     Kernel,
     /// A tenant, by its place in [`PORTS`].
     Tenant(usize),
+    /// Worker 1, which is nobody: what it would be handed.
+    Colleague,
 }
 
 /// The SA by which peer `n` sends to blue.
@@ -151,6 +154,8 @@ impl Hand {
             let (_, tx, _, from) = wired(name);
             tenants.push((tx, from));
         }
+        let (to_colleague, by_colleague) =
+            ring::channel("hand-colleague", RING, None).expect("a ring");
         let (commands, mailbox) = bounded(16);
         let (events, event_rx) = bounded(64);
         let way = |queue: TxQueue, sent, full, account| {
@@ -185,7 +190,7 @@ impl Hand {
             )],
             trunks: Vec::new(),
             trunk_mtus: Vec::new(),
-            handoff: Handoff::default(),
+            handoff: Handoff::new(vec![None, Some(to_colleague)], Vec::new()),
             endpoints: Endpoints {
                 local: vec![LOCAL],
                 esp_port: ESP_PORT,
@@ -219,6 +224,7 @@ impl Hand {
             from_underlay,
             to_kernel,
             to_tenants,
+            by_colleague,
             commands,
             events: event_rx,
             _ports: ports,
@@ -281,6 +287,7 @@ impl Hand {
         let exits = exits.chain([
             (Exit::Underlay, &mut self.from_underlay),
             (Exit::Kernel, &mut self.to_kernel),
+            (Exit::Colleague, &mut self.by_colleague),
         ]);
         for (exit, ring) in exits {
             let mut burst = Burst::new();

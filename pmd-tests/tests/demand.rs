@@ -254,3 +254,58 @@ fn peers_without_a_key_take_no_place_from_another_network() {
         },
     );
 }
+
+/// What follows from a limit of keys: the worker has none of its own and uses another's, whose it is
+/// told; it goes on asking for its own, now and then.
+#[test]
+fn a_worker_without_a_key_hands_over_to_the_one_that_has_it() {
+    isolated(
+        "a_worker_without_a_key_hands_over_to_the_one_that_has_it",
+        || {
+            let mut hand = Hand::start();
+            let tunnel = TunnelId(0);
+            on_demand(&mut hand, 600, [0]);
+            hand.command([Command::RemoveOutbound(tunnel)]);
+            let frame = udp4(1, 2, 0, 100);
+            let send = |hand: &mut Hand| hand.tenant(0, std::iter::repeat_n(&frame[..], 5));
+            let exits = |hand: &mut Hand| {
+                let mut seen = Vec::new();
+                hand.look(|exit, _| seen.push(exit));
+                seen
+            };
+            // Nobody has one: they wait.
+            send(&mut hand);
+            assert_eq!((hand.worker.held(), exits(&mut hand).len()), (5, 0));
+            // Worker 1 has: those that waited go there, and those that come.
+            let asked = hand.command([Command::OutboundOwner(tunnel, Some(1))]);
+            assert!(
+                asked
+                    .iter()
+                    .any(|event| matches!(event, Event::NeedKey(0, t) if *t == tunnel))
+            );
+            assert_eq!(exits(&mut hand), [Exit::Colleague; 5]);
+            std::thread::sleep(Duration::from_millis(300));
+            send(&mut hand);
+            assert_eq!(exits(&mut hand), [Exit::Colleague; 5]);
+            let asked = hand.command([]);
+            let asks = asked
+                .iter()
+                .filter(|event| matches!(event, Event::NeedKey(..)));
+            assert_eq!(asks.count(), 1, "once in a while, not for each frame");
+            // With one of its own it needs nobody.
+            hand.command([seals(tunnel, 0x7001, Algorithm::Aes256Gcm)]);
+            send(&mut hand);
+            assert_eq!(exits(&mut hand), [Exit::Underlay; 5]);
+            // It is taken away again, and then the other's too.
+            hand.command([Command::RemoveOutbound(tunnel)]);
+            send(&mut hand);
+            assert_eq!(exits(&mut hand), [Exit::Colleague; 5]);
+            hand.command([Command::OutboundOwner(tunnel, None)]);
+            send(&mut hand);
+            assert_eq!((hand.worker.held(), exits(&mut hand).len()), (5, 0));
+            hand.command([seals(tunnel, 0x7002, Algorithm::Aes256Gcm)]);
+            assert_eq!(exits(&mut hand), [Exit::Underlay; 5]);
+            hand.check();
+        },
+    );
+}

@@ -2,8 +2,9 @@
 
 use std::time::Duration;
 
-use super::api::{Output, Report};
+use super::api::Output;
 use super::pair::{InSa, Pair, Step};
+use super::report::Report;
 use super::{Keying, PairKey};
 use crate::message::peer::VnMessage;
 use crate::types::NveName;

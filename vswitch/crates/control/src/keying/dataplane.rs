@@ -2,8 +2,9 @@
 
 use std::time::Duration;
 
-use super::api::{Direction, OrderId, Output, Report, SaState};
+use super::api::{Direction, OrderId, Output};
 use super::pair::{Pair, Step};
+use super::report::{Report, SaState};
 use super::{Keying, PairKey};
 use crate::message::peer::VnMessage;
 

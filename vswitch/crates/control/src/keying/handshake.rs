@@ -2,9 +2,10 @@
 
 use std::time::Duration;
 
-use super::api::{Output, Report, SaState};
+use super::api::Output;
 use super::exchange::Exchange;
 use super::pair::{Pair, Pending, Step, Turn};
+use super::report::{Report, SaState};
 use super::{Keying, PairKey};
 use crate::hybrid::{self, Answer, ExchangeId, Initiator, Offer, Root, Transcript};
 use crate::message::peer::{PeerMessage, Refusal, VnMessage};

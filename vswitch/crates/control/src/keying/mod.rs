@@ -19,6 +19,7 @@ mod handshake;
 mod membership;
 mod pair;
 mod receiving;
+mod report;
 mod schedule;
 mod sending;
 mod sessions;
@@ -31,10 +32,8 @@ mod turns;
 use std::collections::{BTreeMap, VecDeque};
 use std::time::Duration;
 
-pub use api::{
-    Config, Counters, Direction, Event, OrderId, Output, Report, SaInfo, SaState, SessionId,
-    ShareInfo, Steering,
-};
+pub use api::{Config, Direction, Event, OrderId, Output, SessionId, Steering};
+pub use report::{Counters, Report, SaInfo, SaState, ShareInfo};
 
 use crate::types::{BootId, NveName, VnName};
 use membership::Vn;

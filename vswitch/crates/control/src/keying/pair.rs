@@ -3,8 +3,9 @@
 use std::collections::BTreeMap;
 use std::time::Duration;
 
-use super::api::{Config, Direction, OrderId, SaInfo, SaState};
+use super::api::{Config, Direction, OrderId};
 use super::exchange::Exchange;
+use super::report::{SaInfo, SaState};
 use crate::hybrid::{ExchangeId, Initiator};
 use crate::types::{Epoch, NveName, VnName};
 

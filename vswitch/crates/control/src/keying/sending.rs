@@ -2,9 +2,10 @@
 
 use std::time::Duration;
 
-use super::api::{Direction, Output, Report, SaAlgorithm};
+use super::api::{Direction, Output, SaAlgorithm};
 use super::exchange::SaName;
 use super::pair::{OutSa, Pair, Sender, Step};
+use super::report::Report;
 use super::{Keying, PairKey};
 use crate::message::peer::{MAX_WORKERS, VnMessage};
 
@@ -85,13 +86,7 @@ impl Keying {
     }
 
     /// A worker uses another's SA, and asks for its own again some time later.
-    fn lend(
-        &mut self,
-        now: Duration,
-        key: &PairKey,
-        pair: &mut Pair,
-        (worker, with): (u16, u16),
-    ) {
+    fn lend(&mut self, now: Duration, key: &PairKey, pair: &mut Pair, (worker, with): (u16, u16)) {
         let until = now + self.config.need_lifetime;
         let before = pair.shares.insert(worker, (with, until));
         if before.is_some_and(|(before, _)| before == with) {

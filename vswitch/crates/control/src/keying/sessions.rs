@@ -2,8 +2,9 @@
 
 use std::time::Duration;
 
-use super::api::{Event, Output, Report, SessionId};
+use super::api::{Event, Output, SessionId};
 use super::pair::{Pair, Step, Turn};
+use super::report::Report;
 use super::schedule::Bucket;
 use super::turns::Turns;
 use super::{Keying, PairKey};

@@ -233,3 +233,41 @@ impl Control {
         }
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn spi(n: u32) -> Spi {
+        Spi::new(n).unwrap()
+    }
+
+    /// Whom workers without a key are told to hand over to.
+    #[test]
+    fn the_first_worker_with_a_key_seals_for_those_without() {
+        let (tunnel, other) = (TunnelId(3), TunnelId(4));
+        let mut agreed = Agreed::default();
+        assert_eq!(agreed.owner(tunnel), None);
+        assert_eq!(agreed.seal(tunnel, 2, spi(300)), None);
+        agreed.seal(other, 0, spi(400));
+        assert_eq!(agreed.owner(tunnel), Some(2));
+        agreed.seal(tunnel, 1, spi(301));
+        assert_eq!(agreed.owner(tunnel), Some(1));
+        agreed.unseal((tunnel, 1), spi(301), None);
+        assert_eq!(agreed.owner(tunnel), Some(2));
+    }
+
+    /// A worker that refused a key goes on with the one before.
+    #[test]
+    fn an_install_that_did_not_come_about_leaves_what_was() {
+        let tunnel = TunnelId(3);
+        let mut agreed = Agreed::default();
+        agreed.seal(tunnel, 0, spi(300));
+        let before = agreed.seal(tunnel, 0, spi(301));
+        agreed.unseal((tunnel, 0), spi(301), before);
+        assert_eq!(agreed.outbound(tunnel, 0), Some(spi(300)));
+        // Told late: it has another by now.
+        agreed.unseal((tunnel, 0), spi(301), None);
+        assert_eq!(agreed.outbound(tunnel, 0), Some(spi(300)));
+    }
+}
