@@ -23,7 +23,7 @@ use vswitch::dpdk::mbuf::{BURST, Burst, Mbuf};
 use vswitch::dpdk::mempool::Mempool;
 use vswitch::dpdk::queue::TxQueue;
 use vswitch::dpdk::quiescence::Domain;
-use vswitch::dpdk::ring::{Consumer, Producer};
+use vswitch::dpdk::ring::{self, Consumer, Producer};
 use vswitch::dpdk::ring_port::ring_port;
 use vswitch::dpdk::time::TscClock;
 use vswitch_net::{Encapsulation, MacAddr, Vni};
@@ -71,9 +71,9 @@ pub struct Hand {
     from_underlay: Consumer,
     to_kernel: Consumer,
     to_tenants: Vec<Consumer>,
-    // The worker stops if nobody can command it.
-    _commands: Sender<Command>,
-    _events: Receiver<Event>,
+    by_colleague: Consumer,
+    commands: Sender<Command>,
+    events: Receiver<Event>,
     _ports: Vec<Port>,
     _eal: Eal,
 }
@@ -87,6 +87,8 @@ pub enum Exit {
     Kernel,
     /// A tenant, by its place in [`PORTS`].
     Tenant(usize),
+    /// Worker 1, which is nobody: what it would be handed.
+    Colleague,
 }
 
 /// The SA by which peer `n` sends to blue.
@@ -152,6 +154,8 @@ impl Hand {
             let (_, tx, _, from) = wired(name);
             tenants.push((tx, from));
         }
+        let (to_colleague, by_colleague) =
+            ring::channel("hand-colleague", RING, None).expect("a ring");
         let (commands, mailbox) = bounded(16);
         let (events, event_rx) = bounded(64);
         let way = |queue: TxQueue, sent, full, account| {
@@ -186,7 +190,7 @@ impl Hand {
             )],
             trunks: Vec::new(),
             trunk_mtus: Vec::new(),
-            handoff: Handoff::default(),
+            handoff: Handoff::new(vec![None, Some(to_colleague)], Vec::new()),
             endpoints: Endpoints {
                 local: vec![LOCAL],
                 esp_port: ESP_PORT,
@@ -220,8 +224,9 @@ impl Hand {
             from_underlay,
             to_kernel,
             to_tenants,
-            _commands: commands,
-            _events: event_rx,
+            by_colleague,
+            commands,
+            events: event_rx,
             _ports: ports,
             _eal: eal,
         }
@@ -255,9 +260,24 @@ impl Hand {
 
     /// A tenant, by its place in [`PORTS`], sends these frames as one burst.
     pub fn tenant<'a>(&mut self, port: usize, frames: impl IntoIterator<Item = &'a [u8]>) {
+        self.port(PORTS[port], frames);
+    }
+
+    /// As [`Hand::tenant`], of any port.
+    pub fn port<'a>(&mut self, port: PortId, frames: impl IntoIterator<Item = &'a [u8]>) {
         let mut burst: Burst = frames.into_iter().map(|f| self.mbuf(f)).collect();
-        self.worker.tenant_burst(PORTS[port], &mut burst);
+        self.worker.tenant_burst(port, &mut burst);
         self.worker.pass();
+    }
+
+    /// The worker applies these commands; what it reports.
+    pub fn command(&mut self, commands: impl IntoIterator<Item = Command>) -> Vec<Event> {
+        for command in commands {
+            self.commands.send(command).expect("a worker");
+            self.worker.pass();
+        }
+        self.worker.pass();
+        self.events.try_iter().collect()
     }
 
     /// Shows everything that came out since the last time, and frees it.
@@ -267,6 +287,7 @@ impl Hand {
         let exits = exits.chain([
             (Exit::Underlay, &mut self.from_underlay),
             (Exit::Kernel, &mut self.to_kernel),
+            (Exit::Colleague, &mut self.by_colleague),
         ]);
         for (exit, ring) in exits {
             let mut burst = Burst::new();

@@ -49,6 +49,7 @@ impl Edge {
         let config = Config {
             domain: DOMAIN.to_owned(),
             requests_per_second: u32::MAX,
+            requests_under_way: usize::MAX,
             new_pairs_per_second: u32::MAX,
             max_sas: usize::MAX,
             ample_sas: usize::MAX,

@@ -53,7 +53,7 @@ pub fn start() -> Eat {
                 honest::check(frame, n);
             }
             Exit::Underlay => honest::check(&unwrapped(frame, port), n),
-            Exit::Kernel => panic!("to the kernel: {frame:02x?}"),
+            Exit::Kernel | Exit::Colleague => panic!("to {exit:?}: {frame:02x?}"),
         });
         hand.check();
     })

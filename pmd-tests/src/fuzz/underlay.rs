@@ -81,6 +81,7 @@ pub fn start() -> Eat {
             }
             Exit::Kernel => assert!(!is_overlay(frame), "to the kernel: {frame:02x?}"),
             Exit::Underlay => panic!("answered: {frame:02x?}"),
+            Exit::Colleague => panic!("handed over: {frame:02x?}"),
         });
         // A broadcast reaches both of blue's tenants.
         assert!(delivered <= 2 * sealed, "{delivered} of {sealed}");

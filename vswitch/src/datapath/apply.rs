@@ -87,6 +87,7 @@ impl<P: Probe> Worker<P> {
             Command::InstallOutbound(setup) => {
                 let tunnel = setup.tunnel;
                 if !self.fits(tunnel, setup.sa.algorithm()) {
+                    self.answer(Event::Refused(self.id, setup.sa.spi(), true));
                     return self.retire(setup);
                 }
                 self.remove_outbound(tunnel);
@@ -118,6 +119,7 @@ impl<P: Probe> Worker<P> {
             }
             Command::InstallInbound(setup) => {
                 if !self.fits(setup.tunnel, setup.sa.algorithm()) {
+                    self.answer(Event::Refused(self.id, setup.sa.spi(), false));
                     return self.retire(setup);
                 }
                 if let Some(old) = self.sas.install_inbound(*setup) {

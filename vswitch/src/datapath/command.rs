@@ -179,6 +179,11 @@ pub enum Event {
     HardLimit(WorkerId, TunnelId, Spi),
     /// An SA on demand has sealed nothing for a while.
     IdleSa(WorkerId, TunnelId, Spi),
+    /// An inbound SA on demand has accepted nothing for a while.
+    IdleInbound(WorkerId, TunnelId, Spi),
+    /// An SA was not installed, for it does not fit its VN's protection; comes before the answer to
+    /// any barrier sent behind the install. Whether it is an outbound one.
+    Refused(WorkerId, Spi, bool),
     /// A tenant's frame for an address that nobody knows, of a network with an authority.
     Unknown(WorkerId, VnId, PortId, Unknown),
     /// Drops that somebody should know of, since the last such report.

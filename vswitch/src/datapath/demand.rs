@@ -1,11 +1,11 @@
 //! Keys on demand: a frame for a tunnel that has no key yet waits here, in a queue that is short
-//! in frames and in time, while the control side is asked for one. And what a key's life depends
-//! on: that it is used, and that it does not reach its limit.
+//! in frames and in time, and in which no VN takes what another needs, while the control side is
+//! asked for a key. And what a key's life depends on: that it is used.
 
 use std::collections::VecDeque;
 
 use vswitch_sa::Spi;
-use vswitch_vn::TunnelId;
+use vswitch_vn::{TunnelId, VnId};
 
 use super::command::Event;
 use super::probe::Probe;
@@ -13,19 +13,23 @@ use super::verdict::Verdict;
 use super::worker::{Gathered, Worker};
 
 /// Frames that wait for one tunnel's key at most.
-pub const PER_TUNNEL: u16 = 64;
-/// Frames that wait at one worker at most: fewer than a port has buffers, so that no tenant can
+pub const PER_TUNNEL: u16 = 32;
+/// Frames that wait at one worker at most, shared by VNs: when they are as many, a frame takes the
+/// place of one of the VN with the most, if its own has fewer. Fewer than a port has buffers, so that no tenant can
 /// have all of its own here and be taken for one whose frontend hangs.
 pub const IN_ALL: usize = 512;
 /// A frame waits as long as this, in seconds.
 pub const PATIENCE: u64 = 1;
 /// The control side is asked again so often per second, as long as frames come.
 const ASKED: u64 = 4;
+/// An inbound SA is idle so many seconds later than an outbound one, so that who sends lets go first
+/// and no packet meets an SA that is gone.
+const INBOUND_LONGER: u32 = 5;
 
 /// What the control side decides where there is an authority.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct Terms {
-    /// Seconds without a packet after which an outbound SA is reported as idle.
+    /// Seconds without a packet after which an SA is reported as idle.
     pub idle: u32,
     /// UDP port of the control plane's own sessions: what comes for it goes to the kernel before
     /// what is less urgent.
@@ -39,14 +43,79 @@ pub struct Demand {
     asked: Option<u64>,
     /// Frames that wait.
     waiting: u16,
-    /// Packets that its SA had sealed a second ago, and the seconds since there was one more.
+    /// Whether its SA is used.
+    quiet: Quiet,
+}
+
+/// Whether an SA is used: looked at once a second.
+#[derive(Debug, Default)]
+pub struct Quiet {
+    /// Packets that it had a second ago, and the seconds since there was one more.
     packets: u64,
-    quiet: u32,
+    seconds: u32,
+}
+
+impl Quiet {
+    /// A second later; whether it has had none for so many seconds, once in each such time.
+    fn second(&mut self, packets: u64, idle: u32) -> bool {
+        if packets != self.packets {
+            (self.packets, self.seconds) = (packets, 0);
+            return false;
+        }
+        self.seconds += 1;
+        let over = self.seconds >= idle;
+        if over {
+            self.seconds = 0;
+        }
+        over
+    }
+}
+
+/// A frame that waits.
+struct Wait {
+    frame: Gathered,
+    vn: VnId,
+    since: u64,
+}
+
+/// How many frames of each VN wait.
+struct Crowd(Vec<(VnId, u16)>);
+
+impl Crowd {
+    fn of(&self, vn: VnId) -> u16 {
+        let mut all = self.0.iter();
+        all.find(|(of, _)| *of == vn).map_or(0, |(_, n)| *n)
+    }
+
+    fn enter(&mut self, vn: VnId) {
+        match self.0.iter_mut().find(|(of, _)| *of == vn) {
+            Some((_, n)) => *n += 1,
+            None => self.0.push((vn, 1)),
+        }
+    }
+
+    fn leave(&mut self, vn: VnId) {
+        if let Some(at) = self.0.iter().position(|(of, _)| *of == vn)
+            && let Some((_, n)) = self.0.get_mut(at)
+        {
+            *n -= 1;
+            if *n == 0 {
+                self.0.swap_remove(at);
+            }
+        }
+    }
+
+    /// The VN that has the most, if that is more than this one has.
+    fn greatest_before(&self, vn: VnId) -> Option<VnId> {
+        let (greatest, most) = *self.0.iter().max_by_key(|(_, n)| *n)?;
+        (most > self.of(vn)).then_some(greatest)
+    }
 }
 
 /// Frames that wait for keys, in the order they came.
 pub(super) struct Waiting {
-    frames: VecDeque<(Gathered, u64)>,
+    frames: VecDeque<Wait>,
+    crowd: Crowd,
     /// Something has come that some of them may wait for.
     pub ready: bool,
 }
@@ -55,6 +124,7 @@ impl Default for Waiting {
     fn default() -> Self {
         Waiting {
             frames: VecDeque::with_capacity(IN_ALL),
+            crowd: Crowd(Vec::with_capacity(IN_ALL)),
             ready: false,
         }
     }
@@ -68,6 +138,15 @@ impl Waiting {
     pub(super) fn is_empty(&self) -> bool {
         self.frames.is_empty()
     }
+
+    /// Takes out the newest frame of the VN that has the most, if that is more than this one has.
+    fn displace(&mut self, vn: VnId) -> Option<Gathered> {
+        let greatest = self.crowd.greatest_before(vn)?;
+        let at = self.frames.iter().rposition(|wait| wait.vn == greatest)?;
+        let wait = self.frames.remove(at)?;
+        self.crowd.leave(greatest);
+        Some(wait.frame)
+    }
 }
 
 impl<P: Probe> Worker<P> {
@@ -76,15 +155,33 @@ impl<P: Probe> Worker<P> {
     pub(super) fn await_key(&mut self, frame: Gathered) {
         let id = frame.tunnel;
         self.ask_for_key(id);
-        let demand = self.tunnels.demand(id);
-        let room = !P::DRY && self.keyless.len() < IN_ALL;
-        match demand.filter(|demand| room && demand.waiting < PER_TUNNEL) {
-            Some(demand) => {
-                demand.waiting += 1;
-                self.keyless.frames.push_back((frame, self.now));
-            }
-            None => self.tunnel_drop(id, Verdict::NoKey, frame.packet),
+        let few = |demand: &&mut Demand| !P::DRY && demand.waiting < PER_TUNNEL;
+        let vn = self.tables.tunnel(id).map(|tunnel| tunnel.vn);
+        let admitted = self.tunnels.demand(id).filter(few).is_some();
+        let Some(vn) = vn.filter(|vn| admitted && self.make_room(*vn)) else {
+            return self.tunnel_drop(id, Verdict::NoKey, frame.packet);
+        };
+        if let Some(demand) = self.tunnels.demand(id) {
+            demand.waiting += 1;
         }
+        self.keyless.crowd.enter(vn);
+        let since = self.now;
+        self.keyless.frames.push_back(Wait { frame, vn, since });
+    }
+
+    /// Whether there is room for one more of a VN's frames, if need be in another's place.
+    fn make_room(&mut self, vn: VnId) -> bool {
+        if self.keyless.len() < IN_ALL {
+            return true;
+        }
+        let Some(displaced) = self.keyless.displace(vn) else {
+            return false;
+        };
+        if let Some(demand) = self.tunnels.demand(displaced.tunnel) {
+            demand.waiting = demand.waiting.saturating_sub(1);
+        }
+        self.tunnel_drop(displaced.tunnel, Verdict::NoKey, displaced.packet);
+        true
     }
 
     /// Asks for a key of this worker's own, now and then.
@@ -112,39 +209,41 @@ impl<P: Probe> Worker<P> {
     #[cold]
     pub(super) fn tend_waiting(&mut self) {
         let patience = self.clock.hz() * PATIENCE;
-        while let Some((_, since)) = self.keyless.frames.front()
-            && self.now.wrapping_sub(*since) >= patience
-            && let Some((frame, _)) = self.keyless.frames.pop_front()
+        while let Some(wait) = self.keyless.frames.front()
+            && self.now.wrapping_sub(wait.since) >= patience
+            && let Some(wait) = self.keyless.frames.pop_front()
         {
-            self.no_longer_waiting(frame.tunnel);
+            let frame = self.no_longer_waiting(wait);
             self.tunnel_drop(frame.tunnel, Verdict::NoKey, frame.packet);
         }
         if !std::mem::take(&mut self.keyless.ready) {
             return;
         }
         for _ in 0..self.keyless.len() {
-            let Some((frame, since)) = self.keyless.frames.pop_front() else {
+            let Some(wait) = self.keyless.frames.pop_front() else {
                 return;
             };
-            let state = self.tunnels.get(frame.tunnel);
+            let state = self.tunnels.get(wait.frame.tunnel);
             let has_key = state.is_none_or(|state| match state.owner {
                 _ if state.sa.is_some() => true,
-                Some(owner) => owner != self.id && !frame.handed_in,
+                Some(owner) => owner != self.id && !wait.frame.handed_in,
                 None => false,
             });
             if has_key {
-                self.no_longer_waiting(frame.tunnel);
+                let frame = self.no_longer_waiting(wait);
                 self.gather(frame.tunnel, frame.packet, frame.handed_in);
             } else {
-                self.keyless.frames.push_back((frame, since));
+                self.keyless.frames.push_back(wait);
             }
         }
     }
 
-    fn no_longer_waiting(&mut self, id: TunnelId) {
-        if let Some(demand) = self.tunnels.demand(id) {
+    fn no_longer_waiting(&mut self, wait: Wait) -> Gathered {
+        if let Some(demand) = self.tunnels.demand(wait.frame.tunnel) {
             demand.waiting = demand.waiting.saturating_sub(1);
         }
+        self.keyless.crowd.leave(wait.vn);
+        wait.frame
     }
 
     /// Ends the frames that wait for a tunnel that is gone: its id may be another's soon.
@@ -156,18 +255,18 @@ impl<P: Probe> Worker<P> {
     pub(super) fn end_waiting(&mut self, verdict: Verdict, which: impl Fn(TunnelId) -> bool) {
         for _ in 0..self.keyless.len() {
             match self.keyless.frames.pop_front() {
-                Some((frame, _)) if which(frame.tunnel) => {
-                    self.no_longer_waiting(frame.tunnel);
+                Some(wait) if which(wait.frame.tunnel) => {
+                    let frame = self.no_longer_waiting(wait);
                     self.tunnel_drop(frame.tunnel, verdict, frame.packet);
                 }
-                Some(waits) => self.keyless.frames.push_back(waits),
+                Some(wait) => self.keyless.frames.push_back(wait),
                 None => return,
             }
         }
     }
 
-    /// Once a second: reports SAs that have sealed nothing for as long as the terms say, and
-    /// again each time that passes once more.
+    /// Once a second: reports SAs that have sealed or accepted nothing for as long as the terms say,
+    /// and again each time that passes once more.
     pub(super) fn tell_idle(&mut self) {
         let Some(Terms { idle, .. }) = self.terms else {
             return;
@@ -178,19 +277,57 @@ impl<P: Probe> Worker<P> {
             let (Some(demand), Some(out)) = (&mut state.demand, out) else {
                 continue;
             };
-            let packets = out.sa.counters().packets;
-            if packets != demand.packets {
-                (demand.packets, demand.quiet) = (packets, 0);
-                continue;
-            }
-            demand.quiet += 1;
-            if demand.quiet >= idle {
-                demand.quiet = 0;
+            if demand.quiet.second(out.sa.counters().packets, idle) {
                 found.push((id, out.sa.spi()));
             }
         }
-        for (id, spi) in found {
+        for (id, spi) in found.drain(..) {
             self.tell(Event::IdleSa(self.id, id, spi));
         }
+        let idle = idle.saturating_add(INBOUND_LONGER);
+        for slot in self.sas.inbound_iter_mut() {
+            let packets = slot.sa.counters().packets;
+            let tunnel = self.tunnels.get(slot.tunnel);
+            let on_demand = tunnel.is_some_and(|state| state.demand.is_some());
+            if on_demand && slot.quiet.second(packets, idle) {
+                found.push((slot.tunnel, slot.sa.spi()));
+            }
+        }
+        for (id, spi) in found {
+            self.tell(Event::IdleInbound(self.id, id, spi));
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn what_is_not_used_is_idle_once_in_each_such_time() {
+        let mut quiet = Quiet::default();
+        let idle: Vec<bool> = [1, 1, 1, 1, 2, 2, 2, 2, 2]
+            .map(|packets| quiet.second(packets, 2))
+            .to_vec();
+        let expected = [false, false, true, false, false, false, true, false, true];
+        assert_eq!(idle, expected);
+    }
+
+    #[test]
+    fn the_greatest_crowd_gives_way_to_smaller_ones_only() {
+        let mut crowd = Crowd(Vec::new());
+        let (a, b, c) = (VnId(1), VnId(2), VnId(3));
+        for vn in [a, a, a, b, b] {
+            crowd.enter(vn);
+        }
+        assert_eq!(crowd.greatest_before(a), None);
+        assert_eq!(crowd.greatest_before(b), Some(a));
+        assert_eq!(crowd.greatest_before(c), Some(a));
+        crowd.leave(a);
+        assert_eq!(crowd.greatest_before(b), None, "as many as the other");
+        for vn in [a, a, b, b] {
+            crowd.leave(vn);
+        }
+        assert!(crowd.0.is_empty());
     }
 }

@@ -11,6 +11,7 @@ use vswitch_vn::TunnelId;
 use zeroize::Zeroizing;
 
 use super::command::{InboundSetup, OutboundSetup, WorkerId};
+use super::demand::Quiet;
 use super::snapshot::SaSnapshot;
 use crate::dpdk::mapped::MappedCounters;
 
@@ -50,6 +51,8 @@ pub struct InboundSlot {
     pub replayed: u64,
     /// Packets that failed authentication.
     pub auth_failed: u64,
+    /// Whether it is used.
+    pub quiet: Quiet,
     floor: Option<(Arc<MappedCounters>, usize)>,
 }
 
@@ -226,6 +229,11 @@ impl SaTable {
         self.inbound.get_mut(slot)
     }
 
+    /// All inbound SAs, to note their use.
+    pub fn inbound_iter_mut(&mut self) -> impl Iterator<Item = &mut InboundSlot> {
+        self.inbound.iter_mut().map(|(_, slot)| slot)
+    }
+
     /// Stores an outbound SA and returns its slot.
     pub fn install_outbound(&mut self, setup: OutboundSetup) -> usize {
         let OutboundSetup {
@@ -259,6 +267,7 @@ impl SaTable {
             sa,
             replayed: 0,
             auth_failed: 0,
+            quiet: Quiet::default(),
             floor,
         };
         let index = self.inbound.insert(slot);

@@ -1,7 +1,7 @@
 //! What of the authority and of keys belongs into the security log.
 
 use vswitch_control::client::{Alarm, Gone};
-use vswitch_control::keying::Report;
+use vswitch_control::keying::{Direction, Report};
 use vswitch_control::types::{NveName, VnName};
 
 use crate::manage::security::SecurityEvent;
@@ -75,6 +75,48 @@ pub(super) fn keying(report: &Report) {
             let mut event = SecurityEvent::new("limit-reached", "sa-hard-limit", message.as_str());
             (event.vn, event.peer) = (Some(vn.to_string()), Some(peer.to_string()));
             (event.worker, event.spi) = (Some(*worker), Some(*spi));
+            (event, message)
+        }
+        Report::Aged {
+            vn,
+            peer,
+            outbound,
+            inbound,
+        } => {
+            let message = format!(
+                "keys with {peer} in VN {vn} are as old as they may get and closed, since no new \
+                 ones could be agreed on: {outbound} to it, {inbound} from it"
+            );
+            let mut event = SecurityEvent::new("limit-reached", "sa-age", message.as_str());
+            (event.vn, event.peer) = (Some(vn.to_string()), Some(peer.to_string()));
+            event.count = (outbound + inbound) as u64;
+            (event, message)
+        }
+        Report::Unreached { peer, since } => {
+            let message = format!(
+                "no session with {peer} for {} s: its keys are not replaced, and are closed at \
+                 their greatest age",
+                since.as_secs()
+            );
+            let mut event = SecurityEvent::new("key-agreement", "unreached", message.as_str());
+            event.peer = Some(peer.to_string());
+            (event, message)
+        }
+        Report::NotInstalled {
+            vn,
+            peer,
+            direction,
+            worker,
+            why,
+        } => {
+            let way = match direction {
+                Direction::Inbound => "from",
+                Direction::Outbound => "to",
+            };
+            let message =
+                format!("a key for VN {vn} {way} {peer}, worker {worker}, is not installed: {why}");
+            let mut event = SecurityEvent::new("key-agreement", "not-installed", message.as_str());
+            (event.vn, event.peer) = (Some(vn.to_string()), Some(peer.to_string()));
             (event, message)
         }
         Report::Restarted { peer } => {

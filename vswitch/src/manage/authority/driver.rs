@@ -11,8 +11,7 @@ use bytes::Bytes;
 use tokio::sync::{mpsc, oneshot};
 use vswitch_control::client::{self, Client, Settings};
 use vswitch_control::identity::{Identity, Watcher};
-use vswitch_control::keying::{self, Keying, SessionId};
-use vswitch_control::message::ima::EXPORTER_LABEL;
+use vswitch_control::keying::{self, Keying};
 use vswitch_control::message::overlay::{Endpoint as Reached, Protection};
 use vswitch_control::message::{Bounded, encode};
 use vswitch_control::session::{Endpoint, Handle, SendError};
@@ -20,34 +19,24 @@ use vswitch_control::types::{BootId, NveName, VnName};
 
 use super::StartError;
 use super::members::Members;
-use super::network::{Attempt, HEARD, Heard, Network};
+use super::network::{Attempt, Heard, IMA_HEARD, Network, PEERS_HEARD};
+use super::sessions::PeerSession;
 use super::steering::Steering;
 use crate::manage::config::Config;
 use crate::manage::edge::overlay::{Order, Overlay};
 use crate::manage::status::Report;
 
-/// Label of the exporter value (RFC 8446, section 7.5) that binds key exchanges between edges to
-/// their session.
-const PEER_BINDING: &[u8] = b"EXPORTER-vswitch-peer";
-/// Two sessions that begin within this were dialled by both at once; otherwise the newer one is
-/// that of an edge that came back.
-const AT_ONCE: Duration = Duration::from_secs(2);
 /// Before another try to send or order what there was no room for.
 const SOON: Duration = Duration::from_millis(5);
 /// What is heard, noticed or asked is taken up by so many before deadlines are looked at again.
 const AT_A_TIME: usize = 64;
+/// Orders that wait for room, above which other edges are not read: who floods feels it, and what
+/// the authority says is done soon whatever they say.
+pub(super) const ORDERS: usize = 4096;
 /// How often what is shown of the authority is renewed.
 const SHOWN: Duration = Duration::from_millis(500);
 /// The last words to the authority may take this long.
 const LAST_WORDS: Duration = Duration::from_secs(1);
-
-/// A session with another edge.
-pub(super) struct PeerSession {
-    pub number: u64,
-    pub handle: Handle,
-    pub dialled: bool,
-    pub since: Instant,
-}
 
 pub(super) struct Driver {
     pub(super) me: NveName,
@@ -60,20 +49,27 @@ pub(super) struct Driver {
     /// Of the networks that this edge is on.
     pub(super) protections: BTreeMap<VnName, Protection>,
     pub(super) network: Network,
-    heard: mpsc::Receiver<Heard>,
+    /// From the authority, and from other edges: none of theirs is before one of its.
+    ima_heard: mpsc::Receiver<Heard>,
+    peers_heard: mpsc::Receiver<Heard>,
     overlay: Overlay,
     /// Orders that wait for room.
     pub(super) orders: Vec<Order>,
+    /// Whether other edges are not read now because of them, and how often that was so.
+    held: bool,
+    pub(super) held_times: u64,
     began: Instant,
-    ima: Option<Handle>,
-    attempt: Attempt,
+    pub(super) ima: Option<Handle>,
+    pub(super) attempt: Attempt,
     /// Messages to the authority that wait for room.
-    outgoing: VecDeque<Bytes>,
+    pub(super) outgoing: VecDeque<Bytes>,
     /// Why the last session with the authority ended or did not begin.
     pub(super) ima_trouble: Option<String>,
     pub(super) peers: HashMap<NveName, PeerSession>,
-    dialling: HashSet<NveName>,
-    numbers: Arc<AtomicU64>,
+    pub(super) dialling: HashSet<NveName>,
+    /// Why there is no session with an edge, of those where one was wished for.
+    pub(super) troubles: HashMap<NveName, String>,
+    pub(super) numbers: Arc<AtomicU64>,
 }
 
 impl Driver {
@@ -120,13 +116,15 @@ impl Driver {
             domain: identity.domain().to_string(),
             rekey_after: rekey,
             rekey_jitter: rekey / 10,
+            hard_after: Duration::from_secs(wanted.rekey_limit.into()),
             max_sas,
             ample_sas: max_sas / 4 * 3,
             ..keying::Config::default()
         };
         let steering = Steering::default();
         steering.follow(config, overlay.workers);
-        let (sender, heard) = mpsc::channel(HEARD);
+        let (ima, ima_heard) = mpsc::channel(IMA_HEARD);
+        let (peers, peers_heard) = mpsc::channel(PEERS_HEARD);
         Ok(Driver {
             client: Client::new(settings, Duration::ZERO),
             keying: Keying::new(
@@ -144,11 +142,15 @@ impl Driver {
             protections: BTreeMap::new(),
             network: Network {
                 endpoint,
-                heard: sender,
+                ima,
+                peers,
             },
-            heard,
+            ima_heard,
+            peers_heard,
             overlay,
             orders: Vec::new(),
+            held: false,
+            held_times: 0,
             began: Instant::now(),
             ima: None,
             attempt: 0,
@@ -156,6 +158,7 @@ impl Driver {
             ima_trouble: None,
             peers: HashMap::new(),
             dialling: HashSet::new(),
+            troubles: HashMap::new(),
             numbers: Arc::default(),
         })
     }
@@ -177,18 +180,15 @@ impl Driver {
         let mut shown = tokio::time::interval(SHOWN);
         loop {
             self.act();
+            self.hold();
             let deadline = tokio::time::Instant::from_std(self.deadline());
             tokio::select! {
                 _ = &mut stopped => break,
-                heard = self.heard.recv() => {
-                    let mut next = heard;
+                Some(heard) = self.ima_heard.recv() => self.hear(heard),
+                Some(heard) = self.peers_heard.recv(), if !self.held => {
+                    self.hear(heard);
                     for _ in 0..AT_A_TIME {
-                        let Some(heard) = next else { break };
-                        self.hear(heard);
-                        next = self.heard.try_recv().ok();
-                    }
-                    // What was taken out beyond the last is not lost.
-                    if let Some(heard) = next {
+                        let Ok(heard) = self.peers_heard.try_recv() else { break };
                         self.hear(heard);
                     }
                 }
@@ -211,12 +211,32 @@ impl Driver {
                 }
                 () = tokio::time::sleep_until(deadline) => {}
             }
+            // Whatever else there is, the authority is heard in each turn.
+            for _ in 0..AT_A_TIME {
+                let Ok(heard) = self.ima_heard.try_recv() else {
+                    break;
+                };
+                self.hear(heard);
+            }
             let now = self.now();
             self.client.poll(now);
             self.keying.handle_timeout(now);
         }
         accepting.abort();
         self.say_goodbye().await;
+    }
+
+    /// Other edges are read as long as what follows from it finds room.
+    fn hold(&mut self) {
+        let held = self.orders.len() >= ORDERS;
+        if held && !self.held {
+            self.held_times += 1;
+            tracing::debug!(
+                orders = self.orders.len(),
+                "other edges are not read for now"
+            );
+        }
+        self.held = held;
     }
 
     /// Takes sessions that other edges open.
@@ -307,148 +327,6 @@ impl Driver {
         }
     }
 
-    fn hear(&mut self, heard: Heard) {
-        let now = self.now();
-        match heard {
-            Heard::Ima(attempt, handle) if attempt == self.attempt => {
-                let server = handle.peer().to_string();
-                match handle.export_keying_material(EXPORTER_LABEL, b"") {
-                    Some(binding) => {
-                        tracing::info!(%server, at = %handle.remote_address(), "authority connected");
-                        self.ima_trouble = None;
-                        self.outgoing.clear();
-                        self.ima = Some(handle);
-                        self.client.connected(now, &server, binding.as_slice());
-                    }
-                    None => handle.close("no exporter value"),
-                }
-            }
-            Heard::Ima(_, handle) => handle.close("given up"),
-            Heard::ImaMessage(attempt, bytes) if attempt == self.attempt => {
-                match vswitch_control::message::decode(&bytes) {
-                    Ok(message) => self.client.received(now, message),
-                    Err(error) => {
-                        tracing::warn!(%error, "the authority's message cannot be read");
-                        if let Some(handle) = self.ima.take() {
-                            handle.close("a message that is none");
-                        }
-                    }
-                }
-            }
-            Heard::ImaMessage(..) => {}
-            Heard::ImaGone(attempt, why) if attempt == self.attempt => {
-                if self.ima_trouble.as_deref() != Some(&why) {
-                    tracing::warn!(%why, "no session with the authority");
-                }
-                self.ima_trouble = Some(why);
-                self.ima = None;
-                self.outgoing.clear();
-                self.client.disconnected(now);
-            }
-            Heard::ImaGone(..) => {}
-            Heard::Peer(name, number, handle, dialled) => {
-                self.peer_opened(now, name, number, handle, dialled);
-            }
-            Heard::PeerMessage(peer, number, bytes) => {
-                if self.peers.get(&peer).is_some_and(|s| s.number == number) {
-                    let message = keying::Event::Message {
-                        peer,
-                        session: SessionId(number),
-                        bytes: bytes.into(),
-                    };
-                    self.keying.handle(now, message);
-                }
-            }
-            Heard::PeerGone(peer, number) => {
-                if self.peers.get(&peer).is_some_and(|s| s.number == number) {
-                    self.peers.remove(&peer);
-                    let session = SessionId(number);
-                    let down = keying::Event::SessionDown { peer, session };
-                    self.keying.handle(now, down);
-                }
-            }
-            Heard::NoPeer(peer, why) => {
-                tracing::debug!(%peer, %why, "no session with the edge");
-                self.dialling.remove(&peer);
-            }
-        }
-    }
-
-    /// A session with another edge. Of two that both dialled at once, both keep the one that the
-    /// smaller name dialled; else the newer stays.
-    fn peer_opened(
-        &mut self,
-        now: Duration,
-        peer: NveName,
-        number: u64,
-        handle: Handle,
-        dialled: bool,
-    ) {
-        if dialled {
-            self.dialling.remove(&peer);
-        }
-        let by_smaller = |dialled: bool| dialled == (self.me < peer);
-        if let Some(known) = self.peers.get(&peer) {
-            let at_once = known.since.elapsed() < AT_ONCE && known.dialled != dialled;
-            if at_once && by_smaller(known.dialled) {
-                return handle.close("both dialled, the other stays");
-            }
-            known.handle.close("another session of the same edge");
-        }
-        let Some(binding) = handle.export_keying_material(PEER_BINDING, b"") else {
-            return handle.close("no exporter value");
-        };
-        let session = PeerSession {
-            number,
-            handle,
-            dialled,
-            since: Instant::now(),
-        };
-        self.peers.insert(peer.clone(), session);
-        let up = keying::Event::SessionUp {
-            peer,
-            session: SessionId(number),
-            binding: *binding,
-        };
-        self.keying.handle(now, up);
-    }
-
-    /// A session with another edge is wished for.
-    pub(super) fn connect(&mut self, peer: NveName) {
-        if self.peers.contains_key(&peer) || self.dialling.contains(&peer) {
-            return;
-        }
-        let Some(endpoint) = self.members.endpoint(&peer) else {
-            return;
-        };
-        let role = vswitch_control::identity::Role::Nve;
-        let Ok(identity) = Identity::new(self.identity.domain(), role, peer.as_str()) else {
-            return;
-        };
-        let at = endpoint.control_address;
-        let number = self.numbers.fetch_add(1, Ordering::Relaxed);
-        self.dialling.insert(peer.clone());
-        self.network.dial_peer(peer, identity, at, number);
-    }
-
-    /// Sends to another edge. One that takes nothing loses its session, and begins anew.
-    pub(super) fn send(&mut self, peer: &NveName, session: SessionId, bytes: Vec<u8>) {
-        let Some(known) = self.peers.get(peer).filter(|s| s.number == session.0) else {
-            return;
-        };
-        if let Err(error) = known.handle.try_send(bytes.into()) {
-            tracing::debug!(%peer, %error, "session closed");
-            known.handle.close("what is sent is not taken");
-        }
-    }
-
-    /// Closes a session with another edge.
-    pub(super) fn close(&mut self, peer: &NveName, session: SessionId) {
-        if let Some(known) = self.peers.get(peer).filter(|s| s.number == session.0) {
-            known.handle.close("the protocol was not kept");
-        }
-    }
-
     /// Leaves all networks, so that nobody sends to ports that are gone.
     async fn say_goodbye(mut self) {
         let now = self.now();
@@ -456,7 +334,8 @@ impl Driver {
         self.act();
         let Driver {
             network,
-            mut heard,
+            ima_heard,
+            peers_heard,
             ima,
             ..
         } = self;
@@ -464,7 +343,7 @@ impl Driver {
             handle.finish("the edge stops");
             let _ = tokio::time::timeout(LAST_WORDS, handle.closed()).await;
         }
-        heard.close();
+        drop((ima_heard, peers_heard));
         let close = network.endpoint.close("the edge stops");
         let _ = tokio::time::timeout(LAST_WORDS, close).await;
     }

@@ -2,8 +2,9 @@
 //! with other edges, driven by the state machines of `vswitch-control` (`client`, `keying`), whose
 //! decisions become orders to the control thread and whose questions come from there.
 //!
-//! `driver` is the loop, `network` the tasks that read sessions, `members` what is known of other
-//! edges, `orders` translates, `alarms` tells the security log, `report` is what is shown.
+//! `driver` is the loop, `network` the tasks that read sessions, `sessions` what they bring, `members`
+//! what is known of other edges, `orders` translates, `alarms` tells the security log, `report` is what
+//! is shown.
 
 mod alarms;
 mod driver;
@@ -11,7 +12,10 @@ mod members;
 mod network;
 mod orders;
 mod report;
+mod sessions;
 mod steering;
+#[cfg(test)]
+mod tests;
 
 use std::convert::Infallible;
 use std::future::Future;

@@ -1,17 +1,27 @@
-//! Tasks that dial and that read sessions: what they hear comes to the loop on one bounded queue.
-//! A session whose frames are not taken is not read further, which its peer feels.
+//! Tasks that dial and that read sessions: what they hear comes to the loop on two bounded queues,
+//! one for the authority alone, so that nothing other edges do keeps its word waiting. A session whose
+//! frames are not taken is not read further, which its peer feels; nor is one for a while whose edge
+//! says more than its share.
 
 use std::net::SocketAddr;
 use std::sync::Arc;
+use std::time::Duration;
 
 use bytes::Bytes;
 use tokio::sync::mpsc;
+use tokio::time::Instant;
 use vswitch_control::identity::{Expect, Identity, Role};
 use vswitch_control::session::{Endpoint, Handle, Session};
 use vswitch_control::types::NveName;
 
-/// What waits for the loop at most.
-pub(super) const HEARD: usize = 1024;
+/// What of the authority waits for the loop at most.
+pub(super) const IMA_HEARD: usize = 256;
+/// What of all other edges does.
+pub(super) const PEERS_HEARD: usize = 256;
+/// Messages of one edge a second: what its exchanges come to if each moves the SAs of ten workers.
+const PEER_MESSAGES: u32 = 4000;
+/// So many at once.
+const PEER_BURST: u32 = 8000;
 
 /// Which session with the authority, counted from the first.
 pub(super) type Attempt = u64;
@@ -39,13 +49,40 @@ pub(super) enum Heard {
 #[derive(Clone)]
 pub(super) struct Network {
     pub endpoint: Arc<Endpoint>,
-    pub heard: mpsc::Sender<Heard>,
+    pub ima: mpsc::Sender<Heard>,
+    pub peers: mpsc::Sender<Heard>,
+}
+
+/// The rate of one edge's messages.
+struct Pace {
+    /// When the next one would be due if none had come beforehand.
+    next: Instant,
+}
+
+impl Pace {
+    fn new() -> Self {
+        Pace {
+            next: Instant::now(),
+        }
+    }
+
+    /// Waits until one more is due.
+    async fn keep(&mut self) {
+        let interval = Duration::from_secs(1) / PEER_MESSAGES;
+        self.next = self.next.max(Instant::now()) + interval;
+        // Returns at once if that is over.
+        tokio::time::sleep_until(self.next - interval * PEER_BURST).await;
+    }
 }
 
 impl Network {
     /// Opens a session with the authority, and reads it.
     pub(super) fn dial_ima(&self, attempt: Attempt, at: SocketAddr) {
-        let Network { endpoint, heard } = self.clone();
+        let Network {
+            endpoint,
+            ima: heard,
+            ..
+        } = self.clone();
         tokio::spawn(async move {
             let expect = Expect::Roles(vec![Role::Ima]);
             let gone = match endpoint.dial(at, expect).await {
@@ -73,7 +110,7 @@ impl Network {
                 Ok(session) => network.read_peer(name, session, number, true).await,
                 Err(error) => {
                     let why = format!("{at}: {error}");
-                    let _ = network.heard.send(Heard::NoPeer(name, why)).await;
+                    let _ = network.peers.send(Heard::NoPeer(name, why)).await;
                 }
             }
         });
@@ -91,15 +128,17 @@ impl Network {
 
     async fn read_peer(&self, name: NveName, mut session: Session, number: u64, dialled: bool) {
         let opened = Heard::Peer(name.clone(), number, session.handle(), dialled);
-        if self.heard.send(opened).await.is_err() {
+        if self.peers.send(opened).await.is_err() {
             return;
         }
+        let mut pace = Pace::new();
         while let Some(frame) = session.recv().await {
+            pace.keep().await;
             let message = Heard::PeerMessage(name.clone(), number, frame);
-            if self.heard.send(message).await.is_err() {
+            if self.peers.send(message).await.is_err() {
                 return;
             }
         }
-        let _ = self.heard.send(Heard::PeerGone(name, number)).await;
+        let _ = self.peers.send(Heard::PeerGone(name, number)).await;
     }
 }

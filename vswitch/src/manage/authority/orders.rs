@@ -176,6 +176,7 @@ impl Driver {
 
     fn forget_peers(&mut self, gone: Vec<NveName>) {
         for name in gone {
+            self.troubles.remove(&name);
             self.orders.push(Order::RemovePeer { name: name.into() });
         }
     }
@@ -235,20 +236,24 @@ impl Driver {
                     });
                 }
             }
-            // Workers without a key of their own hand over to one that has one, whoever it is.
+            // Nothing to order: every worker knows who has a key for a tunnel (`OutboundOwner`, told
+            // with each install), and hands over to it as long as it has none of its own.
             keying::Output::Share {
-                vn, peer, worker, ..
+                vn,
+                peer,
+                worker,
+                with,
             } => {
-                tracing::debug!(%vn, %peer, worker, "a worker shares another's key");
+                tracing::info!(%vn, %peer, worker, with, "limit of keys: a worker uses another's");
             }
             keying::Output::Report(report) => alarms::keying(&report),
         }
     }
 
     fn failed(&mut self, id: OrderId, why: &str) {
-        tracing::warn!(why, "an agreed key is not installed");
         let now = self.now();
-        self.keying.handle(now, keying::Event::Failed { id });
+        let why = why.to_owned();
+        self.keying.handle(now, keying::Event::Failed { id, why });
     }
 
     /// What the control thread says.
@@ -285,17 +290,14 @@ impl Driver {
                     spi: key.spi.get(),
                 }
             }
-            Notice::Idle(key) => {
-                let Some((vn, peer)) = names(&key) else {
-                    return;
-                };
-                keying::Event::Idle {
-                    vn,
-                    peer,
-                    direction: Direction::Outbound,
-                    spi: key.spi.get(),
-                }
-            }
+            Notice::Idle(key) => match idle(&key, Direction::Outbound) {
+                Some(event) => event,
+                None => return,
+            },
+            Notice::IdleInbound(key) => match idle(&key, Direction::Inbound) {
+                Some(event) => event,
+                None => return,
+            },
             Notice::Unknown { vn, port, what } => {
                 let what = match what {
                     Unknown::Mac(mac) => Wanted::Mac(Mac(mac.0)),
@@ -317,6 +319,17 @@ impl Driver {
 
 fn names(key: &KeyName) -> Option<(VnName, NveName)> {
     Some((key.vn.parse().ok()?, key.peer.parse().ok()?))
+}
+
+fn idle(key: &KeyName, direction: Direction) -> Option<keying::Event> {
+    let (vn, peer) = names(key)?;
+    let spi = key.spi.get();
+    Some(keying::Event::Idle {
+        vn,
+        peer,
+        direction,
+        spi,
+    })
 }
 
 fn agreed(

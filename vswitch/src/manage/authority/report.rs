@@ -45,6 +45,8 @@ impl Driver {
             asked: status.questions.asked,
             known: status.questions.known,
             limited: status.questions.limited,
+            orders: self.orders.len(),
+            held: self.held_times,
             vns: vns.collect(),
         }
     }
@@ -53,6 +55,7 @@ impl Driver {
     pub(super) fn report(&self) -> Report {
         let sessions = self.members.all().map(|(nve, endpoint)| {
             let session = self.peers.get(nve);
+            let trouble = self.troubles.get(nve).filter(|_| session.is_none());
             let addresses = endpoint.tunnel_addresses.iter();
             let vns = self.members.shared(nve);
             Session {
@@ -63,6 +66,7 @@ impl Driver {
                 session: session.map(|session| session.since.elapsed().as_secs()),
                 dialled: session
                     .map(|session| if session.dialled { "here" } else { "there" }.to_owned()),
+                trouble: trouble.cloned(),
             }
         });
         let mappings = self.client.mappings().map(|(vn, mapping)| Mapping {
@@ -72,6 +76,7 @@ impl Driver {
             peer: mapping.nve.to_string(),
             generation: mapping.generation.0,
         });
+        let now = self.now();
         let keys = self.keying.sas().map(|sa| Key {
             vn: sa.vn.into(),
             peer: sa.peer.into(),
@@ -90,11 +95,29 @@ impl Driver {
                 SaState::Draining(_) => "draining",
             }
             .to_owned(),
+            closes: sa.closes.saturating_sub(now).as_secs(),
         });
+        let mut keys: Vec<Key> = keys.collect();
+        let shares = self.keying.shares().filter_map(|share| {
+            let of = |key: &&Key| {
+                key.direction == "outbound"
+                    && key.worker == share.with
+                    && key.vn == share.vn.as_str()
+                    && key.peer == share.peer.as_str()
+            };
+            let shared = keys.iter().find(of)?;
+            Some(Key {
+                worker: share.worker,
+                state: format!("shares worker {}'s", share.with),
+                ..shared.clone()
+            })
+        });
+        let shares: Vec<Key> = shares.collect();
+        keys.extend(shares);
         Report {
             sessions: sessions.collect(),
             mappings: mappings.collect(),
-            keys: keys.collect(),
+            keys,
         }
     }
 }

@@ -164,6 +164,7 @@ fn authority(authority: Option<&Authority>) -> Vec<(&'static str, Value)> {
         ("max-sas", one(authority.max_sas)),
         ("idle", one(authority.idle)),
         ("rekey", one(authority.rekey)),
+        ("rekey-limit", one(authority.rekey_limit)),
         ("rekey-blocks", one(authority.rekey_blocks)),
     ]
 }

@@ -77,6 +77,8 @@ pub struct Authority {
     pub idle: u32,
     /// Seconds after which an SA gets a new key.
     pub rekey: u32,
+    /// Seconds after which an SA that got none is closed.
+    pub rekey_limit: u32,
     /// AES blocks after which it does.
     pub rekey_blocks: u64,
 }

@@ -52,6 +52,7 @@ pub(super) struct Authority {
     pub(super) max_sas: Option<u64>,
     pub(super) idle: Option<u64>,
     pub(super) rekey: Option<u64>,
+    pub(super) rekey_limit: Option<u64>,
     pub(super) rekey_blocks: Option<u64>,
 }
 

@@ -357,6 +357,8 @@ impl Control {
             Event::IdleSa(worker, tunnel, spi) => {
                 self.of_agreed_key((worker, tunnel, spi), Notice::Idle);
             }
+            Event::IdleInbound(worker, tunnel, spi) => self.idle_inbound(worker, tunnel, spi),
+            Event::Refused(worker, spi, outbound) => self.install_refused(worker, spi, outbound),
             Event::Unknown(_, vn, port, what) => self.unknown_destination(vn, port, what),
             Event::SoftLimit(worker, tunnel, spi)
                 if self.of_agreed_key((worker, tunnel, spi), Notice::SoftLimit) => {}

@@ -2,9 +2,11 @@
 //! taken effect everywhere. Ids of removed things rest for more of them, until no packet in a
 //! ring between two workers can bear one.
 
+use vswitch_sa::Spi;
+
 use super::RING_CAPACITY;
 use super::control::Control;
-use super::overlay::OrderId;
+use super::overlay::Installing;
 use super::plan::Ids;
 use crate::datapath::command::Command;
 use crate::dpdk::mbuf::BURST;
@@ -18,7 +20,7 @@ pub(super) enum Then {
     /// A change has taken effect.
     Applied,
     /// Orders of the authority's thread have taken effect.
-    Ordered(Vec<OrderId>),
+    Ordered(Vec<Installing>),
     /// The workers have forgotten these ids.
     Freed(Ids),
     /// One round less for these ids to rest.
@@ -51,6 +53,18 @@ impl Control {
         if !ids.is_empty() {
             self.begin_round(Then::Rest(ids, RING_ROUNDS));
         }
+    }
+
+    /// Takes an install out of those that a round is to report, since it did not come about.
+    pub(super) fn take_installing(&mut self, spi: Spi, outbound: bool) -> Option<Installing> {
+        self.rounds.iter_mut().find_map(|round| {
+            let Then::Ordered(installs) = &mut round.then else {
+                return None;
+            };
+            let mut all = installs.iter();
+            let at = all.position(|it| it.spi == spi && it.is_outbound() == outbound)?;
+            Some(installs.swap_remove(at))
+        })
     }
 
     /// A worker passed a barrier, which may be one of these.

@@ -39,6 +39,11 @@ pub(super) fn ima(ima: Option<&Ima>) -> String {
         "questions  {} asked, {} known, {} above a limit",
         ima.asked, ima.known, ima.limited
     );
+    let _ = writeln!(
+        out,
+        "orders     {} waiting, other edges held back {} times",
+        ima.orders, ima.held
+    );
     let mut table = Table::new([
         ("VN", Left),
         ("STATE", Left),
@@ -90,6 +95,7 @@ pub fn sessions(body: &[u8]) -> Result<String, serde_json::Error> {
         ("EDGE", Left),
         ("SESSION", Left),
         ("OPENED", Left),
+        ("TROUBLE", Left),
         ("CONTROL", Left),
         ("TUNNELS AT", Left),
         ("VNS", Left),
@@ -99,6 +105,7 @@ pub fn sessions(body: &[u8]) -> Result<String, serde_json::Error> {
             Cell::from(&session.peer),
             Cell::option(session.session.map(units::duration)),
             Cell::option(session.dialled.as_ref()),
+            Cell::option(session.trouble.as_ref()),
             Cell::from(&session.control),
             Cell::list(&session.addresses, LIST),
             Cell::list(&session.vns, LIST),
@@ -146,6 +153,7 @@ pub fn keys(body: &[u8]) -> Result<String, serde_json::Error> {
         ("SENDER'S WORKER", Right),
         ("EPOCH", Right),
         ("STATE", Left),
+        ("CLOSES IN", Right),
     ]);
     for key in &keys {
         table.row([
@@ -156,6 +164,7 @@ pub fn keys(body: &[u8]) -> Result<String, serde_json::Error> {
             key.worker.into(),
             key.epoch.into(),
             Cell::from(&key.state),
+            Cell::from(units::duration(key.closes)),
         ]);
     }
     Ok(table.to_string())

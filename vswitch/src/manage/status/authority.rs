@@ -39,6 +39,12 @@ pub struct Ima {
     pub known: u64,
     /// Of those not asked: above a limit.
     pub limited: u64,
+    /// Orders of the authority's thread that wait for room at the control thread.
+    #[serde(default)]
+    pub orders: usize,
+    /// How often other edges were not read because of these.
+    #[serde(default)]
+    pub held: u64,
     /// Networks.
     pub vns: Vec<ImaVn>,
 }
@@ -82,6 +88,9 @@ pub struct Session {
     pub session: Option<u64>,
     /// Who opened it: `here` or `there`.
     pub dialled: Option<String>,
+    /// Why there is none, if one is needed.
+    #[serde(default)]
+    pub trouble: Option<String>,
 }
 
 /// `show mappings`.
@@ -114,6 +123,10 @@ pub struct Key {
     pub spi: u32,
     /// Membership epoch of its exchange.
     pub epoch: u64,
-    /// `installing`, `ready`, `live` or `draining`.
+    /// `installing`, `ready`, `live` or `draining`; `shares worker N's` of a worker without a key of
+    /// its own.
     pub state: String,
+    /// Seconds until it is closed, unless it is replaced before.
+    #[serde(default)]
+    pub closes: u64,
 }

@@ -207,7 +207,7 @@ impl Client {
     pub fn new(settings: Settings, now: Duration) -> Self {
         let mut rng = fastrand::Rng::with_seed(settings.seed);
         let link = Link::new(settings.servers.len(), now, &mut rng);
-        let questions = Questions::new(settings.queries, settings.port_queries, now);
+        let questions = Questions::new(settings.queries, settings.port_queries);
         Self {
             settings,
             link,
@@ -298,7 +298,7 @@ impl Client {
                 if !self.link.welcome(now, lease) {
                     return self.broken(now, "welcome twice");
                 }
-                self.questions.limit(now, limits.messages_per_second / 2);
+                self.questions.limit(limits.messages_per_second / 2);
                 self.renewed();
             }
             FromIma::Renewed { sequence, lease } => {

@@ -1,5 +1,7 @@
 //! Questions about unknown destinations: one for each address however many packets want it, none
-//! for what is known not to exist, and no more a second than the limits of port and edge allow.
+//! for what is known not to exist, and no more a second than the limits of port and edge allow. Half
+//! of the edge's rate is for whoever comes, half is kept for networks, the same for each: however many
+//! ports a tenant has, another's questions are asked.
 
 use core::time::Duration;
 use std::collections::{BTreeMap, HashMap, VecDeque};
@@ -8,6 +10,7 @@ use vswitch_policy::TokenBucket;
 
 use super::QuestionCounts;
 use super::network::Reply;
+use crate::keying::Bucket;
 use crate::message::ima::Wanted;
 use crate::message::overlay::Mapping;
 use crate::types::{PortName, VnName};
@@ -36,11 +39,50 @@ pub(super) struct Questions {
     /// The same in the order they came; a key may be in it twice.
     forgetting: VecDeque<(Duration, Key)>,
     next: u32,
-    rate: u32,
-    edge: TokenBucket,
+    edge: Edge,
     port_rate: u32,
     ports: HashMap<PortName, TokenBucket>,
     counts: QuestionCounts,
+}
+
+/// The edge's rate: what is kept for each network that asks, and what is not.
+struct Edge {
+    rate: u32,
+    common: Bucket,
+    kept: HashMap<VnName, Bucket>,
+}
+
+impl Edge {
+    fn new(rate: u32) -> Self {
+        let common = rate - rate / 2;
+        Self {
+            rate,
+            common: Bucket::with_burst(common, common),
+            kept: HashMap::new(),
+        }
+    }
+
+    fn share(&mut self) {
+        let networks = u32::try_from(self.kept.len()).unwrap_or(u32::MAX).max(1);
+        for bucket in self.kept.values_mut() {
+            bucket.share(self.rate / 2, networks);
+        }
+    }
+
+    fn take(&mut self, now: Duration, vn: &VnName) -> bool {
+        if !self.kept.contains_key(vn) {
+            self.kept.insert(vn.clone(), Bucket::new(self.rate / 2));
+            self.share();
+        }
+        let kept = self.kept.get_mut(vn).is_some_and(|kept| kept.take(now));
+        kept || self.common.take(now)
+    }
+
+    fn forget(&mut self, vn: &VnName) {
+        if self.kept.remove(vn).is_some() {
+            self.share();
+        }
+    }
 }
 
 fn ticks(now: Duration) -> u64 {
@@ -52,7 +94,7 @@ fn bucket(rate: u32, now: Duration) -> TokenBucket {
 }
 
 impl Questions {
-    pub(super) fn new(rate: u32, port_rate: u32, now: Duration) -> Self {
+    pub(super) fn new(rate: u32, port_rate: u32) -> Self {
         Self {
             pending: BTreeMap::new(),
             patience: VecDeque::new(),
@@ -60,8 +102,7 @@ impl Questions {
             absent: HashMap::new(),
             forgetting: VecDeque::new(),
             next: 0,
-            rate,
-            edge: bucket(rate, now),
+            edge: Edge::new(rate),
             port_rate,
             ports: HashMap::new(),
             counts: QuestionCounts::default(),
@@ -69,10 +110,9 @@ impl Questions {
     }
 
     /// The authority takes no more than this, which may be less than was set here.
-    pub(super) fn limit(&mut self, now: Duration, rate: u32) {
-        if rate < self.rate {
-            self.rate = rate.max(1);
-            self.edge = bucket(self.rate, now);
+    pub(super) fn limit(&mut self, rate: u32) {
+        if rate < self.edge.rate {
+            self.edge = Edge::new(rate.max(1));
         }
     }
 
@@ -101,7 +141,7 @@ impl Questions {
             .or_insert_with(|| bucket(rate, now));
         // The port's first: what it may not ask must not use up the edge's.
         let admitted =
-            self.pending.len() < PENDING && of_port.take(ticks(now)) && self.edge.take(ticks(now));
+            self.pending.len() < PENDING && of_port.take(ticks(now)) && self.edge.take(now, vn);
         if !admitted {
             self.counts.limited += 1;
             return None;
@@ -183,6 +223,7 @@ impl Questions {
         self.forgetting.retain(|(_, (of, _))| of != vn);
         self.pending.retain(|_, (of, _)| of != vn);
         self.asked.retain(|(of, _), _| of != vn);
+        self.edge.forget(vn);
     }
 
     pub(super) fn deadline(&self) -> Option<Duration> {
@@ -191,5 +232,62 @@ impl Questions {
 
     pub(super) fn counts(&self) -> QuestionCounts {
         self.counts
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    const fn ms(ms: u64) -> Duration {
+        Duration::from_millis(ms)
+    }
+
+    fn name<T: core::str::FromStr<Err: core::fmt::Debug>>(text: &str) -> T {
+        text.parse().unwrap()
+    }
+
+    fn ask(questions: &mut Questions, now: Duration, vn: &str, port: &str, n: u16) -> bool {
+        let [high, low] = n.to_be_bytes();
+        let what = Wanted::Ip([10, 0, high, low].into());
+        questions.ask(now, &name(vn), &name(port), what).is_some()
+    }
+
+    /// A tenant with as many ports as it likes asks for an address a millisecond on each.
+    #[test]
+    fn a_tenant_with_many_ports_leaves_others_their_questions() {
+        let mut questions = Questions::new(20, 5);
+        let (mut reds, mut n) = (0, 0_u16);
+        for now in 0..10_000 {
+            for port in 0..20 {
+                n = (n + 1) % 60_000;
+                reds += u32::from(ask(&mut questions, ms(now), "red", &format!("r{port}"), n));
+            }
+            // Another's frames for somebody new, twice a second.
+            if now % 500 == 250 {
+                let n = 60_000 + u16::try_from(now / 500).unwrap();
+                assert!(ask(&mut questions, ms(now), "blue", "b0", n), "{now}");
+            }
+        }
+        // All in all it is the edge's rate, and what may come at once.
+        assert!((150..=20 * 10 + 20 - 20).contains(&reds), "{reds}");
+    }
+
+    #[test]
+    fn networks_share_what_is_kept_and_get_it_back() {
+        let mut questions = Questions::new(40, 100);
+        let burst = |questions: &mut Questions, now, vn: &str, from: u16| {
+            let all = from..from + 100;
+            all.filter(|n| ask(questions, now, vn, &format!("{vn}-port"), *n))
+                .count()
+        };
+        // One alone has all of it; with another the half of what is kept.
+        assert_eq!(burst(&mut questions, ms(0), "red", 0), 40);
+        assert_eq!(burst(&mut questions, ms(0), "blue", 0), 10);
+        let later = ms(10_000);
+        assert_eq!(burst(&mut questions, later, "red", 1000), 30);
+        assert_eq!(burst(&mut questions, later, "blue", 1000), 10);
+        questions.forget(&name("blue"));
+        assert_eq!(burst(&mut questions, later * 2, "red", 2000), 40);
     }
 }

@@ -3,6 +3,7 @@
 use std::collections::BTreeSet;
 use std::time::Duration;
 
+use super::report::Report;
 pub use crate::message::peer::SaAlgorithm;
 use crate::secret::Secret;
 use crate::types::{Epoch, NveName, VnName};
@@ -18,6 +19,11 @@ pub struct Config {
     pub rekey_after: Duration,
     /// It is replaced earlier by a random part of this.
     pub rekey_jitter: Duration,
+    /// Age at which an exchange and all SAs of it are closed, whatever became of their replacement.
+    /// Only an inbound SA stays open for `drain` longer, so that its sender closes first.
+    pub hard_after: Duration,
+    /// A peer that SAs depend on and that there has been no session with for so long is reported.
+    pub unreached_after: Duration,
     /// After a change of a VN's members, its exchanges are replaced over this time.
     pub epoch_spread: Duration,
     /// How long requests of the epoch before the current one are still served.
@@ -36,8 +42,12 @@ pub struct Config {
     pub ample_sas: usize,
     /// No more than so many in a direction (those of a rekey not counted).
     pub max_sas: usize,
-    /// Exchanges that one peer may begin each second.
+    /// Exchanges that one peer may begin each second, and that are begun with it.
     pub requests_per_second: u32,
+    /// At once so many of them; four fifths of it from here, so that who keeps to it is never refused.
+    pub requests_at_once: u32,
+    /// Exchanges with one peer that were begun here and are not answered; others wait in a queue.
+    pub requests_under_way: usize,
     /// Pairs that the data plane's needs may begin each second.
     pub new_pairs_per_second: u32,
     /// Indexes tried until one's SPI is brought to the owner by RSS.
@@ -51,6 +61,8 @@ impl Default for Config {
             drain: Duration::from_secs(2),
             rekey_after: Duration::from_secs(3600),
             rekey_jitter: Duration::from_secs(360),
+            hard_after: Duration::from_secs(7200),
+            unreached_after: Duration::from_secs(10),
             epoch_spread: Duration::from_millis(500),
             skew: Duration::from_secs(10),
             answer_timeout: Duration::from_millis(500),
@@ -60,7 +72,9 @@ impl Default for Config {
             workers_per_pair: 16,
             ample_sas: 16_384,
             max_sas: 65_536,
-            requests_per_second: 1000,
+            requests_per_second: 100,
+            requests_at_once: 500,
+            requests_under_way: 32,
             new_pairs_per_second: 1000,
             steering_tries: 256,
         }
@@ -196,6 +210,8 @@ pub enum Event {
     Failed {
         /// The order's.
         id: OrderId,
+        /// What the data plane says about it.
+        why: String,
     },
 }
 
@@ -293,115 +309,4 @@ pub enum Output {
     },
     /// The operator should know.
     Report(Report),
-}
-
-/// What an operator should know.
-#[derive(Debug, Clone, PartialEq, Eq)]
-pub enum Report {
-    /// Exchanges with a peer keep failing; what SAs there are go on until their hard limit.
-    Failing {
-        /// The VN.
-        vn: VnName,
-        /// The peer.
-        peer: NveName,
-        /// How many in a row.
-        failures: u32,
-    },
-    /// An SA reached its hard limit before it could be replaced.
-    HardLimit {
-        /// Its VN.
-        vn: VnName,
-        /// Its receiver.
-        peer: NveName,
-        /// Its worker.
-        worker: u16,
-        /// Its SPI.
-        spi: u32,
-    },
-    /// A peer was started anew; the SAs of its former run are gone.
-    Restarted {
-        /// Which.
-        peer: NveName,
-    },
-}
-
-/// What has been counted since the start.
-#[derive(Debug, Clone, Default, PartialEq, Eq)]
-pub struct Counters {
-    /// Exchanges completed, begun here.
-    pub exchanges_begun: u64,
-    /// Exchanges completed, begun by a peer.
-    pub exchanges_answered: u64,
-    /// Exchanges without an answer in time, or refused.
-    pub exchanges_failed: u64,
-    /// Of two at once, the one that was given up.
-    pub ties: u64,
-    /// Inbound SAs installed.
-    pub inbound_installed: u64,
-    /// Outbound SAs installed: times a worker switched.
-    pub outbound_installed: u64,
-    /// Installs that the data plane could not do.
-    pub install_failures: u64,
-    /// Workers that share another's SA because of a limit, here or at the peer's.
-    pub shared: u64,
-    /// Workers without an SA because of a limit, here or at the peer's.
-    pub denied: u64,
-    /// SPIs that RSS does not bring to the owner, for want of one that it does.
-    pub unsteered: u64,
-    /// Needs for what is under way already.
-    pub needs_coalesced: u64,
-    /// Needs above the rate.
-    pub needs_limited: u64,
-    /// Needs for a VN or peer that there is not.
-    pub needs_unknown: u64,
-    /// Requests of who is no member.
-    pub refused_membership: u64,
-    /// Requests of another epoch.
-    pub refused_epoch: u64,
-    /// Requests above the rate.
-    pub refused_busy: u64,
-    /// Offers and answers that are no keys.
-    pub refused_share: u64,
-    /// Messages that are none, or not allowed at their place: the session was closed.
-    pub violations: u64,
-    /// Sealed messages that did not open.
-    pub unauthentic: u64,
-    /// Sealed messages of an exchange that is not (any more).
-    pub stale: u64,
-    /// What a member said about SAs that are not so.
-    pub lies: u64,
-    /// Peers that had been started anew.
-    pub restarts: u64,
-}
-
-/// How far an SA is.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
-pub enum SaState {
-    /// At the data plane, not yet in use.
-    Installing,
-    /// Inbound: installed, the sender has not said that it switched.
-    Ready,
-    /// In use.
-    Live,
-    /// Inbound: former, still open until that time.
-    Draining(Duration),
-}
-
-/// An SA, without its key.
-#[derive(Debug, Clone, PartialEq, Eq)]
-pub struct SaInfo {
-    /// Its VN.
-    pub vn: VnName,
-    /// Its other end.
-    pub peer: NveName,
-    /// Its direction.
-    pub direction: Direction,
-    /// The sender's worker.
-    pub worker: u16,
-    /// Its SPI.
-    pub spi: u32,
-    /// The membership epoch of the exchange it comes from.
-    pub epoch: Epoch,
-    /// How far it is.
-    pub state: SaState,
 }

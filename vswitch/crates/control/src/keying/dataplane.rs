@@ -2,8 +2,9 @@
 
 use std::time::Duration;
 
-use super::api::{Direction, OrderId, SaState};
+use super::api::{Direction, OrderId, Output};
 use super::pair::{Pair, Step};
+use super::report::{Report, SaState};
 use super::{Keying, PairKey};
 use crate::message::peer::VnMessage;
 
@@ -13,10 +14,15 @@ impl Keying {
         let Some(ordered) = self.ordered.remove(&id) else {
             return; // Of a pair that is gone: its removal was ordered too.
         };
-        self.with_pair(now, &ordered.key, |this, pair| match ordered.direction {
-            Direction::Inbound => this.inbound_installed(&ordered.key, pair, ordered.worker, id),
-            Direction::Outbound => {
-                this.outbound_installed(now, &ordered.key, pair, ordered.worker, id);
+        self.with_pair(now, &ordered.key, |this, pair| {
+            pair.uninstallable = false;
+            match ordered.direction {
+                Direction::Inbound => {
+                    this.inbound_installed(&ordered.key, pair, ordered.worker, id);
+                }
+                Direction::Outbound => {
+                    this.outbound_installed(now, &ordered.key, pair, ordered.worker, id);
+                }
             }
         });
     }
@@ -70,16 +76,28 @@ impl Keying {
     }
 
     /// An install is not possible; nothing has changed.
-    pub(super) fn failed(&mut self, now: Duration, id: OrderId) {
+    pub(super) fn failed(&mut self, now: Duration, id: OrderId, why: String) {
         let Some(ordered) = self.ordered.remove(&id) else {
             return;
         };
         self.counters.install_failures += 1;
-        let (key, worker) = (ordered.key, ordered.worker);
+        let (key, worker, direction) = (ordered.key, ordered.worker, ordered.direction);
         let retry = Step::Retry {
             at: now + self.config.retry_max,
         };
-        self.with_pair(now, &key, |this, pair| match ordered.direction {
+        self.with_pair(now, &key, |this, pair| {
+            if !core::mem::replace(&mut pair.uninstallable, true) {
+                let report = Report::NotInstalled {
+                    vn: key.vn.clone(),
+                    peer: key.peer.clone(),
+                    direction,
+                    worker,
+                    why,
+                };
+                this.outputs.push_back(Output::Report(report));
+            }
+        });
+        self.with_pair(now, &key, |this, pair| match direction {
             Direction::Inbound => {
                 let mut gone = Vec::new();
                 pair.receivers.retain(|_, sas| {

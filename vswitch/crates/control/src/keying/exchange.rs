@@ -2,6 +2,7 @@
 //! the keys of single SAs are expanded. Both go with it.
 
 use std::collections::BTreeMap;
+use std::time::Duration;
 
 use crate::hybrid::{ExchangeId, Root, Transcript};
 use crate::message::peer::SaAlgorithm;
@@ -39,6 +40,8 @@ pub struct Exchange {
     pub id: ExchangeId,
     /// The membership epoch that its initiator named.
     pub epoch: Epoch,
+    /// When it was completed: its SAs are as old as it is.
+    pub born: Duration,
     /// Its signaling.
     pub channel: VnChannel,
     root: Root,
@@ -49,9 +52,15 @@ pub struct Exchange {
 }
 
 impl Exchange {
-    /// From the root that `transcript` gave, seen from `side`.
-    pub fn new(root: Root, transcript: &Transcript<'_>, side: Side) -> Result<Self, ChannelError> {
+    /// From the root that `transcript` gave at `born`, seen from `side`.
+    pub fn new(
+        born: Duration,
+        root: Root,
+        transcript: &Transcript<'_>,
+        side: Side,
+    ) -> Result<Self, ChannelError> {
         Ok(Self {
+            born,
             id: transcript.exchange,
             epoch: transcript.epoch,
             channel: VnChannel::new(&root, transcript, side)?,

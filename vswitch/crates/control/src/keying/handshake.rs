@@ -2,9 +2,10 @@
 
 use std::time::Duration;
 
-use super::api::{Output, Report, SaState};
+use super::api::Output;
 use super::exchange::Exchange;
-use super::pair::{Pair, Pending, Step};
+use super::pair::{Pair, Pending, Step, Turn};
+use super::report::{Report, SaState};
 use super::{Keying, PairKey};
 use crate::hybrid::{self, Answer, ExchangeId, Initiator, Offer, Root, Transcript};
 use crate::message::peer::{PeerMessage, Refusal, VnMessage};
@@ -18,6 +19,7 @@ const REPORTED_FAILURES: u32 = 4;
 impl Keying {
     /// What is due for a pair.
     pub(super) fn tick(&mut self, now: Duration, key: &PairKey, pair: &mut Pair) {
+        self.expire(now, key, pair);
         self.drain(now, key, pair);
         let late = pair.pending.as_ref().is_some_and(|it| it.deadline <= now);
         if late {
@@ -61,13 +63,19 @@ impl Keying {
 
     /// Begins an exchange, if there is anything to begin it for, and with whom.
     fn begin(&mut self, now: Duration, key: &PairKey, pair: &mut Pair) {
-        if !pair.is_used() && !core::mem::take(&mut pair.asked) {
+        if !pair.is_used() && !pair.asked {
             pair.exchange = None;
+            pair.turn = Turn::None;
             return;
         }
         if self.session(&key.peer).is_none() {
+            pair.turn = Turn::None;
             return; // The next session begins one.
         }
+        if !self.has_turn(now, key, pair) {
+            return;
+        }
+        pair.asked = false;
         let Some(vn) = self.vns.get(&key.vn) else {
             return;
         };
@@ -250,7 +258,7 @@ impl Keying {
         (root, transcript, side): (Root, &Transcript<'_>, Side),
     ) {
         pair.forget_exchange();
-        let Ok(exchange) = Exchange::new(root, transcript, side) else {
+        let Ok(exchange) = Exchange::new(now, root, transcript, side) else {
             self.failure(now, key, pair);
             return;
         };

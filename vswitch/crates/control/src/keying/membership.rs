@@ -139,6 +139,7 @@ impl Keying {
         pair.forget_exchange();
         self.senders -= pair.senders.len();
         pair.senders.clear();
+        pair.shares.clear();
     }
 
     /// Removes all SAs of a pair; workers that had one need another.

@@ -11,6 +11,7 @@
 //! the receiver installs first, then the sender switches, then the receiver lets the former SA
 //! drain. SAs outlive their exchange and their session; their keys are with the data plane alone.
 
+mod aging;
 mod api;
 mod dataplane;
 mod exchange;
@@ -18,6 +19,7 @@ mod handshake;
 mod membership;
 mod pair;
 mod receiving;
+mod report;
 mod schedule;
 mod sending;
 mod sessions;
@@ -25,19 +27,19 @@ mod sessions;
 mod sim;
 #[cfg(test)]
 mod tests;
+mod turns;
 
 use std::collections::{BTreeMap, VecDeque};
 use std::time::Duration;
 
-pub use api::{
-    Config, Counters, Direction, Event, OrderId, Output, Report, SaInfo, SaState, SessionId,
-    Steering,
-};
+pub use api::{Config, Direction, Event, OrderId, Output, SessionId, Steering};
+pub use report::{Counters, Report, SaInfo, SaState, ShareInfo};
 
 use crate::types::{BootId, NveName, VnName};
 use membership::Vn;
 use pair::Pair;
-use schedule::{Bucket, Timers};
+pub(crate) use schedule::Bucket;
+use schedule::Timers;
 use sessions::Peer;
 
 /// Two edges in one VN, seen from here.
@@ -155,7 +157,7 @@ impl Keying {
                 spi,
             } => self.idle(now, &PairKey { peer, vn }, direction, spi),
             Event::Installed { id } => self.installed(now, id),
-            Event::Failed { id } => self.failed(now, id),
+            Event::Failed { id, why } => self.failed(now, id, why),
         }
     }
 
@@ -193,7 +195,25 @@ impl Keying {
             let pairs = pairs.iter();
             pairs.map(move |(vn, pair)| (peer, vn, pair))
         });
-        pairs.flat_map(|(peer, vn, pair)| pair.sas(peer, vn))
+        pairs.flat_map(|(peer, vn, pair)| pair.sas(peer, vn, &self.config))
+    }
+
+    /// Workers that use another's SA.
+    pub fn shares(&self) -> impl Iterator<Item = ShareInfo> {
+        let pairs = self.pairs.iter().flat_map(|(peer, pairs)| {
+            let pairs = pairs.iter();
+            pairs.map(move |(vn, pair)| (peer, vn, pair))
+        });
+        pairs.flat_map(|(peer, vn, pair)| {
+            let shares = pair.shares.iter();
+            let there = shares.filter(|(_, (with, _))| pair.senders.contains_key(with));
+            there.map(|(worker, (with, _))| ShareInfo {
+                vn: vn.clone(),
+                peer: peer.clone(),
+                worker: *worker,
+                with: *with,
+            })
+        })
     }
 
     /// Peers with a session, and the run of theirs that it is with (once they have said so).
@@ -220,6 +240,7 @@ impl Keying {
             return;
         };
         work(self, &mut pair);
+        self.turn(key, &pair);
         if pair.is_empty() {
             self.pair_timers.set(key, None);
             if self.pairs.get(&key.peer).is_some_and(BTreeMap::is_empty) {
@@ -233,6 +254,7 @@ impl Keying {
             let pairs = self.pairs.entry(key.peer.clone()).or_default();
             pairs.insert(key.vn.clone(), pair);
         }
+        self.call(now, &key.peer);
         self.wish(now, &key.peer);
     }
 

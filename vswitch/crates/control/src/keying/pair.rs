@@ -3,8 +3,9 @@
 use std::collections::BTreeMap;
 use std::time::Duration;
 
-use super::api::{Config, Direction, OrderId, SaInfo, SaState};
+use super::api::{Config, Direction, OrderId};
 use super::exchange::Exchange;
+use super::report::{SaInfo, SaState};
 use crate::hybrid::{ExchangeId, Initiator};
 use crate::types::{Epoch, NveName, VnName};
 
@@ -43,6 +44,8 @@ pub struct OutSa {
     pub spi: u32,
     pub exchange: ExchangeId,
     pub epoch: Epoch,
+    /// When its exchange was completed.
+    pub born: Duration,
 }
 
 /// A worker that sends.
@@ -62,7 +65,21 @@ pub struct InSa {
     pub id: OrderId,
     pub exchange: ExchangeId,
     pub epoch: Epoch,
+    /// When its exchange was completed.
+    pub born: Duration,
     pub state: SaState,
+}
+
+/// Whether an exchange that is due may be begun: so many at once with a peer.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
+pub enum Turn {
+    /// None is wanted, or it is under way.
+    #[default]
+    None,
+    /// It waits in the peer's line.
+    InLine,
+    /// It has its place among those under way; `paced` if it keeps to the rate too.
+    Called { paced: bool },
 }
 
 /// One pair.
@@ -74,11 +91,17 @@ pub struct Pair {
     pub due: Option<Duration>,
     /// The peer asked for an exchange and is so far behind that only we can begin it.
     pub asked: bool,
+    /// Its place among those that wait to be begun.
+    pub turn: Turn,
     /// Exchanges that failed, since the last that did not.
     pub failures: u32,
+    /// The data plane has refused the last install, and that was reported.
+    pub uninstallable: bool,
     pub senders: BTreeMap<u16, Sender>,
     /// Of each of the peer's workers its SAs, oldest first; never none.
     pub receivers: BTreeMap<u16, Vec<InSa>>,
+    /// Workers that share another's SA, and until when they do not ask for their own.
+    pub shares: BTreeMap<u16, (u16, Duration)>,
 }
 
 impl Pair {
@@ -89,7 +112,11 @@ impl Pair {
 
     /// Whether nothing would be lost with it.
     pub fn is_empty(&self) -> bool {
-        !self.is_used() && self.exchange.is_none() && self.pending.is_none() && self.due.is_none()
+        !self.is_used()
+            && self.exchange.is_none()
+            && self.pending.is_none()
+            && self.due.is_none()
+            && self.turn == Turn::None
     }
 
     /// Brings `due` forward.
@@ -106,17 +133,21 @@ impl Pair {
                 Step::Rest | Step::Waiting | Step::Installing { .. } => None,
             };
             let forgotten = sender.expires(config);
-            step.into_iter().chain(forgotten).min()
+            let closes = sender.current.map(|sa| sa.closes(config));
+            step.into_iter().chain(forgotten).chain(closes).min()
         });
         let receivers = self.receivers.values().flatten().filter_map(|sa| {
-            let SaState::Draining(until) = sa.state else {
-                return None;
+            let drained = match sa.state {
+                SaState::Draining(until) => Some(until),
+                _ => None,
             };
-            Some(until)
+            drained.into_iter().chain([sa.closes(config)]).min()
         });
+        let root = self.exchange.as_ref().map(|it| it.born + config.hard_after);
         let pending = self.pending.as_ref().map(|pending| pending.deadline);
         let due = self.due.filter(|_| self.pending.is_none());
-        let all = senders.chain(receivers).chain(pending).chain(due);
+        let all = senders.chain(receivers).chain(root);
+        let all = all.chain(pending).chain(due);
         all.min()
     }
 
@@ -145,6 +176,7 @@ impl Pair {
         &'a self,
         peer: &'a NveName,
         vn: &'a VnName,
+        config: &'a Config,
     ) -> impl Iterator<Item = SaInfo> + 'a {
         let outbound = self.senders.iter().flat_map(|(worker, sender)| {
             let installing = match sender.step {
@@ -153,15 +185,35 @@ impl Pair {
             };
             let current = sender.current.map(|sa| (sa, SaState::Live));
             let sas = current.into_iter().chain(installing);
-            sas.map(|(sa, state)| (*worker, Direction::Outbound, sa.spi, sa.epoch, state))
+            sas.map(|(sa, state)| {
+                let closes = sa.closes(config);
+                (
+                    *worker,
+                    Direction::Outbound,
+                    sa.spi,
+                    sa.epoch,
+                    state,
+                    closes,
+                )
+            })
         });
         let inbound = self.receivers.iter().flat_map(|(worker, sas)| {
             let sas = sas.iter();
-            sas.map(|sa| (*worker, Direction::Inbound, sa.spi, sa.epoch, sa.state))
+            sas.map(|sa| {
+                let closes = sa.closes(config);
+                (
+                    *worker,
+                    Direction::Inbound,
+                    sa.spi,
+                    sa.epoch,
+                    sa.state,
+                    closes,
+                )
+            })
         });
         outbound
             .chain(inbound)
-            .map(|(worker, direction, spi, epoch, state)| SaInfo {
+            .map(|(worker, direction, spi, epoch, state, closes)| SaInfo {
                 vn: vn.clone(),
                 peer: peer.clone(),
                 direction,
@@ -169,7 +221,22 @@ impl Pair {
                 spi,
                 epoch,
                 state,
+                closes,
             })
+    }
+}
+
+impl OutSa {
+    /// When it is too old.
+    pub fn closes(&self, config: &Config) -> Duration {
+        self.born + config.hard_after
+    }
+}
+
+impl InSa {
+    /// When it is too old: behind its sender, whose clock need not go like ours.
+    pub fn closes(&self, config: &Config) -> Duration {
+        self.born + config.hard_after + config.drain
     }
 }
 

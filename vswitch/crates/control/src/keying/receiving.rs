@@ -2,9 +2,10 @@
 
 use std::time::Duration;
 
-use super::api::{Direction, Output, SaAlgorithm, SaState};
+use super::api::{Direction, Output, SaAlgorithm};
 use super::exchange::{Exchange, SaName};
 use super::pair::{InSa, Pair};
+use super::report::SaState;
 use super::{Keying, PairKey};
 use crate::message::peer::{MAX_WORKERS, VnMessage};
 
@@ -86,6 +87,7 @@ impl Keying {
             id,
             exchange: exchange.id,
             epoch: exchange.epoch,
+            born: exchange.born,
             state: SaState::Installing,
         };
         self.spis.insert(spi, (key.clone(), worker));

@@ -55,40 +55,63 @@ impl<K: Ord + Clone> Timers<K> {
     }
 }
 
-/// So many a second, and at once no more than a second's worth.
+/// So many a second, and so many at once (GCRA, as in ITU-T I.371).
 #[derive(Debug)]
 pub struct Bucket {
-    rate: u64,
-    /// In thousandths of a token.
-    tokens: u64,
-    filled: Duration,
+    /// From one to the next.
+    interval: Duration,
+    /// What may be taken beforehand.
+    depth: Duration,
+    /// When the next one would come if none were taken beforehand.
+    next: Duration,
 }
 
 impl Bucket {
-    /// Full at first.
+    /// A second's worth at once.
     pub fn new(per_second: u32) -> Self {
-        let rate = u64::from(per_second);
+        Self::with_burst(per_second, per_second)
+    }
+
+    /// Full at first.
+    pub fn with_burst(per_second: u32, at_once: u32) -> Self {
+        let interval = Duration::from_secs(1).checked_div(per_second);
+        let interval = interval.unwrap_or(Duration::MAX);
         Self {
-            rate,
-            tokens: rate * 1000,
-            filled: Duration::ZERO,
+            interval,
+            depth: interval.saturating_mul(at_once),
+            next: Duration::ZERO,
         }
     }
 
-    /// Whether there is one more at `now`.
+    /// From now on one of so many equal parts of this rate; at least one at once.
+    pub(crate) fn share(&mut self, per_second: u32, parts: u32) {
+        let whole = Self::new(per_second);
+        self.interval = whole.interval.saturating_mul(parts);
+        self.depth = match whole.depth {
+            Duration::ZERO => Duration::ZERO,
+            depth => depth.max(self.interval),
+        };
+    }
+
+    /// Whether there is one at `now`; if so it is taken.
     pub fn take(&mut self, now: Duration) -> bool {
-        let passed = now.saturating_sub(self.filled).as_millis();
-        let passed = u64::try_from(passed).unwrap_or(u64::MAX);
-        if passed > 0 {
-            let more = passed.saturating_mul(self.rate);
-            self.tokens = self.tokens.saturating_add(more).min(self.rate * 1000);
-            self.filled = now;
+        let free = self.wait(now).is_zero();
+        if free {
+            self.next = self.next.max(now).saturating_add(self.interval);
         }
-        if self.tokens < 1000 {
-            return false;
-        }
-        self.tokens -= 1000;
-        true
+        free
+    }
+
+    /// Takes one in any case, and says how long to wait before it is used.
+    pub fn reserve(&mut self, now: Duration) -> Duration {
+        let wait = self.wait(now);
+        self.next = self.next.max(now).saturating_add(self.interval);
+        wait
+    }
+
+    fn wait(&self, now: Duration) -> Duration {
+        let used = self.next.max(now).saturating_add(self.interval);
+        used.saturating_sub(now).saturating_sub(self.depth)
     }
 }
 
@@ -123,5 +146,16 @@ mod tests {
         assert_eq!(given(&mut bucket, ms(0)), 10);
         assert_eq!(given(&mut bucket, ms(100)), 1);
         assert_eq!(given(&mut bucket, ms(60_000)), 10);
+        assert_eq!(given(&mut Bucket::new(0), ms(60_000)), 0);
+        assert_eq!(given(&mut Bucket::new(u32::MAX), ms(0)), 100);
+    }
+
+    #[test]
+    fn who_reserves_waits_its_turn() {
+        let mut bucket = Bucket::with_burst(10, 2);
+        let waits: Vec<_> = (0..4).map(|_| bucket.reserve(ms(0))).collect();
+        assert_eq!(waits, [ms(0), ms(0), ms(100), ms(200)]);
+        assert!(!bucket.take(ms(250)));
+        assert!(bucket.take(ms(300)));
     }
 }

@@ -2,9 +2,10 @@
 
 use std::time::Duration;
 
-use super::api::{Direction, Output, Report, SaAlgorithm};
+use super::api::{Direction, Output, SaAlgorithm};
 use super::exchange::SaName;
 use super::pair::{OutSa, Pair, Sender, Step};
+use super::report::Report;
 use super::{Keying, PairKey};
 use crate::message::peer::{MAX_WORKERS, VnMessage};
 
@@ -38,7 +39,7 @@ impl Keying {
                 // The data plane has lost it.
                 sender.needed = now;
                 this.retire(&key, pair, worker);
-            } else if !this.room_to_send(&key, pair, worker) {
+            } else if !this.room_to_send(now, &key, pair, worker) {
                 return;
             } else {
                 let sender = Sender {
@@ -47,6 +48,7 @@ impl Keying {
                     needed: now,
                 };
                 pair.senders.insert(worker, sender);
+                pair.shares.remove(&worker);
                 this.senders += 1;
             }
             if pair.exchange.is_some() {
@@ -58,19 +60,21 @@ impl Keying {
     }
 
     /// Whether one more worker may have an SA; else it shares, if there is what to share.
-    fn room_to_send(&mut self, key: &PairKey, pair: &Pair, worker: u16) -> bool {
+    fn room_to_send(&mut self, now: Duration, key: &PairKey, pair: &mut Pair, worker: u16) -> bool {
+        let sharing = pair.shares.get(&worker).copied();
+        if let Some((with, until)) = sharing
+            && now < until
+            && pair.senders.contains_key(&with)
+        {
+            self.counters.needs_coalesced += 1;
+            return false;
+        }
         let first = pair.senders.keys().next().copied();
         let few = pair.senders.len() < self.config.workers_per_pair
             && self.senders < self.config.ample_sas;
         match first {
             Some(with) if !few => {
-                self.counters.shared += 1;
-                self.outputs.push_back(Output::Share {
-                    vn: key.vn.clone(),
-                    peer: key.peer.clone(),
-                    worker,
-                    with,
-                });
+                self.lend(now, key, pair, (worker, with));
                 false
             }
             None if self.senders >= self.config.max_sas => {
@@ -79,6 +83,22 @@ impl Keying {
             }
             _ => true,
         }
+    }
+
+    /// A worker uses another's SA, and asks for its own again some time later.
+    fn lend(&mut self, now: Duration, key: &PairKey, pair: &mut Pair, (worker, with): (u16, u16)) {
+        let until = now + self.config.need_lifetime;
+        let before = pair.shares.insert(worker, (with, until));
+        if before.is_some_and(|(before, _)| before == with) {
+            return;
+        }
+        self.counters.shared += 1;
+        self.outputs.push_back(Output::Share {
+            vn: key.vn.clone(),
+            peer: key.peer.clone(),
+            worker,
+            with,
+        });
     }
 
     /// Asks the receiver for an SA under the exchange that there is.
@@ -178,6 +198,7 @@ impl Keying {
             spi,
             exchange: exchange.id,
             epoch: exchange.epoch,
+            born: exchange.born,
         };
         let id = self.order(key, worker, Direction::Outbound);
         sender.step = Step::Installing { id, sa };
@@ -214,13 +235,7 @@ impl Keying {
         }
         pair.senders.remove(&worker);
         self.senders -= 1;
-        self.counters.shared += 1;
-        self.outputs.push_back(Output::Share {
-            vn: key.vn.clone(),
-            peer: key.peer.clone(),
-            worker,
-            with,
-        });
+        self.lend(now, key, pair, (worker, with));
     }
 
     /// The receiver has no SA for this worker now.

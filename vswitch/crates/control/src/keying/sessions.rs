@@ -2,9 +2,11 @@
 
 use std::time::Duration;
 
-use super::api::{Event, Output, Report, SessionId};
-use super::pair::{Pair, Step};
+use super::api::{Event, Output, SessionId};
+use super::pair::{Pair, Step, Turn};
+use super::report::Report;
 use super::schedule::Bucket;
+use super::turns::Turns;
 use super::{Keying, PairKey};
 use crate::message::peer::{PeerMessage, VERSION};
 use crate::message::{decode, encode};
@@ -32,20 +34,32 @@ pub struct Peer {
     pub session: Option<Session>,
     /// The run of the peer with which its SAs were agreed.
     pub boot: Option<BootId>,
+    /// Since when there has been none, though SAs depend on it.
+    pub without: Option<Duration>,
+    /// That was reported.
+    pub unreached: bool,
     /// Exchanges it may begin.
     pub requests: Bucket,
+    /// Exchanges with it that are begun here: those under way, and those that wait.
+    pub turns: Turns,
     /// SAs it may ask for.
     pub wants: Bucket,
 }
 
 impl Keying {
-    fn peer(&mut self, name: &NveName) -> &mut Peer {
-        let rate = self.config.requests_per_second;
+    pub(super) fn peer(&mut self, name: &NveName) -> &mut Peer {
+        let (rate, burst) = (
+            self.config.requests_per_second,
+            self.config.requests_at_once,
+        );
         self.peers.entry(name.clone()).or_insert_with(|| Peer {
             session: None,
             boot: None,
-            requests: Bucket::new(rate),
-            wants: Bucket::new(rate.saturating_mul(WANTS)),
+            without: None,
+            unreached: false,
+            requests: Bucket::with_burst(rate, burst),
+            turns: Turns::new(rate, burst / 5 * 4),
+            wants: Bucket::with_burst(rate.saturating_mul(WANTS), burst.saturating_mul(WANTS)),
         })
     }
 
@@ -94,6 +108,9 @@ impl Keying {
 
     /// An exchange ends with its session. The SAs go on.
     fn forget_exchanges(&mut self, now: Duration, peer: &NveName) {
+        if let Some(peer) = self.peers.get_mut(peer) {
+            peer.turns.forget();
+        }
         for key in self.vns_with(peer) {
             self.with_pair(now, &key, |_, pair| pair.forget_exchange());
         }
@@ -111,11 +128,14 @@ impl Keying {
         }
         let pairs = self.pairs.get(name);
         if pairs.is_some_and(|pairs| pairs.values().any(Pair::is_used)) {
+            self.without(now, name);
             self.outputs
                 .push_back(Output::Connect { peer: name.clone() });
             self.peer_timers.set(name, Some(now + WISH));
         } else if pairs.is_none() {
             self.peers.remove(name);
+        } else if let Some(peer) = self.peers.get_mut(name) {
+            (peer.without, peer.unreached) = (None, false);
         }
     }
 
@@ -214,6 +234,7 @@ impl Keying {
     fn greeted(&mut self, now: Duration, name: &NveName, boot: BootId) {
         let peer = self.peer(name);
         let restarted = peer.boot.replace(boot).is_some_and(|former| former != boot);
+        (peer.without, peer.unreached) = (None, false);
         if let Some(session) = &mut peer.session {
             session.greeted = true;
         }
@@ -241,10 +262,16 @@ impl Keying {
 impl Pair {
     /// Without exchange, and without a message on its way.
     pub fn forget_exchange(&mut self) {
-        self.exchange = None;
         self.pending = None;
         self.due = None;
         self.asked = false;
+        self.turn = Turn::None;
+        self.forget_root();
+    }
+
+    /// Without an exchange, though another may be on its way.
+    pub fn forget_root(&mut self) {
+        self.exchange = None;
         for sender in self.senders.values_mut() {
             match sender.step {
                 Step::Rest | Step::Waiting | Step::Installing { .. } => {}

@@ -104,6 +104,14 @@ pub(super) fn check(
         5..=2_592_000,
         "seconds",
     );
+    // Below, an SA would be closed while its replacement is still on time.
+    let rekey_limit = number(
+        "rekey-limit",
+        raw.rekey_limit,
+        u64::from(rekey) * 2,
+        u64::from(rekey) + 5..=5_184_000,
+        "seconds",
+    );
     let rekey_blocks = cx.f.within(
         &path.key("rekey-blocks"),
         raw.rekey_blocks.unwrap_or(defaults::SOFT_LIMIT),
@@ -123,6 +131,7 @@ pub(super) fn check(
         max_sas,
         idle,
         rekey,
+        rekey_limit,
         rekey_blocks,
     })
 }

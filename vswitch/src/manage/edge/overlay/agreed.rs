@@ -7,7 +7,7 @@ use vswitch_sa::{
 };
 use vswitch_vn::TunnelId;
 
-use super::AgreedKey;
+use super::{AgreedKey, OrderId};
 use crate::datapath::command::{Command, InboundSetup, OutboundSetup, WorkerId};
 use crate::datapath::source_port;
 use crate::manage::config::{self, Source};
@@ -24,7 +24,47 @@ pub(in crate::manage::edge) struct Agreed {
     inbound: BTreeMap<Spi, (TunnelId, WorkerId)>,
 }
 
+/// An install on its way to the workers.
+#[derive(Debug)]
+pub(in crate::manage::edge) struct Installing {
+    /// The order's.
+    pub id: OrderId,
+    /// The SA's.
+    pub spi: Spi,
+    /// Of an outbound one: where, and what the worker sealed with before.
+    place: Option<(TunnelId, WorkerId, Option<Spi>)>,
+}
+
+impl Installing {
+    /// In which direction.
+    pub(in crate::manage::edge) fn is_outbound(&self) -> bool {
+        self.place.is_some()
+    }
+}
+
 impl Agreed {
+    /// A worker seals with another key.
+    fn seal(&mut self, tunnel: TunnelId, worker: WorkerId, spi: Spi) -> Option<Spi> {
+        self.outbound.insert((tunnel, worker), spi)
+    }
+
+    /// It does not: it has the former one, if there was one. Nothing happens if it has another by
+    /// now.
+    fn unseal(&mut self, (tunnel, worker): (TunnelId, WorkerId), spi: Spi, before: Option<Spi>) {
+        if self.outbound(tunnel, worker) != Some(spi) {
+            return;
+        }
+        match before {
+            Some(before) => self.outbound.insert((tunnel, worker), before),
+            None => self.outbound.remove(&(tunnel, worker)),
+        };
+    }
+
+    /// Where an inbound key is.
+    pub(super) fn inbound(&self, spi: Spi) -> Option<(TunnelId, WorkerId)> {
+        self.inbound.get(&spi).copied()
+    }
+
     /// The key that a worker seals a tunnel's packets with.
     pub(super) fn outbound(&self, tunnel: TunnelId, worker: WorkerId) -> Option<Spi> {
         self.outbound.get(&(tunnel, worker)).copied()
@@ -63,7 +103,11 @@ impl Control {
     }
 
     /// Has a worker seal with a key.
-    pub(super) fn install_outbound(&mut self, key: &AgreedKey) -> Result<(), String> {
+    pub(super) fn install_outbound(
+        &mut self,
+        id: OrderId,
+        key: &AgreedKey,
+    ) -> Result<Installing, String> {
         let (tunnel, material) = self.material(key)?;
         let soft = self
             .config
@@ -80,15 +124,37 @@ impl Control {
             low_water: 0,
         };
         let before = self.agreed.owner(tunnel);
-        self.agreed.outbound.insert((tunnel, key.worker), key.spi);
+        let former = self.agreed.seal(tunnel, key.worker, key.spi);
         let worker = usize::from(key.worker);
         self.tell(worker, Command::InstallOutbound(Box::new(setup)));
         self.tell_owner(tunnel, before);
-        Ok(())
+        Ok(Installing {
+            id,
+            spi: key.spi,
+            place: Some((tunnel, key.worker, former)),
+        })
+    }
+
+    /// An install did not come about.
+    pub(super) fn undo(&mut self, installing: &Installing) {
+        match installing.place {
+            Some((tunnel, worker, former)) => {
+                let before = self.agreed.owner(tunnel);
+                let place = (tunnel, worker);
+                self.agreed.unseal(place, installing.spi, former);
+                // Others must not hand over to a worker that has no key.
+                self.tell_owner(tunnel, before);
+            }
+            None => self.remove_inbound(installing.spi),
+        }
     }
 
     /// Has a worker open what was sealed with a key.
-    pub(super) fn install_inbound(&mut self, key: &AgreedKey) -> Result<(), String> {
+    pub(super) fn install_inbound(
+        &mut self,
+        id: OrderId,
+        key: &AgreedKey,
+    ) -> Result<Installing, String> {
         let (tunnel, material) = self.material(key)?;
         if self.agreed.inbound.contains_key(&key.spi) || self.is_manual(key.spi) {
             return Err(format!("SPI {} is in use", key.spi));
@@ -111,7 +177,8 @@ impl Control {
         self.tell(worker, Command::InstallInbound(Box::new(setup)));
         let (spi, owner) = (key.spi, key.worker);
         self.tell_all(|_| Command::InboundOwner(spi, Some(owner)));
-        Ok(())
+        let place = None;
+        Ok(Installing { id, spi, place })
     }
 
     fn is_manual(&self, spi: Spi) -> bool {
@@ -164,5 +231,43 @@ impl Control {
         for spi in spis {
             self.remove_inbound(spi);
         }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn spi(n: u32) -> Spi {
+        Spi::new(n).unwrap()
+    }
+
+    /// Whom workers without a key are told to hand over to.
+    #[test]
+    fn the_first_worker_with_a_key_seals_for_those_without() {
+        let (tunnel, other) = (TunnelId(3), TunnelId(4));
+        let mut agreed = Agreed::default();
+        assert_eq!(agreed.owner(tunnel), None);
+        assert_eq!(agreed.seal(tunnel, 2, spi(300)), None);
+        agreed.seal(other, 0, spi(400));
+        assert_eq!(agreed.owner(tunnel), Some(2));
+        agreed.seal(tunnel, 1, spi(301));
+        assert_eq!(agreed.owner(tunnel), Some(1));
+        agreed.unseal((tunnel, 1), spi(301), None);
+        assert_eq!(agreed.owner(tunnel), Some(2));
+    }
+
+    /// A worker that refused a key goes on with the one before.
+    #[test]
+    fn an_install_that_did_not_come_about_leaves_what_was() {
+        let tunnel = TunnelId(3);
+        let mut agreed = Agreed::default();
+        agreed.seal(tunnel, 0, spi(300));
+        let before = agreed.seal(tunnel, 0, spi(301));
+        agreed.unseal((tunnel, 0), spi(301), before);
+        assert_eq!(agreed.outbound(tunnel, 0), Some(spi(300)));
+        // Told late: it has another by now.
+        agreed.unseal((tunnel, 0), spi(301), None);
+        assert_eq!(agreed.outbound(tunnel, 0), Some(spi(300)));
     }
 }

@@ -22,7 +22,7 @@ use vswitch_sa::{Algorithm, SecretBytes, Spi};
 use vswitch_vn::Protection;
 
 pub use crate::datapath::resolve::Unknown;
-pub(super) use agreed::Agreed;
+pub(super) use agreed::{Agreed, Installing};
 pub(super) use notices::Outbox;
 pub(super) use wanted::Wanted;
 
@@ -165,6 +165,8 @@ pub enum Notice {
     HardLimit(KeyName),
     /// A key has sealed nothing for a while.
     Idle(KeyName),
+    /// A key has opened nothing for a while; its worker is the one here that opens.
+    IdleInbound(KeyName),
     /// A tenant asks for an address that no mapping lists.
     Unknown {
         /// The network.
@@ -178,14 +180,14 @@ pub enum Notice {
     Configuration(Arc<Config>),
 }
 
-/// Which outbound key.
+/// Which key.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct KeyName {
     /// The network.
     pub vn: String,
     /// The edge at the other end.
     pub peer: String,
-    /// The worker that seals.
+    /// The worker that has it.
     pub worker: WorkerId,
     /// Its SPI.
     pub spi: Spi,
@@ -227,4 +229,30 @@ pub(super) fn channel(workers: usize) -> (Overlay, Ends) {
         shown,
     };
     (overlay, ends)
+}
+
+/// What whoever plays the control thread in a test has of it.
+#[cfg(test)]
+pub(in crate::manage) struct Played {
+    pub orders: Receiver<Vec<Order>>,
+    pub notices: mpsc::Sender<Notice>,
+    pub shown: watch::Receiver<Option<Arc<Ima>>>,
+}
+
+/// As [`channel`], with the other side for a test.
+#[cfg(test)]
+pub(in crate::manage) fn played(workers: u16) -> (Overlay, Played) {
+    let (overlay, ends) = channel(usize::from(workers));
+    let (notices, received) = mpsc::channel(NOTICES);
+    let overlay = Overlay {
+        notices: received,
+        ..overlay
+    };
+    let Ends { orders, shown, .. } = ends;
+    let played = Played {
+        orders,
+        notices,
+        shown,
+    };
+    (overlay, played)
 }

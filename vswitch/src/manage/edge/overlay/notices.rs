@@ -104,6 +104,24 @@ impl Control {
         true
     }
 
+    /// An inbound key that has opened nothing for a while.
+    pub(in crate::manage::edge) fn idle_inbound(
+        &mut self,
+        worker: WorkerId,
+        tunnel: TunnelId,
+        spi: Spi,
+    ) {
+        let known = self.agreed.inbound(spi) == Some((tunnel, worker));
+        let (vn, peer) = self.tunnel_names(tunnel);
+        let notice = Notice::IdleInbound(KeyName {
+            vn: vn.to_owned(),
+            peer: peer.to_owned(),
+            worker,
+            spi,
+        });
+        self.mention(known.then_some(notice));
+    }
+
     /// A tenant's frame for an address that nobody knows.
     pub(in crate::manage::edge) fn unknown_destination(
         &mut self,

@@ -1,7 +1,10 @@
 //! Orders carried out: what is wanted becomes steps as a changed file does, keys become SAs, and
 //! whoever ordered them hears when the last worker follows.
 
-use super::{Notice, Order};
+use vswitch_sa::Spi;
+
+use super::{Installing, Notice, Order};
+use crate::datapath::command::WorkerId;
 use crate::manage::change::Refused;
 use crate::manage::edge::control::Control;
 use crate::manage::edge::rounds::Then;
@@ -29,8 +32,8 @@ impl Control {
                 self.follow_authority();
             }
             let (id, done) = match about_key {
-                Order::InstallOutbound(id, key) => (id, self.install_outbound(&key)),
-                Order::InstallInbound(id, key) => (id, self.install_inbound(&key)),
+                Order::InstallOutbound(id, key) => (id, self.install_outbound(id, &key)),
+                Order::InstallInbound(id, key) => (id, self.install_inbound(id, &key)),
                 Order::RemoveOutbound {
                     vn,
                     peer,
@@ -48,7 +51,7 @@ impl Control {
                 _ => continue,
             };
             match done {
-                Ok(()) => told.push(id),
+                Ok(installing) => told.push(installing),
                 Err(why) => self.answer(Notice::Failed(id, why)),
             }
         }
@@ -61,10 +64,26 @@ impl Control {
     }
 
     /// All workers follow these orders.
-    pub(in crate::manage::edge) fn orders_passed(&mut self, told: Vec<u64>) {
-        for id in told {
-            self.answer(Notice::Done(id));
+    pub(in crate::manage::edge) fn orders_passed(&mut self, told: Vec<Installing>) {
+        for installing in told {
+            self.answer(Notice::Done(installing.id));
         }
+    }
+
+    /// A worker did not install a key: whoever ordered it hears so, and the tunnel is as before.
+    pub(in crate::manage::edge) fn install_refused(
+        &mut self,
+        worker: WorkerId,
+        spi: Spi,
+        outbound: bool,
+    ) {
+        let Some(installing) = self.take_installing(spi, outbound) else {
+            // A manual key's; the worker has said why.
+            return;
+        };
+        self.undo(&installing);
+        let why = format!("worker {worker}: SA {spi} does not fit its network's protection");
+        self.answer(Notice::Failed(installing.id, why));
     }
 
     fn answer(&mut self, notice: Notice) {

@@ -85,7 +85,8 @@ impl World {
                 let mut sas = edge.keying.as_ref().unwrap().sas();
                 let sa = sas.find(|sa| sa.direction == Direction::Outbound && sa.spi == spi);
                 let sa = sa.expect("what the data plane has is known");
-                assert_eq!(sa.state, SaState::Live);
+                // A rekey may have come so far that only the answer to its install is missing.
+                assert!(matches!(sa.state, SaState::Live | SaState::Installing));
                 assert_eq!(
                     sa.epoch,
                     *epoch,

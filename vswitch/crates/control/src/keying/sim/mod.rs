@@ -312,7 +312,8 @@ impl World {
         let event = if done {
             Event::Installed { id }
         } else {
-            Event::Failed { id }
+            let why = "no room".to_owned();
+            Event::Failed { id, why }
         };
         let after = self.between(0, 3);
         let run = self.edges[edge].run;

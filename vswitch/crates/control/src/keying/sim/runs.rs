@@ -9,10 +9,13 @@ use crate::secret::live;
 const SEEDS: u64 = 150;
 
 fn config(seed: u64) -> Config {
+    // With even seeds time alone rekeys too, in all phases, and SAs that are not replaced close.
+    let rekey_after = ms(if seed.is_multiple_of(2) { 3000 } else { 60_000 });
     Config {
-        // With even seeds time alone rekeys too, in all phases.
-        rekey_after: ms(if seed.is_multiple_of(2) { 3000 } else { 60_000 }),
+        rekey_after,
         rekey_jitter: ms(1000),
+        hard_after: rekey_after * 2,
+        requests_under_way: if seed.is_multiple_of(7) { 1 } else { 32 },
         workers_per_pair: if seed.is_multiple_of(3) { 2 } else { 16 },
         ample_sas: if seed.is_multiple_of(5) { 6 } else { 1000 },
         ..Config::default()

@@ -211,6 +211,7 @@ fn what_is_no_message_or_not_at_its_place_ends_the_session() {
 fn more_requests_than_served_are_refused() {
     let config = Config {
         requests_per_second: 3,
+        requests_at_once: 3,
         ..Config::default()
     };
     let mut b = Victim::with(config);

@@ -1,8 +1,8 @@
 //! The life of SAs between honest edges.
 
 use super::*;
+use crate::keying::Direction;
 use crate::keying::sim::World;
-use crate::keying::{Direction, Report};
 use crate::secret::live;
 
 fn two(config: Config, workers: u16) -> World {

@@ -1,14 +1,16 @@
 //! Stories with few edges, told step by step. The attacker here speaks the protocol itself: its
 //! sessions, exchanges and channels are right, only what it says is not.
 
+mod aging;
 mod lies;
 mod life;
+mod load;
 mod members;
 
 use std::time::Duration;
 
 use super::sim::ms;
-use super::{Config, Event, Keying, Output, SessionId, Steering};
+use super::{Config, Event, Keying, Output, Report, SessionId, Steering};
 use crate::hybrid::{ExchangeId, Initiator, Transcript};
 use crate::message::peer::{PeerMessage, Refusal, SaAlgorithm, VERSION, VnMessage};
 use crate::message::{decode, encode};
@@ -48,6 +50,7 @@ struct Victim {
     orders: Vec<Output>,
     /// Messages of the last event, decoded.
     said: Vec<PeerMessage>,
+    reports: Vec<Report>,
     closed: usize,
 }
 
@@ -64,6 +67,7 @@ impl Victim {
             next_session: 1,
             orders: Vec::new(),
             said: Vec::new(),
+            reports: Vec::new(),
             closed: 0,
         };
         victim.members("red", 10, &["a", "b", "m"]);
@@ -97,7 +101,8 @@ impl Victim {
             match output {
                 Output::Send { bytes, .. } => self.said.push(decode(&bytes).unwrap()),
                 Output::Close { .. } => self.closed += 1,
-                Output::Connect { .. } | Output::Report(_) => {}
+                Output::Connect { .. } => {}
+                Output::Report(report) => self.reports.push(report),
                 order => self.orders.push(order),
             }
         }
