@@ -11,6 +11,7 @@ mod lease;
 mod limit;
 mod operator;
 mod push;
+mod register;
 mod sweep;
 #[cfg(test)]
 mod tests;

@@ -8,11 +8,8 @@ use std::time::{Duration, SystemTime, UNIX_EPOCH};
 
 use tokio::sync::{mpsc, oneshot};
 use vswitch_control::identity::{Denied as DeniedList, Identity, Role};
-use vswitch_control::message::Bounded;
 use vswitch_control::message::ima::{Base, LogId, VnFromIma};
-use vswitch_control::message::operator::{
-    AuditId, AuditLine, Denied, MAX_PAGE, Request, Response, Server, Text,
-};
+use vswitch_control::message::operator::{AuditId, Denied, Request, Response, Text};
 use vswitch_control::session::Endpoint;
 use vswitch_control::types::NveName;
 
@@ -36,15 +33,15 @@ const FAREWELL: Duration = Duration::from_millis(300);
 
 /// The owner of engine and store.
 pub(super) struct Authority<S> {
-    store: S,
-    engine: Engine,
-    shared: Arc<Shared>,
+    pub(super) store: S,
+    pub(super) engine: Engine,
+    pub(super) shared: Arc<Shared>,
     queue: mpsc::Receiver<Input>,
     lines: HashMap<SessionId, Arc<LineTo>>,
     denied: DeniedList,
-    endpoint: Option<Arc<Endpoint>>,
+    pub(super) endpoint: Option<Arc<Endpoint>>,
     /// The store did not answer; what it holds is not known.
-    broken: bool,
+    pub(super) broken: bool,
     /// And will not say by `changes`.
     forgotten: bool,
     tie: u64,
@@ -81,7 +78,7 @@ impl<S: Store> Authority<S> {
         self.endpoint = Some(endpoint);
     }
 
-    fn now(&self) -> Duration {
+    pub(super) fn now(&self) -> Duration {
         self.shared.started.elapsed()
     }
 
@@ -498,60 +495,6 @@ impl<S: Store> Authority<S> {
                     break;
                 }
             }
-        }
-    }
-
-    async fn show(&mut self, request: &Request) -> Result<Response, Denied> {
-        if let Some(shown) = self.engine.show(request, self.now()) {
-            return shown;
-        }
-        match request {
-            Request::Audit { before } => {
-                let found = self.store.audit(*before, MAX_PAGE + 1).await;
-                let found =
-                    found.map_err(|error| Denied::Unavailable(Text::of(&error.to_string())))?;
-                let lines = found.into_iter().map(|(id, audit)| AuditLine {
-                    id,
-                    who: audit.who,
-                    change: audit.change,
-                });
-                Ok(Response::Audit(crate::engine::page(lines)))
-            }
-            _ => Ok(Response::Server(self.server())),
-        }
-    }
-
-    fn server(&self) -> Server {
-        let state = self.engine.state();
-        let mappings: usize = state.vns.values().map(|vn| vn.mappings.len()).sum();
-        let mut counters = vec![
-            ("sessions-of-edges", self.engine.sessions() as u64),
-            ("networks", state.vns.len() as u64),
-            ("edges", state.edges.len() as u64),
-            ("mappings", mappings as u64),
-            ("revoked", state.revoked.len() as u64),
-            ("store-broken", u64::from(self.broken)),
-        ];
-        counters.extend(self.shared.counters.all());
-        if let Some(endpoint) = &self.endpoint {
-            let stats = endpoint.stats();
-            counters.extend([
-                ("sessions", stats.sessions),
-                ("handshakes", stats.initials),
-                ("handshakes-retried", stats.retries),
-                ("handshakes-half-open", stats.half_open),
-            ]);
-        }
-        let counters: Vec<_> = counters
-            .into_iter()
-            .map(|(name, value)| (Text::of(name), value))
-            .collect();
-        Server {
-            name: Text::of(&self.shared.identity.to_string()),
-            store: Text::of(self.store.name()),
-            revision: self.store.revision(),
-            uptime: self.now().as_secs(),
-            counters: Bounded::try_from(counters).unwrap_or_default(),
         }
     }
 }

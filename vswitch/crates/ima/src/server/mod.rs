@@ -4,6 +4,7 @@
 mod authority;
 mod edge;
 mod operator;
+mod report;
 mod waiting;
 
 use std::net::SocketAddr;
