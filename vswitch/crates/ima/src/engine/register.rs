@@ -25,6 +25,9 @@ impl Engine {
         if mac.0[0] & 1 != 0 || mac.0 == [0; 6] || !ips.iter().all(is_station) {
             return Err(Rejection::Unusable);
         }
+        if self.state.is_unreadable(&Key::Placement(name.clone(), mac)) {
+            return Err(Rejection::Unavailable);
+        }
         let present = vn.mappings.get(&mac);
         let placed = vn.placements.get(&mac);
         if let Some(placed) = placed {

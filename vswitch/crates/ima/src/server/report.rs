@@ -41,6 +41,8 @@ impl<S: Store> Authority<S> {
             ("mappings", mappings as u64),
             ("revoked", state.revoked.len() as u64),
             ("store-broken", u64::from(self.broken)),
+            ("store-unreadable", state.unreadable() as u64),
+            ("store-skipped", self.store.skipped()),
         ];
         counters.extend(self.shared.counters.all());
         if let Some(endpoint) = &self.endpoint {
