@@ -13,6 +13,7 @@ pub mod pki;
 pub mod secret;
 pub mod session;
 pub mod types;
+pub mod uptime;
 pub mod vnchannel;
 
 #[cfg(test)]

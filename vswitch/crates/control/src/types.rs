@@ -83,6 +83,10 @@ name! {
 }
 
 name! {
+    /// Name of an operator: the last part of `spiffe://<domain>/operator/<name>`.
+    OperatorName
+}
+name! {
     /// Name of a port of an edge, unique there.
     PortName
 }

@@ -7,8 +7,8 @@ use tokio::time::timeout;
 use vswitch_control::identity::Expect;
 use vswitch_control::identity::{Clock, Credentials, CredentialsError, Files, Role};
 use vswitch_control::message::operator::{
-    AuditLine, Change, Denied, EdgeLine, FromOperator, MemberLine, PROTOCOL, Request, Response,
-    Server, ToOperator, VnLine,
+    AddressLine, AuditLine, Change, DeclaredLine, Denied, EdgeLine, FromOperator, MemberLine,
+    OperatorLine, PROTOCOL, Request, Response, Server, ToOperator, VnLine,
 };
 use vswitch_control::message::overlay::{Mapping, Placement};
 use vswitch_control::message::{MessageError, decode, encode};
@@ -213,4 +213,10 @@ lists! {
     edges() -> EdgeLine, Edges { after } by |line| line.nve.clone();
     /// All that operators did, newest first.
     audit() -> AuditLine, Audit { before } by |line| line.id;
+    /// What is declared of edges.
+    declared() -> DeclaredLine, Declared { after } by |line| line.nve.clone();
+    /// Which edge has which tunnel address.
+    addresses() -> AddressLine, Addresses { after } by |line| line.address;
+    /// Operators without rights.
+    operators() -> OperatorLine, Operators { after } by |line| line.name.clone();
 }

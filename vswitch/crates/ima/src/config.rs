@@ -11,7 +11,7 @@ use vswitch_control::identity::Files;
 use vswitch_control::message::ima::EdgeLimits;
 use vswitch_control::session;
 
-use crate::engine::Limits;
+use crate::engine::{Limits, Rates};
 use crate::store::etcd::EtcdConfig;
 
 /// Larger than any file there is reason to write.
@@ -66,6 +66,20 @@ pub struct Config {
     /// What edges may do, and how much is kept for them.
     #[serde(default)]
     pub limits: LimitConfig,
+    /// Whether edges may have tunnel addresses that are not declared for them.
+    #[serde(default)]
+    pub addresses: AddressConfig,
+}
+
+/// Which tunnel addresses edges may have.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq, Deserialize)]
+#[serde(rename_all = "kebab-case")]
+pub enum AddressConfig {
+    /// Those declared; edges of which nothing is declared those that nobody else has had before.
+    #[default]
+    FirstClaim,
+    /// Those declared and no others.
+    Declared,
 }
 
 fn default_lease() -> u32 {
@@ -140,6 +154,12 @@ pub struct LimitConfig {
     pub sessions: usize,
     /// Handshakes a second from one source address.
     pub handshakes_per_source: u32,
+    /// Registrations of one edge that change something, a second.
+    pub registrations_per_second: u32,
+    /// Joins of one edge that change something or after which it is told a whole network, a second.
+    pub joins_per_second: u32,
+    /// Questions of one edge, a second.
+    pub queries_per_second: u32,
 }
 
 impl Default for LimitConfig {
@@ -155,6 +175,9 @@ impl Default for LimitConfig {
             negative_ttl: 5,
             sessions: sessions.sessions,
             handshakes_per_source: 50,
+            registrations_per_second: limits.rates.registrations,
+            joins_per_second: limits.rates.joins,
+            queries_per_second: limits.rates.queries,
         }
     }
 }
@@ -225,6 +248,21 @@ impl Config {
             ),
             ("limits.sessions", self.limits.sessions as u64, 1),
             (
+                "limits.registrations-per-second",
+                u64::from(self.limits.registrations_per_second),
+                1,
+            ),
+            (
+                "limits.joins-per-second",
+                u64::from(self.limits.joins_per_second),
+                1,
+            ),
+            (
+                "limits.queries-per-second",
+                u64::from(self.limits.queries_per_second),
+                1,
+            ),
+            (
                 "limits.handshakes-per-source",
                 u64::from(self.limits.handshakes_per_source),
                 1,
@@ -269,6 +307,12 @@ impl Config {
             },
             log: self.limits.log,
             negative: Duration::from_secs(self.limits.negative_ttl.into()),
+            rates: Rates {
+                registrations: self.limits.registrations_per_second,
+                joins: self.limits.joins_per_second,
+                queries: self.limits.queries_per_second,
+            },
+            declared_only: self.addresses == AddressConfig::Declared,
         }
     }
 

@@ -6,6 +6,7 @@ pub mod cli;
 pub mod client;
 pub mod config;
 pub mod engine;
+pub mod hardening;
 pub mod model;
 pub mod server;
 pub mod store;

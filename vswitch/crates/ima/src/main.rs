@@ -13,7 +13,7 @@ use tracing_subscriber::util::SubscriberInitExt;
 use tracing_subscriber::{EnvFilter, Layer};
 use vswitch_control::identity::{Clock, Credentials, Role, Watcher};
 use vswitch_control::session::Setup;
-use vswitch_ima::config::{Config, DEFAULT_FILE, StoreConfig};
+use vswitch_ima::config::{AddressConfig, Config, DEFAULT_FILE, StoreConfig};
 use vswitch_ima::server::Server;
 use vswitch_ima::store::etcd::Etcd;
 use vswitch_ima::store::redb::Redb;
@@ -103,6 +103,10 @@ fn check(config: &Config) -> anyhow::Result<()> {
         StoreConfig::Etcd(etcd) => println!("store     etcd {}", etcd.endpoints.join(" ")),
     }
     println!("lease     {} s", config.lease);
+    match config.addresses {
+        AddressConfig::Declared => println!("addresses declared"),
+        AddressConfig::FirstClaim => println!("addresses first-claim"),
+    }
     for warning in config.warnings() {
         println!("warning: {warning}");
     }
@@ -110,6 +114,8 @@ fn check(config: &Config) -> anyhow::Result<()> {
 }
 
 fn run(config: &Config) -> anyhow::Result<()> {
+    vswitch_ima::hardening::harden()
+        .map_err(|(what, error)| anyhow::anyhow!("the kernel refuses {what}: {error}"))?;
     for warning in config.warnings() {
         tracing::warn!("{warning}");
     }

@@ -7,9 +7,10 @@ mod support;
 use std::time::Duration;
 
 use cluster::{Cluster, skip};
-use support::{Lab, PATIENCE, ips, mac, nve, vn};
+use support::{Lab, PATIENCE, Told, ips, mac, nve, vn};
 use tokio::time::{Instant, timeout};
-use vswitch_control::message::ima::{Rejection, VnFromEdge, VnFromIma};
+use vswitch_control::identity::Role;
+use vswitch_control::message::ima::{FromIma, Goodbye, Rejection, VnFromEdge, VnFromIma};
 use vswitch_control::message::operator::{Change, Text};
 use vswitch_control::message::overlay::{Admission, Placement, VnSettings, Vni};
 use vswitch_ima::engine::Limits;
@@ -235,5 +236,141 @@ fn a_killed_member_loses_nothing_and_any_server_will_do() {
         for server in servers {
             server.stop().await.unwrap();
         }
+    });
+}
+
+/// Two servers that were asked at the same time: one says yes.
+#[test]
+fn of_two_servers_only_one_gives_an_address_away() {
+    let Some(cluster) = Cluster::start() else {
+        return skip("of_two_servers_only_one_gives_an_address_away");
+    };
+    runtime().block_on(async {
+        let lab = Lab::new();
+        let mut servers = Vec::new();
+        for name in ["one", "two"] {
+            let store = Etcd::open(&cluster.config()).await.unwrap();
+            servers.push(lab.server(name, store, Limits::default()).await);
+        }
+        let (first, second) = (servers[0].address(), servers[1].address());
+        // Sessions are there; the greetings go out together.
+        for number in 1..=20_u8 {
+            let mut edges = Vec::new();
+            for (side, server) in [("a", first), ("b", second)] {
+                let name = format!("{side}{number}");
+                let (endpoint, session) = lab.dial(Role::Nve, &name, server).await.unwrap();
+                edges.push(support::Edge::new(&name, endpoint, session));
+            }
+            for edge in &edges {
+                edge.hello(number).await;
+            }
+            let mut welcome = 0;
+            for edge in &mut edges {
+                match edge.next().await {
+                    Some(Told::Clear(FromIma::Welcome { .. })) => welcome += 1,
+                    Some(Told::Clear(FromIma::Goodbye {
+                        why: Goodbye::AddressTaken,
+                    })) => {}
+                    other => panic!("{other:?}"),
+                }
+            }
+            assert_eq!(welcome, 1, "round {number}");
+        }
+        // The same IP address for two machines, in a strict VN.
+        let mut operators = [lab.operator(first).await, lab.operator(second).await];
+        let settings = VnSettings {
+            vni: Vni::try_from(1).unwrap(),
+            protection: Default::default(),
+            lease_end: Default::default(),
+            admission: Admission::Strict,
+        };
+        let add = Change::VnAdd {
+            vn: vn("red"),
+            settings,
+        };
+        operators[0].change(add).await.unwrap();
+        while operators[1].vns().await.unwrap().is_empty() {}
+        for n in 0..20_u16 {
+            let place = |of: u16| Change::PlacementAdd {
+                vn: vn("red"),
+                placement: Placement {
+                    mac: mac(2 * n + of),
+                    ips: ips(n),
+                    nve: nve("a"),
+                    port: "p".parse().unwrap(),
+                },
+            };
+            let [one, two] = &mut operators;
+            let placed = tokio::join!(one.change(place(0)), two.change(place(1)));
+            let placed = [placed.0, placed.1];
+            let yes = placed.iter().filter(|done| matches!(done, Ok(true)));
+            assert_eq!(yes.count(), 1, "round {n}: {placed:?}");
+        }
+        for operator in operators {
+            operator.close().await;
+        }
+        for server in servers {
+            server.stop().await.unwrap();
+        }
+    });
+}
+
+/// What somebody else writes behind our prefix, or writes badly, stops no server.
+#[test]
+fn a_bad_key_stops_nobody() {
+    let Some(cluster) = Cluster::start() else {
+        return skip("a_bad_key_stops_nobody");
+    };
+    runtime().block_on(async {
+        let lab = Lab::new();
+        let config = cluster.config();
+        let mut raw = etcd_client::Client::connect(&config.endpoints, None)
+            .await
+            .unwrap();
+        let key = |path: &str| format!("{}{path}", config.prefix);
+        raw.put(key("nonsense/of/others"), "x", None).await.unwrap();
+        raw.put(key("member/red/a"), [9, 9, 9], None).await.unwrap();
+        let store = Etcd::open(&config).await.unwrap();
+        let server = lab.server("one", store, Limits::default()).await;
+        let mut operator = lab.operator(server.address()).await;
+        let settings = VnSettings {
+            vni: Vni::try_from(1).unwrap(),
+            protection: Default::default(),
+            lease_end: Default::default(),
+            admission: Admission::FirstClaim,
+        };
+        let add = Change::VnAdd {
+            vn: vn("red"),
+            settings,
+        };
+        operator.change(add).await.unwrap();
+        // Writing it again repairs it.
+        let member = Change::MemberAdd {
+            vn: vn("red"),
+            nve: nve("a"),
+        };
+        assert!(operator.change(member).await.unwrap());
+        let mut a = lab.edge("a", 1, server.address()).await;
+        a.join("red").await.unwrap();
+        // And while the server runs: the VN's counters, a revocation, and something of nobody's.
+        for path in ["clock/red", "vn/red", "revoked/b", "more/nonsense"] {
+            raw.put(key(path), [200, 1], None).await.unwrap();
+        }
+        for n in 0..10 {
+            let answer = a.register("red", n).await;
+            assert!(matches!(answer, VnFromIma::Registered { .. }), "{answer:?}");
+        }
+        let line = operator.server().await.unwrap();
+        let counter = |name: &str| {
+            let found = line.counters.iter().find(|(of, _)| of.as_str() == name);
+            found.unwrap().1
+        };
+        assert_eq!(counter("store-skipped"), 6);
+        assert_eq!(counter("store-broken"), 0);
+        let edges = operator.edges().await.unwrap();
+        let b = edges.iter().find(|line| line.nve == nve("b")).unwrap();
+        assert!(b.revoked.is_some(), "the worst is believed");
+        operator.close().await;
+        server.stop().await.unwrap();
     });
 }

@@ -293,3 +293,27 @@ networks:
     let (denied, why) = ctl(&lab, at, &["member", "add", "red", "a"]);
     assert!(!denied && why.contains("no network red"), "{why}");
 }
+
+/// As proc(5) shows it: no core dumps, no gain of rights, files for its owner alone. (That it is not
+/// dumpable shows there only to those who are not root: `hardening`'s own test asks the process.)
+#[test]
+fn the_server_hardens_itself() {
+    let lab = Lab::new();
+    let (file, address) = configure(&lab);
+    let process = start(&file, address);
+    let proc = PathBuf::from(format!("/proc/{}", process.child.id()));
+    let status = std::fs::read_to_string(proc.join("status")).unwrap();
+    for line in ["NoNewPrivs:\t1", "Umask:\t0077"] {
+        assert!(status.lines().any(|of| of == line), "{line}: {status}");
+    }
+    for task in std::fs::read_dir(proc.join("task")).unwrap() {
+        let status = std::fs::read_to_string(task.unwrap().path().join("status")).unwrap();
+        assert!(status.contains("NoNewPrivs:\t1"), "every thread");
+    }
+    let limits = std::fs::read_to_string(proc.join("limits")).unwrap();
+    let core = limits
+        .lines()
+        .find(|line| line.starts_with("Max core file size"));
+    let words: Vec<&str> = core.unwrap().split_whitespace().collect();
+    assert_eq!(words[4..6], ["0", "0"], "{core:?}");
+}

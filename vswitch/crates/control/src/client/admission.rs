@@ -36,6 +36,11 @@ pub(super) struct Admission {
     addresses: BTreeMap<Mac, Address>,
 }
 
+/// Whether nothing was decided: the store is away, or this edge has asked too much.
+pub(super) fn is_undecided(why: Rejection) -> bool {
+    matches!(why, Rejection::Unavailable | Rejection::Busy)
+}
+
 impl Admission {
     /// What ports have now; what is to be withdrawn.
     pub(super) fn want(&mut self, wanted: Addresses) -> Vec<Mac> {
@@ -103,7 +108,7 @@ impl Admission {
     /// What a server could not decide.
     pub(super) fn ask_undecided(&mut self) {
         for address in self.addresses.values_mut() {
-            if address.standing == Standing::Refused(Rejection::Unavailable) {
+            if matches!(address.standing, Standing::Refused(why) if is_undecided(why)) {
                 address.standing = Standing::Due;
             }
         }
@@ -124,8 +129,7 @@ impl Admission {
     pub(super) fn rejected(&mut self, mac: Mac, why: Rejection) -> Option<(PortName, bool)> {
         let address = self.addresses.get_mut(&mac)?;
         address.standing = Standing::Refused(why);
-        // A server whose store is away has decided nothing.
-        let withdrawn = why != Rejection::Unavailable && address.admitted.take().is_some();
+        let withdrawn = !is_undecided(why) && address.admitted.take().is_some();
         Some((address.port.clone(), withdrawn))
     }
 

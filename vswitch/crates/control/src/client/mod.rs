@@ -2,13 +2,16 @@
 //! what the edge's ports want, what the session brings and how late it is; outputs are messages,
 //! sessions to be opened or closed, and what follows for the edge.
 //!
-//! `link` finds a server and keeps the lease, `network` is one VN as its member sees it, `admission`
-//! are the addresses registered there, `question` asks for unknown destinations within limits.
+//! `api` is what goes in and out, `link` finds a server and keeps the lease, `network` is one VN as its
+//! member sees it, `admission` are the addresses registered there, `agenda` when something is due in which
+//! VN, `question` asks for unknown destinations within limits.
 //!
 //! Nothing is believed that does not come from the authority: what is about a VN opens only by that
 //! VN's channel, which belongs to this session, this epoch and both identities.
 
 mod admission;
+mod agenda;
+mod api;
 mod link;
 mod network;
 mod question;
@@ -18,181 +21,27 @@ mod tests;
 
 use core::time::Duration;
 use std::collections::{BTreeMap, VecDeque};
-use std::net::SocketAddr;
 
-use crate::message::ima::{FromEdge, FromIma, Goodbye, Member, Refusal, Rejection, Wanted};
-use crate::message::overlay::{Endpoint, Ips, LeaseEnd, Mapping, Protection, Vni};
-use crate::types::{BootId, Epoch, Mac, NveName, PortName, VnName};
+use crate::message::ima::{FromEdge, FromIma, Goodbye, Wanted};
+use crate::message::overlay::{LeaseEnd, Mapping};
+use crate::types::{PortName, VnName};
 
+use agenda::Agenda;
 use link::Link;
 use network::Network;
 use question::Questions;
 
 pub use admission::Standing;
-
-/// Who this edge is to the authority, and what is bounded.
-#[derive(Debug, Clone)]
-pub struct Settings {
-    /// Its name.
-    pub name: NveName,
-    /// Its identity: the SPIFFE URI of its certificate.
-    pub identity: String,
-    /// This run of it.
-    pub boot: BootId,
-    /// Where it is reached.
-    pub endpoint: Endpoint,
-    /// Servers of the authority, at least one.
-    pub servers: Vec<SocketAddr>,
-    /// Leave VNs at the end of the lease, whatever the authority said of them.
-    pub always_stop: bool,
-    /// Questions per second, of the edge.
-    pub queries: u32,
-    /// Questions per second, of one port.
-    pub port_queries: u32,
-    /// Spreads times of different edges apart.
-    pub seed: u64,
-}
-
-/// What ports of this edge have in one VN.
-pub type Addresses = BTreeMap<Mac, (PortName, Ips)>;
-
-/// What is to be done.
-#[derive(Debug)]
-pub enum Output {
-    /// Open a session; then [`Client::connected`] or [`Client::disconnected`].
-    Connect(SocketAddr),
-    /// Send on the session.
-    Send(Box<FromEdge>),
-    /// Close the session; [`Client::disconnected`] need not be said.
-    Close(&'static str),
-    /// Something follows for the edge.
-    Event(Event),
-}
-
-/// What follows for the edge.
-#[derive(Debug, Clone, PartialEq, Eq)]
-pub enum Event {
-    /// On a VN, or in its new epoch, or it is described otherwise now.
-    Joined {
-        /// Which.
-        vn: VnName,
-        /// Its identifier on the wire.
-        vni: Vni,
-        /// Its protection.
-        protection: Protection,
-    },
-    /// Who else is on a VN, all of them: nobody else may be keyed with.
-    Members {
-        /// Which.
-        vn: VnName,
-        /// Of which epoch.
-        epoch: Epoch,
-        /// The other edges.
-        members: Vec<Member>,
-    },
-    /// Who is where, at other edges.
-    Mappings {
-        /// In which VN.
-        vn: VnName,
-        /// Whether these are all; else they change what was said before.
-        full: bool,
-        /// New ones.
-        upserts: Vec<Mapping>,
-        /// Those that are no more.
-        withdrawals: Vec<Mac>,
-    },
-    /// The addresses that this edge's ports may use on a VN, all of them.
-    Admitted {
-        /// Which.
-        vn: VnName,
-        /// The addresses.
-        macs: Vec<Mac>,
-    },
-    /// On a VN no more: its mappings and keys must go.
-    Left {
-        /// Which.
-        vn: VnName,
-        /// Why.
-        why: Gone,
-    },
-    /// An edge lost every right: sessions, keys and mappings of it must go.
-    Revoked(NveName),
-    /// Somebody should know.
-    Alarm(Alarm),
-}
-
-/// Why a VN is no more.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, thiserror::Error)]
-pub enum Gone {
-    /// No port wants it.
-    #[error("no port is on it any more")]
-    Unwanted,
-    /// The authority says so.
-    #[error("the authority expelled this edge from it")]
-    Expelled,
-    /// The authority has not been heard of for as long as the lease.
-    #[error("the membership lease has ended")]
-    LeaseEnded,
-    /// The authority revoked this edge.
-    #[error("this edge is revoked")]
-    Revoked,
-    /// The authority does not let this edge in again.
-    #[error("the authority refuses: {0}")]
-    Refused(Refusal),
-}
-
-/// What somebody should know.
-#[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
-pub enum Alarm {
-    /// An edge is not let into a VN.
-    #[error("VN {vn}: refused: {why}")]
-    Refused {
-        /// Which VN.
-        vn: VnName,
-        /// Why.
-        why: Refusal,
-    },
-    /// An address of a port is not admitted.
-    #[error("VN {vn}: {mac} of port {port} is not admitted: {why}")]
-    Rejected {
-        /// Which VN.
-        vn: VnName,
-        /// Whose address.
-        port: PortName,
-        /// The address.
-        mac: Mac,
-        /// Why.
-        why: Rejection,
-    },
-    /// An address of a port is another edge's now.
-    #[error("VN {vn}: {mac} of port {port} is at another edge now")]
-    Lost {
-        /// Which VN.
-        vn: VnName,
-        /// Whose address it was.
-        port: PortName,
-        /// The address.
-        mac: Mac,
-    },
-    /// The lease has ended and the VN is kept: a revoked edge may still be on it.
-    #[error("VN {vn}: the membership lease has ended; forwarding goes on, as the authority said")]
-    LeaseKept {
-        /// Which VN.
-        vn: VnName,
-    },
-    /// The authority closed the session.
-    #[error("the authority ended the session: {0}")]
-    Goodbye(Goodbye),
-    /// What came was not what the protocol allows.
-    #[error("the authority's server does not keep to the protocol: {0}")]
-    Protocol(&'static str),
-}
+pub use api::{
+    Addresses, Alarm, Event, Gone, NetworkStatus, Output, QuestionCounts, Settings, Status,
+};
 
 /// The state machine. After every input, [`Client::outputs`] and [`Client::deadline`] say what is next.
 pub struct Client {
     settings: Settings,
     link: Link,
     networks: BTreeMap<VnName, Network>,
+    agenda: Agenda,
     questions: Questions,
     outputs: VecDeque<Output>,
     rng: fastrand::Rng,
@@ -212,6 +61,7 @@ impl Client {
             settings,
             link,
             networks: BTreeMap::new(),
+            agenda: Agenda::default(),
             questions,
             outputs: VecDeque::new(),
             rng,
@@ -231,6 +81,7 @@ impl Client {
                 if self.link.is_welcome() && network.is_known_there() {
                     self.send(FromEdge::Leave { vn: vn.clone() });
                 }
+                self.agenda.forget(&vn);
                 self.questions.forget(&vn);
                 if network.is_joined() {
                     self.event(Event::Left {
@@ -246,6 +97,7 @@ impl Client {
                 .entry(vn)
                 .or_insert_with_key(|vn| Network::new(vn.clone(), now));
             network.want(addresses, &mut self.outputs);
+            self.agenda.note(network);
         }
         self.poll(now);
     }
@@ -266,6 +118,7 @@ impl Client {
         self.link.disconnected(now, &mut self.rng);
         for network in self.networks.values_mut() {
             network.disconnected(now);
+            self.agenda.note(network);
         }
         self.questions.disconnected();
     }
@@ -337,6 +190,7 @@ impl Client {
                     },
                 };
                 let joined = network.joined(exchange, &answer, parties, terms, &mut self.outputs);
+                self.agenda.note(network);
                 if let Err(why) = joined {
                     self.broken(now, why);
                 }
@@ -344,16 +198,19 @@ impl Client {
             FromIma::Refused { vn, why } => {
                 if let Some(network) = self.networks.get_mut(&vn) {
                     network.refused(now, why, &mut self.rng, &mut self.outputs);
+                    self.agenda.note(network);
                 }
             }
             FromIma::NewEpoch { vn, .. } => {
                 if let Some(network) = self.networks.get_mut(&vn) {
                     network.join_anew(now);
+                    self.agenda.note(network);
                 }
             }
             FromIma::Expelled { vn } => {
                 if let Some(network) = self.networks.get_mut(&vn) {
                     network.leave(now, Gone::Expelled, &mut self.rng, &mut self.outputs);
+                    self.agenda.note(network);
                     self.questions.forget(&vn);
                 }
             }
@@ -370,14 +227,14 @@ impl Client {
                 let questions = &mut self.questions;
                 let name = &self.settings.name;
                 let opened = network.sealed(now, epoch, bytes.as_bytes(), name, &mut self.outputs);
-                match opened {
-                    Ok(Some(answer)) => {
-                        if let Some(found) = questions.answered(now, &vn, &answer) {
-                            network.found(found, name, &mut self.outputs);
-                        }
-                    }
-                    Ok(None) => {}
-                    Err(why) => self.broken(now, why),
+                if let Ok(Some(answer)) = &opened
+                    && let Some(found) = questions.answered(now, &vn, answer)
+                {
+                    network.found(found, name, &mut self.outputs);
+                }
+                self.agenda.note(network);
+                if let Err(why) = opened {
+                    self.broken(now, why);
                 }
             }
             FromIma::Goodbye { why } => self.goodbye(now, why),
@@ -396,6 +253,7 @@ impl Client {
             && let Some(id) = self.questions.ask(now, vn, port, what)
         {
             network.ask(id, what, &mut self.outputs);
+            self.agenda.note(network);
         }
     }
 
@@ -407,17 +265,10 @@ impl Client {
     /// When [`Self::poll`] is due.
     #[must_use]
     pub fn deadline(&self) -> Option<Duration> {
-        // Those that wait for their turn to join are not due before one that is joining is done.
-        let under_way = self.networks.values().filter(|n| n.is_joining()).count();
-        let networks = self.networks.values();
-        let joins = networks
-            .filter(|_| self.link.is_welcome())
-            .filter(|network| under_way < JOINING || network.is_joining())
-            .filter_map(Network::deadline);
-        let leases = self.networks.values().filter(|n| n.is_joined());
-        let lease = leases
-            .filter(|n| !n.lease_kept())
-            .map(|_| self.link.lease_end());
+        let joins = self.agenda.next(JOINING);
+        let joins = joins.filter(|_| self.link.is_welcome());
+        let leased = self.agenda.is_leased();
+        let lease = leased.then(|| self.link.lease_end());
         self.link
             .deadline()
             .into_iter()
@@ -467,20 +318,17 @@ impl Client {
         if !self.link.is_welcome() {
             return;
         }
-        // One whose answer does not come is begun anew, and does not count twice.
-        let under_way = self.networks.values();
-        let under_way = under_way
-            .filter(|n| n.is_joining() && !n.is_due(now))
-            .count();
-        let due = self.networks.values_mut().filter(|n| n.is_due(now));
-        for network in due.take(JOINING.saturating_sub(under_way)) {
-            network.join(now, &mut self.rng, &mut self.outputs);
+        for vn in self.agenda.due(now, JOINING) {
+            if let Some(network) = self.networks.get_mut(&vn) {
+                network.join(now, &mut self.rng, &mut self.outputs);
+                self.agenda.note(network);
+            }
         }
     }
 
     /// What an ended lease does.
     fn lease(&mut self, now: Duration) {
-        if now < self.link.lease_end() {
+        if now < self.link.lease_end() || !self.agenda.is_leased() {
             return;
         }
         for network in self.networks.values_mut().filter(|n| n.is_joined()) {
@@ -499,12 +347,14 @@ impl Client {
                 }
                 LeaseEnd::Keep => {}
             }
+            self.agenda.note(network);
         }
     }
 
     fn renewed(&mut self) {
         for network in self.networks.values_mut() {
             network.lease_renewed();
+            self.agenda.note(network);
         }
     }
 
@@ -513,12 +363,17 @@ impl Client {
         if why == Goodbye::Revoked {
             for network in self.networks.values_mut() {
                 network.leave(now, Gone::Revoked, &mut self.rng, &mut self.outputs);
+                self.agenda.note(network);
             }
         }
         // Of these another server thinks alike, and another try changes nothing soon.
         if matches!(
             why,
-            Goodbye::Revoked | Goodbye::Version | Goodbye::Replaced | Goodbye::AddressTaken
+            Goodbye::Revoked
+                | Goodbye::Version
+                | Goodbye::Replaced
+                | Goodbye::AddressTaken
+                | Goodbye::Undeclared
         ) {
             self.link.be_patient();
         }
@@ -535,57 +390,4 @@ impl Client {
         self.outputs.push_back(Output::Close(why));
         self.disconnected(now);
     }
-}
-
-/// The client as seen from outside.
-#[derive(Debug, Clone, serde::Serialize)]
-pub struct Status {
-    /// The server in use or tried.
-    pub server: Option<SocketAddr>,
-    /// Its identity.
-    pub identity: Option<String>,
-    /// Whether it has welcomed this edge.
-    pub connected: bool,
-    /// Seconds until the lease ends; `None`: there is none, or no more.
-    pub lease_left: Option<u64>,
-    /// Sessions tried since the last that worked.
-    pub attempts: u32,
-    /// Questions about unknown destinations.
-    pub questions: QuestionCounts,
-    /// VNs.
-    pub networks: Vec<NetworkStatus>,
-}
-
-/// What became of questions about unknown destinations.
-#[derive(Debug, Clone, Copy, Default, PartialEq, Eq, serde::Serialize)]
-pub struct QuestionCounts {
-    /// Asked of the authority.
-    pub asked: u64,
-    /// Asked already, or known not to exist.
-    pub known: u64,
-    /// Above the edge's or a port's rate.
-    pub limited: u64,
-}
-
-/// A VN as this edge knows it.
-#[derive(Debug, Clone, serde::Serialize)]
-pub struct NetworkStatus {
-    /// Its name.
-    pub vn: VnName,
-    /// `joined`, `joining`, `waiting` or `refused`.
-    pub state: &'static str,
-    /// Why it was refused.
-    pub refusal: Option<String>,
-    /// Its membership epoch.
-    pub epoch: Option<Epoch>,
-    /// How far its log is known.
-    pub version: u64,
-    /// What happens when the lease ends.
-    pub lease_end: Option<&'static str>,
-    /// Other edges.
-    pub members: usize,
-    /// Mappings at other edges.
-    pub mappings: usize,
-    /// This edge's own addresses, and how they stand.
-    pub addresses: Vec<(Mac, PortName, String)>,
 }

@@ -264,6 +264,9 @@ pub enum Refusal {
     /// The store does not answer; try again.
     #[error("the authority's store does not answer")]
     Unavailable,
+    /// This edge has asked for whole networks too often; try again.
+    #[error("this edge asks for networks too often")]
+    Busy,
 }
 
 /// Why the authority closes a session.
@@ -290,6 +293,9 @@ pub enum Goodbye {
     /// The server stops.
     #[error("the server stops")]
     Stopping,
+    /// An address that the edge gives as its own is not declared as its own, and has to be.
+    #[error("an address of this edge is not declared for it at the authority")]
+    Undeclared,
 }
 
 /// What an edge sends about a VN, sealed.
@@ -433,4 +439,7 @@ pub enum Rejection {
     /// The store does not answer; try again.
     #[error("the authority's store does not answer")]
     Unavailable,
+    /// This edge registers too often; try again.
+    #[error("this edge registers too often")]
+    Busy,
 }

@@ -6,6 +6,7 @@ pub mod ima;
 pub mod operator;
 pub mod overlay;
 pub mod peer;
+pub mod prefix;
 
 use serde::de::{DeserializeOwned, SeqAccess, Visitor};
 use serde::{Deserialize, Deserializer, Serialize, Serializer, de};

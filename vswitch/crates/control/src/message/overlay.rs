@@ -6,6 +6,7 @@ use std::net::{IpAddr, SocketAddr};
 use serde::{Deserialize, Serialize};
 
 use super::Bounded;
+use super::prefix::Prefix;
 use crate::types::{Generation, Mac, NveName, PortName};
 
 /// Most IP addresses of one MAC address.
@@ -17,6 +18,12 @@ pub const MAX_TUNNEL_ADDRESSES: usize = 8;
 pub type Ips = Bounded<IpAddr, MAX_IPS>;
 /// Addresses at which an edge receives tunnel packets.
 pub type TunnelAddresses = Bounded<IpAddr, MAX_TUNNEL_ADDRESSES>;
+
+/// Most ranges of one list.
+pub const MAX_PREFIXES: usize = 8;
+
+/// Ranges of addresses.
+pub type Prefixes = Bounded<Prefix, MAX_PREFIXES>;
 
 /// More than 24 bits.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, thiserror::Error)]

@@ -5,7 +5,7 @@ use std::collections::{BTreeMap, BTreeSet};
 use std::net::IpAddr;
 
 use serde::Deserialize;
-use vswitch_control::message::operator::{Change, Text};
+use vswitch_control::message::operator::{Change, Places, Text};
 use vswitch_control::message::overlay::{
     Admission, Ips, LeaseEnd, Placement, Protection, VnSettings, Vni,
 };
@@ -29,6 +29,8 @@ pub enum DeclareError {
 pub struct Declaration {
     /// Networks by name.
     pub networks: BTreeMap<VnName, Network>,
+    /// Where edges may be.
+    pub edges: BTreeMap<NveName, Places>,
     /// Edges without rights, and why.
     pub revoked: BTreeMap<NveName, Text>,
 }
@@ -49,6 +51,8 @@ pub struct Network {
 struct Raw {
     #[serde(default)]
     networks: BTreeMap<VnName, RawNetwork>,
+    #[serde(default)]
+    edges: BTreeMap<NveName, Places>,
     #[serde(default)]
     revoked: BTreeMap<NveName, Text>,
 }
@@ -123,8 +127,17 @@ impl Declaration {
                 },
             );
         }
+        let mut owners = BTreeMap::new();
+        for (nve, places) in &raw.edges {
+            for ip in places.tunnel_addresses.iter() {
+                if let Some(other) = owners.insert(*ip, nve) {
+                    return Err(wrong(format!("{ip} is that of {other} and of {nve}")));
+                }
+            }
+        }
         Ok(Self {
             networks,
+            edges: raw.edges,
             revoked: raw.revoked,
         })
     }
@@ -151,6 +164,11 @@ impl Declaration {
             };
             present.networks.insert(line.vn, network);
         }
+        let declared = client.declared().await?;
+        present.edges = declared
+            .into_iter()
+            .map(|line| (line.nve, line.places))
+            .collect();
         let edges = client.edges().await?;
         present.revoked = edges
             .into_iter()
@@ -173,6 +191,7 @@ pub fn plan(present: &Declaration, wanted: &Declaration, prune: bool) -> Vec<Cha
             });
         }
     }
+    edges(&mut changes, present, wanted, prune);
     if prune {
         for vn in present
             .networks
@@ -195,6 +214,32 @@ pub fn plan(present: &Declaration, wanted: &Declaration, prune: bool) -> Vec<Cha
         }
     }
     changes
+}
+
+fn edges(changes: &mut Vec<Change>, present: &Declaration, wanted: &Declaration, prune: bool) {
+    // An address that goes from one edge to another is free before it is declared again.
+    let unset = |nve: &NveName, old: &Places| {
+        let passes = |ip| {
+            let mut others = wanted.edges.iter().filter(|(other, _)| *other != nve);
+            others.any(|(_, new)| new.tunnel_addresses.contains(ip))
+        };
+        let dropped = prune && !wanted.edges.contains_key(nve);
+        dropped || old.tunnel_addresses.iter().any(passes)
+    };
+    for (nve, old) in &present.edges {
+        if unset(nve, old) {
+            changes.push(Change::EdgeUnset { nve: nve.clone() });
+        }
+    }
+    for (nve, places) in &wanted.edges {
+        let old = present.edges.get(nve);
+        if old.is_none_or(|old| old != places || unset(nve, old)) {
+            changes.push(Change::EdgeSet {
+                nve: nve.clone(),
+                places: places.clone(),
+            });
+        }
+    }
 }
 
 fn network(changes: &mut Vec<Change>, vn: &VnName, old: Option<&Network>, new: &Network) {
@@ -273,6 +318,9 @@ networks:
       - {mac: "52:54:00:00:00:01", ips: [10.0.0.1, "fd00::1"], nve: host-a, port: vm1}
       - {mac: "52:54:00:00:00:02", ips: [10.0.0.2], nve: host-b, port: vm2}
   lab: {vni: 1002, admission: first-claim, lease-end: keep, protection: integrity}
+edges:
+  host-a: {tunnel-addresses: [192.0.2.1], control: [10.1.0.0/16]}
+  host-b: {tunnel-addresses: [192.0.2.2, "2001:db8::2"]}
 revoked:
   host-x: stolen
 "#;
@@ -281,13 +329,13 @@ revoked:
     fn a_file_is_applied_once() {
         let wanted = Declaration::parse(FILE).unwrap();
         let changes = plan(&Declaration::default(), &wanted, false);
-        assert_eq!(changes.len(), 7);
+        assert_eq!(changes.len(), 9);
         assert!(plan(&wanted, &wanted, true).is_empty());
         assert!(
             plan(&wanted, &Declaration::default(), false).is_empty(),
             "nothing is pruned unasked"
         );
-        assert_eq!(plan(&wanted, &Declaration::default(), true).len(), 3);
+        assert_eq!(plan(&wanted, &Declaration::default(), true).len(), 5);
     }
 
     #[test]
@@ -306,6 +354,20 @@ revoked:
     }
 
     #[test]
+    fn tunnel_addresses_that_change_hands_are_free_first() {
+        let before = Declaration::parse(FILE).unwrap();
+        let swapped = FILE
+            .replace("[192.0.2.1]", "[192.0.2.2]")
+            .replace("[192.0.2.2, ", "[192.0.2.1, ");
+        let changes = plan(&before, &Declaration::parse(&swapped).unwrap(), false);
+        let unset: Vec<bool> = changes
+            .iter()
+            .map(|change| matches!(change, Change::EdgeUnset { .. }))
+            .collect();
+        assert_eq!(unset, [true, true, false, false]);
+    }
+
+    #[test]
     fn contradictions_and_unknown_words_are_refused() {
         for (from, to) in [
             ("00:00:02", "00:00:01"),
@@ -313,6 +375,9 @@ revoked:
             ("vni: 1001", "vni: 16777216"),
             ("first-claim", "anyone"),
             ("members", "member"),
+            ("192.0.2.2, ", "192.0.2.1, "),
+            ("10.1.0.0/16", "10.1.0.1/16"),
+            ("tunnel-addresses", "tunnels"),
             ("52:54:00:00:00:01", "52:54:00:00:00"),
             ("host-a, ", "host/a, "),
         ] {

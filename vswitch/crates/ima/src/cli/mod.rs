@@ -4,16 +4,17 @@ mod declare;
 mod show;
 
 use std::io::{self, Write};
-use std::net::SocketAddr;
+use std::net::{IpAddr, SocketAddr};
 use std::path::PathBuf;
 
 use anyhow::Context;
 use clap::{Args, Subcommand};
 use vswitch_control::identity::Files;
-use vswitch_control::message::operator::{Change, Text};
+use vswitch_control::message::operator::{Change, Places, Text};
 use vswitch_control::message::overlay::{
-    Admission, Ips, LeaseEnd, Placement, Protection, VnSettings, Vni,
+    Admission, Ips, LeaseEnd, Placement, Prefixes, Protection, TunnelAddresses, VnSettings, Vni,
 };
+use vswitch_control::message::prefix::Prefix;
 use vswitch_control::types::{Mac, NveName, PortName, VnName};
 
 use crate::client::Client;
@@ -49,18 +50,27 @@ enum Command {
     /// Which addresses belong on which edge.
     #[command(subcommand)]
     Placement(PlacementCommand),
-    /// Take all rights from an edge, at once.
+    /// Where edges may be.
+    #[command(subcommand)]
+    Edge(EdgeCommand),
+    /// Take all rights from an edge, or from an operator, at once.
     Revoke {
-        /// The edge.
+        /// The edge, or with --operator the operator: the last part of its identity.
         nve: NveName,
+        /// An operator, not an edge.
+        #[arg(long)]
+        operator: bool,
         /// Why; kept with the revocation.
         #[arg(long, default_value = "")]
         reason: String,
     },
-    /// Give a revoked edge its rights back.
+    /// Give a revoked edge or operator its rights back.
     Unrevoke {
-        /// The edge.
+        /// Which.
         nve: NveName,
+        /// An operator, not an edge.
+        #[arg(long)]
+        operator: bool,
     },
     /// End the lease of an edge that is gone for good: its addresses become free at once.
     Release {
@@ -77,7 +87,7 @@ enum Command {
         /// Only print what would be done.
         #[arg(long)]
         dry_run: bool,
-        /// Also remove networks and revocations that the file does not name.
+        /// Also remove networks, declared edges and revocations that the file does not name.
         #[arg(long)]
         prune: bool,
     },
@@ -141,6 +151,27 @@ enum VnCommand {
     Show {
         /// Which network.
         vn: VnName,
+    },
+}
+
+#[derive(Debug, Clone, Subcommand)]
+enum EdgeCommand {
+    /// An edge may have these addresses and no others, and nobody else may have them.
+    Set {
+        /// Which edge.
+        nve: NveName,
+        /// A tunnel address; may be given several times.
+        #[arg(long, required = true)]
+        tunnel: Vec<IpAddr>,
+        /// Where its control address may be, as a prefix, beside its tunnel addresses; may be given
+        /// several times. Without it: where its session comes from.
+        #[arg(long)]
+        control: Vec<Prefix>,
+    },
+    /// Nothing is declared of an edge any more.
+    Unset {
+        /// Which edge.
+        nve: NveName,
     },
 }
 
@@ -293,11 +324,39 @@ async fn command(client: &mut Client, command: Command, json: bool) -> anyhow::R
         Command::Placement(PlacementCommand::Move { vn, mac, nve, port }) => {
             Change::PlacementMove { vn, mac, nve, port }
         }
-        Command::Revoke { nve, reason } => {
-            let reason = Text::try_from(reason).context("the reason")?;
-            Change::Revoke { nve, reason }
+        Command::Edge(EdgeCommand::Set {
+            nve,
+            tunnel,
+            control,
+        }) => {
+            let places = Places {
+                tunnel_addresses: TunnelAddresses::try_from(tunnel).context("tunnel addresses")?,
+                control: Prefixes::try_from(control).context("prefixes")?,
+            };
+            Change::EdgeSet { nve, places }
         }
-        Command::Unrevoke { nve } => Change::Unrevoke { nve },
+        Command::Edge(EdgeCommand::Unset { nve }) => Change::EdgeUnset { nve },
+        Command::Revoke {
+            nve,
+            operator,
+            reason,
+        } => {
+            let reason = Text::try_from(reason).context("the reason")?;
+            match operator {
+                true => Change::OperatorRevoke {
+                    name: nve.as_str().parse()?,
+                    reason,
+                },
+                false => Change::Revoke { nve, reason },
+            }
+        }
+        Command::Unrevoke {
+            nve,
+            operator: true,
+        } => Change::OperatorUnrevoke {
+            name: nve.as_str().parse()?,
+        },
+        Command::Unrevoke { nve, .. } => Change::Unrevoke { nve },
         Command::Release { nve } => Change::Release { nve },
     };
     let changed = client.change(change.clone()).await?;

@@ -5,7 +5,9 @@ use std::io::{self, Write as _};
 
 use clap::Subcommand;
 use serde_json::{Value, json};
-use vswitch_control::message::operator::{AuditLine, Change, EdgeLine, VnLine};
+use vswitch_control::message::operator::{
+    AddressLine, AuditLine, Change, DeclaredLine, EdgeLine, OperatorLine, VnLine,
+};
 use vswitch_control::message::overlay::{Ips, Mapping, Placement};
 use vswitch_control::types::VnName;
 
@@ -32,6 +34,12 @@ pub enum What {
     },
     /// What operators did, newest first.
     Audit,
+    /// Which edge has which tunnel address, and whether that is declared.
+    Addresses,
+    /// Where edges may be, as far as it is declared.
+    Declared,
+    /// Operators without rights.
+    Operators,
 }
 
 /// A table with a heading for each column; `Null` is shown as `-`.
@@ -234,6 +242,46 @@ fn audit(lines: &[AuditLine]) -> Table {
     }
 }
 
+fn addresses(lines: &[AddressLine]) -> Table {
+    let rows = lines.iter().map(|line| {
+        let by = match line.declared {
+            true => "declared",
+            false => "first claim",
+        };
+        vec![json!(line.address), json!(line.nve), json!(by)]
+    });
+    Table {
+        heads: &["address", "edge", "by"],
+        rows: rows.collect(),
+    }
+}
+
+fn declared(lines: &[DeclaredLine]) -> Table {
+    let rows = lines.iter().map(|line| {
+        let tunnels = line.places.tunnel_addresses.iter();
+        let control = line.places.control.iter();
+        vec![
+            json!(line.nve),
+            tunnels.map(|ip| json!(ip)).collect(),
+            control.map(|prefix| json!(prefix)).collect(),
+        ]
+    });
+    Table {
+        heads: &["edge", "tunnel", "control"],
+        rows: rows.collect(),
+    }
+}
+
+fn operators(lines: &[OperatorLine]) -> Table {
+    let rows = lines
+        .iter()
+        .map(|line| vec![json!(line.name), json!(line.by), json!(line.reason)]);
+    Table {
+        heads: &["operator", "revoked-by", "why"],
+        rows: rows.collect(),
+    }
+}
+
 async fn chosen(client: &mut Client, vn: Option<VnName>) -> Result<Vec<VnName>, ClientError> {
     match vn {
         Some(vn) => Ok(vec![vn]),
@@ -269,6 +317,9 @@ pub(super) async fn show(client: &mut Client, what: What, json: bool) -> anyhow:
             placements(&all)
         }
         What::Audit => audit(&client.audit().await?),
+        What::Addresses => addresses(&client.addresses().await?),
+        What::Declared => declared(&client.declared().await?),
+        What::Operators => operators(&client.operators().await?),
     };
     Ok(table.print(json)?)
 }
@@ -364,5 +415,24 @@ pub(super) fn sentence(change: &Change) -> String {
         Change::Revoke { nve, reason } => format!("revoke {nve}: {reason}"),
         Change::Unrevoke { nve } => format!("unrevoke {nve}"),
         Change::Release { nve } => format!("release {nve}"),
+        Change::EdgeSet { nve, places } => {
+            let tunnels: Vec<_> = places
+                .tunnel_addresses
+                .iter()
+                .map(ToString::to_string)
+                .collect();
+            let control: Vec<_> = places.control.iter().map(ToString::to_string).collect();
+            let mut text = format!("declare edge {nve} at {}", tunnels.join(" "));
+            if !control.is_empty() {
+                let _ = write!(text, ", control {}", control.join(" "));
+            }
+            text
+        }
+        Change::EdgeUnset { nve } => format!("declare edge {nve} no more"),
+        Change::OperatorRevoke { name, reason } if reason.as_str().is_empty() => {
+            format!("revoke operator {name}")
+        }
+        Change::OperatorRevoke { name, reason } => format!("revoke operator {name}: {reason}"),
+        Change::OperatorUnrevoke { name } => format!("unrevoke operator {name}"),
     }
 }

@@ -2,15 +2,16 @@
 //! comes of it is the one whose session it is.
 
 use std::net::IpAddr;
+use std::time::Duration;
 
 use vswitch_control::message::ima::{
-    EdgeLimits, Goodbye, LogId, Refusal, Rejection, Resume, VnFromEdge, VnFromIma, Wanted,
+    EdgeLimits, Goodbye, LogId, Refusal, Resume, VnFromEdge, VnFromIma, Wanted,
 };
-use vswitch_control::message::overlay::{Endpoint, Ips, VnSettings};
-use vswitch_control::types::{BootId, Epoch, Generation, Mac, NveName, PortName, Version, VnName};
+use vswitch_control::message::overlay::{Endpoint, VnSettings};
+use vswitch_control::types::{BootId, Epoch, NveName, Version, VnName};
 
 use super::{Engine, SessionId};
-use crate::model::{Clock, EdgeRecord, Joined, Key, MappingRecord, Plan, Record, State, Vn};
+use crate::model::{Clock, Joined, Key, Plan, Record, State, Vn};
 
 /// What an edge sent, opened.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -126,7 +127,7 @@ impl From<Reply> for Decision {
 impl Engine {
     /// Decides on what the edge of a session asks for.
     #[must_use]
-    pub fn edge(&self, id: SessionId, request: &EdgeRequest) -> Decision {
+    pub fn edge(&self, id: SessionId, request: &EdgeRequest, now: Duration) -> Decision {
         let nothing = Decision {
             plan: Plan::default(),
             reply: None,
@@ -143,20 +144,29 @@ impl Engine {
             return Reply::Goodbye(Goodbye::Revoked).into();
         }
         match (request, &session.hello) {
-            (EdgeRequest::Hello { boot, endpoint }, None) => self.hello(nve, *boot, endpoint),
+            (EdgeRequest::Hello { boot, endpoint }, None) => {
+                match self.permits(nve, endpoint, session.source) {
+                    Ok(()) => self.hello(nve, *boot, endpoint),
+                    Err(why) => Reply::Goodbye(why).into(),
+                }
+            }
             // It may have been said at another server meanwhile that it is elsewhere; what was its
             // address then can be somebody else's now.
-            (EdgeRequest::Renew { .. } | EdgeRequest::Join { .. }, Some((_, endpoint)))
-                if self.is_taken(nve, endpoint) =>
+            (EdgeRequest::Renew { .. } | EdgeRequest::Join { .. }, Some(_))
+                if let Err(why) = self.stays(session) =>
             {
-                Reply::Goodbye(Goodbye::AddressTaken).into()
+                Reply::Goodbye(why).into()
             }
             (EdgeRequest::Renew { sequence }, Some((boot, endpoint))) => {
                 let mut plan = Plan::default();
-                self.renew(&mut plan, nve, *boot, endpoint);
+                let left = self.is_renewed(nve, *boot, endpoint, now);
+                let lease = left.unwrap_or_else(|| {
+                    self.renew(&mut plan, nve, *boot, endpoint);
+                    self.lease_seconds()
+                });
                 let reply = Reply::Renewed {
                     sequence: *sequence,
-                    lease: self.lease_seconds(),
+                    lease,
                 };
                 Decision {
                     plan,
@@ -166,11 +176,7 @@ impl Engine {
             (EdgeRequest::Join { vn, resume }, Some((boot, endpoint))) => {
                 let full = session.seats.len() >= self.limits.edge.vns as usize;
                 if full && !session.seats.contains_key(vn) {
-                    return Reply::Refused {
-                        vn: vn.clone(),
-                        why: Refusal::TooMany,
-                    }
-                    .into();
+                    return refused(vn, Refusal::TooMany);
                 }
                 self.join(nve, *boot, endpoint, vn, *resume)
             }
@@ -191,13 +197,6 @@ impl Engine {
     }
 
     fn hello(&self, nve: &NveName, boot: BootId, endpoint: &Endpoint) -> Decision {
-        let tunnels = &endpoint.tunnel_addresses;
-        if tunnels.is_empty() || !tunnels.iter().all(is_station) {
-            return Reply::Goodbye(Goodbye::Protocol).into();
-        }
-        if self.is_taken(nve, endpoint) {
-            return Reply::Goodbye(Goodbye::AddressTaken).into();
-        }
         let mut plan = Plan::default();
         self.renew(&mut plan, nve, boot, endpoint);
         let (lease, limits) = (self.lease_seconds(), self.limits.edge);
@@ -213,26 +212,6 @@ impl Engine {
         }
     }
 
-    /// Whether another edge has one of these tunnel addresses. An edge that took another's would have
-    /// that one's packets sent to itself.
-    fn is_taken(&self, nve: &NveName, endpoint: &Endpoint) -> bool {
-        let owner = |ip: &IpAddr| self.state.addresses.get(ip);
-        let mut owners = endpoint.tunnel_addresses.iter().filter_map(owner);
-        owners.any(|owner| owner != nve)
-    }
-
-    /// A lease that begins now.
-    fn renew(&self, plan: &mut Plan, nve: &NveName, boot: BootId, endpoint: &Endpoint) {
-        let renewals = self.state.edges.get(nve).map_or(0, |edge| edge.renewals);
-        let record = EdgeRecord {
-            boot,
-            endpoint: endpoint.clone(),
-            renewals: renewals.saturating_add(1),
-        };
-        plan.guard(&self.state, Key::Revoked(nve.clone()));
-        plan.put(&self.state, Key::Edge(nve.clone()), Record::Edge(record));
-    }
-
     fn join(
         &self,
         nve: &NveName,
@@ -242,13 +221,12 @@ impl Engine {
         resume: Option<Resume>,
     ) -> Decision {
         let state = &self.state;
+        if state.is_quarantined(name) {
+            return refused(name, Refusal::Unavailable);
+        }
         let found = state.vn(name).filter(|_| state.admits(name, nve));
         let Some((vn, declared)) = found.and_then(|vn| Some((vn, vn.declared.as_ref()?))) else {
-            return Reply::Refused {
-                vn: name.clone(),
-                why: Refusal::NotMember,
-            }
-            .into();
+            return refused(name, Refusal::NotMember);
         };
         let mut plan = Plan::default();
         if vn
@@ -260,6 +238,8 @@ impl Engine {
             if !state.edges.contains_key(nve) {
                 self.renew(&mut plan, nve, boot, endpoint);
             }
+            // With it goes the right to be there.
+            plan.guard(state, Key::Edge(nve.clone()));
             guard_member(&mut plan, state, name, nve);
             let since = tick(&mut plan, state, name, vn, 1);
             let joined = Joined {
@@ -292,7 +272,7 @@ impl Engine {
             .state
             .vns
             .get(name)
-            .filter(|vn| vn.joined.contains_key(nve))
+            .filter(|vn| vn.joined.contains_key(nve) && !self.state.is_quarantined(name))
         {
             tick(&mut plan, &self.state, name, vn, 1);
             plan.delete(&self.state, Key::Joined(name.clone(), nve.clone()));
@@ -352,6 +332,7 @@ impl Engine {
                     Wanted::Ip(ip) => vn.ips.get(ip).copied(),
                 };
                 let mapping = mac.and_then(|mac| vn.mapping(mac));
+                let mapping = mapping.filter(|it| !self.state.revoked.contains_key(&it.nve));
                 let ttl = u32::try_from(self.limits.negative.as_secs()).unwrap_or(u32::MAX);
                 reply(VnFromIma::Answer {
                     id: *id,
@@ -362,96 +343,15 @@ impl Engine {
             }
         }
     }
+}
 
-    fn register(
-        &self,
-        nve: &NveName,
-        name: &VnName,
-        vn: &Vn,
-        port: &PortName,
-        mac: Mac,
-        ips: &Ips,
-    ) -> Result<(Plan, Generation), Rejection> {
-        use vswitch_control::message::overlay::Admission;
-
-        if mac.0[0] & 1 != 0 || mac.0 == [0; 6] || !ips.iter().all(is_station) {
-            return Err(Rejection::Unusable);
-        }
-        let present = vn.mappings.get(&mac);
-        let placed = vn.placements.get(&mac);
-        if let Some(placed) = placed {
-            if placed.nve != *nve {
-                return Err(Rejection::NotPlaced);
-            }
-            if placed.port != *port {
-                return Err(Rejection::OtherPort);
-            }
-            if !ips.iter().all(|ip| placed.ips.contains(ip)) {
-                return Err(Rejection::OtherIps);
-            }
-        } else {
-            match vn
-                .declared
-                .as_ref()
-                .map(|declared| declared.settings.admission)
-            {
-                Some(Admission::FirstClaim) => {}
-                Some(Admission::Strict) | None => return Err(Rejection::NotPlaced),
-            }
-            if present.is_some_and(|present| present.nve != *nve) {
-                return Err(Rejection::Taken);
-            }
-            let others = |ip: &IpAddr| {
-                vn.placed_ips.contains_key(ip) || vn.ips.get(ip).is_some_and(|other| *other != mac)
-            };
-            if ips.iter().any(others) {
-                return Err(Rejection::Taken);
-            }
-        }
-        if let Some(present) = present
-            && (&present.nve, &present.port, &present.ips) == (nve, port, ips)
-        {
-            return Ok((Plan::default(), present.generation));
-        }
-        let held = vn.held.get(nve);
-        let new = held.is_none_or(|held| !held.contains(&mac));
-        if new && held.map_or(0, |held| held.len()) >= self.limits.edge.registrations as usize {
-            return Err(Rejection::TooMany);
-        }
-        let mut plan = Plan::default();
-        guard_member(&mut plan, &self.state, name, nve);
-        plan.guard(&self.state, Key::Joined(name.clone(), nve.clone()));
-        plan.guard(&self.state, Key::Placement(name.clone(), mac));
-        // Whoever has an address that is placed here has it from a first claim.
-        let mut evicted: Vec<Mac> = ips
-            .iter()
-            .filter_map(|ip| vn.ips.get(ip).copied())
-            .collect();
-        evicted.sort_unstable();
-        evicted.dedup();
-        evicted.retain(|other| *other != mac);
-        for other in &evicted {
-            plan.delete(&self.state, Key::Mapping(name.clone(), *other));
-        }
-        let Version(version) = tick(&mut plan, &self.state, name, vn, 1);
-        let generation = Generation(version);
-        let mapping = MappingRecord {
-            ips: ips.clone(),
-            nve: nve.clone(),
-            port: port.clone(),
-            generation,
-        };
-        plan.put(
-            &self.state,
-            Key::Mapping(name.clone(), mac),
-            Record::Mapping(mapping),
-        );
-        Ok((plan, generation))
-    }
+fn refused(vn: &VnName, why: Refusal) -> Decision {
+    let vn = vn.clone();
+    Reply::Refused { vn, why }.into()
 }
 
 /// The decision holds only as long as the edge may be in the VN.
-fn guard_member(plan: &mut Plan, state: &State, vn: &VnName, nve: &NveName) {
+pub(super) fn guard_member(plan: &mut Plan, state: &State, vn: &VnName, nve: &NveName) {
     plan.guard(state, Key::Vn(vn.clone()));
     plan.guard(state, Key::Member(vn.clone(), nve.clone()));
     plan.guard(state, Key::Revoked(nve.clone()));
@@ -469,7 +369,7 @@ pub(super) fn tick(plan: &mut Plan, state: &State, name: &VnName, vn: &Vn, steps
 }
 
 /// Whether one host may have this address.
-fn is_station(ip: &IpAddr) -> bool {
+pub(super) fn is_station(ip: &IpAddr) -> bool {
     let broadcast = matches!(ip, IpAddr::V4(ip) if ip.is_broadcast());
     // An IPv4 address in IPv6 clothes (RFC 4291, section 2.5.5.2) would be another's under a second name.
     let mapped = ip.to_canonical() != *ip;

@@ -24,11 +24,28 @@ impl Bucket {
         }
     }
 
-    /// Takes one. Gives how long to wait before acting on it: zero while there are any.
-    pub fn take(&mut self, now: Duration) -> Duration {
+    /// Takes one if there is one.
+    pub fn try_take(&mut self, now: Duration) -> bool {
+        let taken = self.tokens_at(now) >= 1.0;
+        self.tokens -= f64::from(u8::from(taken));
+        taken
+    }
+
+    /// Whether nothing was taken for long enough.
+    pub fn is_full(&mut self, now: Duration) -> bool {
+        self.tokens_at(now) >= self.burst
+    }
+
+    fn tokens_at(&mut self, now: Duration) -> f64 {
         let elapsed = now.saturating_sub(self.at);
         self.at = self.at.max(now);
-        self.tokens = (self.tokens + elapsed.as_secs_f64() * self.per_second).min(self.burst) - 1.0;
+        self.tokens = (self.tokens + elapsed.as_secs_f64() * self.per_second).min(self.burst);
+        self.tokens
+    }
+
+    /// Takes one. Gives how long to wait before acting on it: zero while there are any.
+    pub fn take(&mut self, now: Duration) -> Duration {
+        self.tokens = self.tokens_at(now) - 1.0;
         if self.tokens >= 0.0 {
             return Duration::ZERO;
         }

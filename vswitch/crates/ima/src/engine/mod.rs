@@ -6,23 +6,28 @@
 //! in memory; the caller commits it; then [`Engine::committed`] and [`Engine::confirm`], or
 //! [`Engine::revert`]. [`Engine::next`] gives what sessions are to be sent.
 
+mod budget;
 mod edge;
 mod lease;
 mod limit;
 mod operator;
+mod place;
 mod push;
+mod register;
 mod sweep;
 #[cfg(test)]
 mod tests;
 mod view;
 
 use std::collections::{BTreeMap, BTreeSet, HashMap, HashSet};
+use std::net::IpAddr;
 use std::time::Duration;
 
 use vswitch_control::message::ima::{EdgeLimits, Goodbye, Resume};
 use vswitch_control::message::overlay::Endpoint;
 use vswitch_control::types::{BootId, NveName, VnName};
 
+pub use budget::{Excess, Rates};
 pub use edge::{Decision, EdgeRequest, Reply};
 pub use limit::Bucket;
 pub use operator::Stamp;
@@ -30,6 +35,7 @@ pub use push::Push;
 pub(crate) use view::page;
 
 use crate::model::{Key, Op, Record, State};
+use budget::Budgets;
 use lease::Leases;
 use push::Seat;
 
@@ -48,6 +54,10 @@ pub struct Limits {
     pub log: usize,
     /// How long an edge may keep the answer that nobody has an address.
     pub negative: Duration,
+    /// How often one edge may do what costs others.
+    pub rates: Rates,
+    /// Edges of which nothing is declared are not let in.
+    pub declared_only: bool,
 }
 
 impl Default for Limits {
@@ -62,6 +72,8 @@ impl Default for Limits {
             },
             log: 4096,
             negative: Duration::from_secs(5),
+            rates: Rates::default(),
+            declared_only: false,
         }
     }
 }
@@ -70,6 +82,8 @@ impl Default for Limits {
 #[derive(Debug)]
 struct Session {
     nve: NveName,
+    /// Where its packets come from, proved by the handshake.
+    source: IpAddr,
     hello: Option<(BootId, Endpoint)>,
     seats: BTreeMap<VnName, Seat>,
     /// VNs of which there may be something to tell.
@@ -100,6 +114,7 @@ pub struct Engine {
     messy: BTreeSet<VnName>,
     /// The one of them whose turn was last.
     swept: Option<VnName>,
+    budgets: Budgets,
 }
 
 impl Engine {
@@ -126,6 +141,7 @@ impl Engine {
             ready: BTreeSet::new(),
             marked: HashSet::new(),
             leases,
+            budgets: Budgets::default(),
         }
     }
 
@@ -142,6 +158,7 @@ impl Engine {
         fresh.sessions = std::mem::take(&mut self.sessions);
         fresh.current = std::mem::take(&mut self.current);
         fresh.watching = std::mem::take(&mut self.watching);
+        fresh.budgets = std::mem::take(&mut self.budgets);
         for (id, session) in &mut fresh.sessions {
             session.dirty = session.seats.keys().cloned().collect();
             if fresh.state.revoked.contains_key(&session.nve) {
@@ -164,14 +181,20 @@ impl Engine {
         &self.limits
     }
 
+    /// Whose session it is.
+    #[must_use]
+    pub fn who(&self, id: SessionId) -> Option<&NveName> {
+        self.sessions.get(&id).map(|session| &session.nve)
+    }
+
     /// Sessions there are.
     #[must_use]
     pub fn sessions(&self) -> usize {
         self.sessions.len()
     }
 
-    /// A session with an authenticated edge begins.
-    pub fn open(&mut self, id: SessionId, nve: NveName) {
+    /// A session with an authenticated edge begins, from `source`.
+    pub fn open(&mut self, id: SessionId, nve: NveName, source: IpAddr) {
         let closing = self
             .state
             .revoked
@@ -179,6 +202,7 @@ impl Engine {
             .then_some(Goodbye::Revoked);
         let session = Session {
             nve,
+            source: source.to_canonical(),
             hello: None,
             seats: BTreeMap::new(),
             dirty: BTreeSet::new(),
@@ -237,7 +261,12 @@ impl Engine {
                         self.revoked(nve);
                     }
                 }
-                Key::Mapping(..) | Key::Vni(_) | Key::Audit(_) => {}
+                Key::Mapping(..)
+                | Key::Vni(_)
+                | Key::Audit(_)
+                | Key::Declared(_)
+                | Key::Claim(_)
+                | Key::Operator(_) => {}
             }
             if let Op::Delete(Key::Vn(vn)) = op {
                 self.messy.insert(vn.clone());
@@ -280,6 +309,16 @@ impl Engine {
         } else {
             self.leases.remove(nve);
             self.messy.extend(self.state.present(nve).cloned());
+            // An operator has said that it is not where it says.
+            let session = self.current.get(nve).and_then(|id| self.sessions.get(id));
+            if let (Some(id), Some(Err(why))) = (
+                self.current.get(nve).copied(),
+                session.map(|session| self.stays(session)),
+            ) && let Some(session) = self.sessions.get_mut(&id)
+            {
+                session.closing.get_or_insert(why);
+                self.ready.insert(id);
+            }
         }
     }
 

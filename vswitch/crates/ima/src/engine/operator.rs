@@ -5,7 +5,7 @@ use std::net::IpAddr;
 use vswitch_control::message::ima::LogId;
 use vswitch_control::message::operator::{AuditId, Change, Denied, Text};
 use vswitch_control::message::overlay::{Admission, Placement, VnSettings};
-use vswitch_control::types::{Epoch, Mac, NveName, Version, VnName};
+use vswitch_control::types::{Epoch, Mac, NveName, OperatorName, Version, VnName};
 
 use super::Engine;
 use crate::model::{Audit, Clock, Key, Placed, Plan, Record, Revoked, Vn, VnRecord};
@@ -25,7 +25,7 @@ fn unknown(what: &str, name: impl core::fmt::Display) -> Denied {
     Denied::Unknown(Text::of(&format!("{what} {name}")))
 }
 
-fn conflict(why: &str) -> Denied {
+pub(super) fn conflict(why: &str) -> Denied {
     Denied::Conflict(Text::of(why))
 }
 
@@ -108,19 +108,40 @@ impl Engine {
             }
             Change::Unrevoke { nve } => {
                 if self.state.revoked.contains_key(nve) {
+                    // Else it would be back where it was, and nobody told.
+                    if self.state.present(nve).next().is_some() {
+                        let why = "is still being cleared away; try again";
+                        return Err(conflict(&format!("{nve} {why}")));
+                    }
                     plan.delete(&self.state, Key::Revoked(nve.clone()));
                 }
             }
-            Change::Release { nve } => {
-                if self.current.contains_key(nve) {
-                    return Err(conflict(&format!("{nve} is connected; revoke it instead")));
+            Change::Release { nve } => self.release(&mut plan, nve)?,
+            Change::EdgeSet { .. } | Change::EdgeUnset { .. } => self.declare(&mut plan, change)?,
+            Change::OperatorRevoke { name, reason } => {
+                if name.as_str() == stamp.who.as_str() {
+                    return Err(conflict("an operator does not revoke itself"));
                 }
-                if self.state.edges.contains_key(nve) {
-                    plan.delete(&self.state, Key::Edge(nve.clone()));
+                if !self.state.operators.contains_key(name) {
+                    let record = Revoked {
+                        by: stamp.who.clone(),
+                        reason: reason.clone(),
+                    };
+                    let key = Key::Operator(name.clone());
+                    plan.put(&self.state, key, Record::Operator(record));
+                }
+            }
+            Change::OperatorUnrevoke { name } => {
+                if self.state.operators.contains_key(name) {
+                    plan.delete(&self.state, Key::Operator(name.clone()));
                 }
             }
         }
         if !plan.is_empty() {
+            // A revoked operator's last request may be under way.
+            if let Ok(who) = stamp.who.as_str().parse::<OperatorName>() {
+                plan.guard(&self.state, Key::Operator(who));
+            }
             let audit = Audit {
                 who: stamp.who.clone(),
                 change: change.clone(),
@@ -131,6 +152,11 @@ impl Engine {
     }
 
     fn declared(&self, vn: &VnName) -> Result<&Vn, Denied> {
+        if self.state.is_quarantined(vn) {
+            return Err(Denied::Unavailable(Text::of(&format!(
+                "the record of {vn} is unreadable"
+            ))));
+        }
         self.state.vn(vn).ok_or_else(|| unknown("network", vn))
     }
 
@@ -141,6 +167,9 @@ impl Engine {
         settings: VnSettings,
         log: LogId,
     ) -> Result<(), Denied> {
+        if self.state.is_quarantined(name) {
+            self.declared(name)?;
+        }
         if let Some(vn) = self.state.vns.get(name) {
             return match &vn.declared {
                 Some(declared) if declared.settings == settings => Ok(()),
@@ -270,13 +299,13 @@ impl Engine {
         Ok(())
     }
 
-    /// Every registration writes the VN's counters. So does a placement that ends one, or that a
-    /// first claim made at another server meanwhile might contradict.
+    /// Every registration and every placement writes the VN's counters, so that of two that contradict
+    /// each other at two servers only one takes effect. They advance with what members are told, or where
+    /// a first claim made at another server meanwhile might have been.
     fn placement_tick(&self, plan: &mut Plan, name: &VnName, vn: &Vn, ends: bool) {
         let settings = vn.declared.as_ref().map(|declared| declared.settings);
-        if ends || settings.is_some_and(|settings| settings.admission == Admission::FirstClaim) {
-            super::edge::tick(plan, &self.state, name, vn, 1);
-        }
+        let open = settings.is_some_and(|settings| settings.admission == Admission::FirstClaim);
+        super::edge::tick(plan, &self.state, name, vn, u64::from(ends || open));
     }
 
     /// Whether an edge has a session with this server.

@@ -2,6 +2,7 @@
 //! compared with the state when there is room to send. A slow edge falls behind by a number alone, and
 //! gets the sum of what it missed, or everything.
 
+use std::collections::BTreeMap;
 use std::ops::Bound;
 
 use vswitch_control::message::Bounded;
@@ -12,7 +13,10 @@ use vswitch_control::message::overlay::{Endpoint, Mapping};
 use vswitch_control::types::{Epoch, Generation, Mac, NveName, Version, VnName};
 
 use super::{Engine, SessionId};
-use crate::model::{Vn, What};
+use crate::model::{Revoked, Vn, What};
+
+/// Edges without rights: nobody is told of them, whether or not the sweep has come by.
+type Outcasts = BTreeMap<NveName, Revoked>;
 
 /// Bytes of entries after which a part is full: below the longest sealed message by more than the
 /// longest entry.
@@ -107,6 +111,10 @@ impl Engine {
                 session.dirty.remove(&name);
                 continue;
             };
+            if self.state.is_quarantined(&name) {
+                session.dirty.remove(&name);
+                continue;
+            }
             let vn = self.state.vn(&name).filter(|vn| {
                 self.state.admits(&name, &session.nve) && vn.joined.contains_key(&session.nve)
             });
@@ -127,7 +135,7 @@ impl Engine {
                     message: VnFromIma::Placed,
                 });
             }
-            if let Some(update) = tell(vn, &mut seat.told) {
+            if let Some(update) = tell(vn, &self.state.revoked, &mut seat.told) {
                 return Some(Push::Vn {
                     vn: name,
                     message: VnFromIma::Update(update),
@@ -141,13 +149,13 @@ impl Engine {
 }
 
 /// The next part of what is missing.
-fn tell(vn: &Vn, told: &mut Told) -> Option<Update> {
+fn tell(vn: &Vn, outcasts: &Outcasts, told: &mut Told) -> Option<Update> {
     if let Told::Version(version) = *told {
         if version == vn.clock.version {
             return None;
         }
         if vn.reaches(version)
-            && let Some(update) = step(vn, version)
+            && let Some(update) = step(vn, outcasts, version)
         {
             *told = Told::Version(update.to);
             return Some(update);
@@ -165,7 +173,7 @@ fn tell(vn: &Vn, told: &mut Told) -> Option<Update> {
             in_mappings: false,
         },
     };
-    let (update, last) = part(vn, &mut cursor);
+    let (update, last) = part(vn, outcasts, &mut cursor);
     *told = if last {
         Told::Version(cursor.start)
     } else {
@@ -222,7 +230,7 @@ impl Part {
 }
 
 /// What has changed after `from`, as far as it fits. `None` if not even one version does.
-fn step(vn: &Vn, from: Version) -> Option<Update> {
+fn step(vn: &Vn, outcasts: &Outcasts, from: Version) -> Option<Update> {
     let mut part = Part::default();
     // All of `whole` is in the part, and what there was of `current` so far.
     let (mut whole, mut current) = (from, from);
@@ -239,14 +247,17 @@ fn step(vn: &Vn, from: Version) -> Option<Update> {
             break;
         }
         match what {
-            What::Member(nve) => match vn.joined.get(nve) {
+            What::Member(nve) => match vn.joined.get(nve).filter(|_| !outcasts.contains_key(nve)) {
                 Some(joined) => part.member(nve, &joined.endpoint),
                 None => {
                     part.count(nve.as_str().len() + 1);
                     part.gone.push(nve.clone());
                 }
             },
-            What::Mapping(mac) => match vn.mapping(*mac) {
+            What::Mapping(mac) => match vn
+                .mapping(*mac)
+                .filter(|it| !outcasts.contains_key(&it.nve))
+            {
                 Some(mapping) => part.mapping(mapping),
                 None => {
                     part.count(16);
@@ -269,7 +280,7 @@ fn step(vn: &Vn, from: Version) -> Option<Update> {
 }
 
 /// The next part of everything, and whether it is the last.
-fn part(vn: &Vn, cursor: &mut Cursor) -> (Update, bool) {
+fn part(vn: &Vn, outcasts: &Outcasts, cursor: &mut Cursor) -> (Update, bool) {
     let mut part = Part::default();
     if !cursor.in_mappings {
         let from = cursor
@@ -280,7 +291,9 @@ fn part(vn: &Vn, cursor: &mut Cursor) -> (Update, bool) {
             if part.is_full() {
                 break;
             }
-            part.member(nve, &joined.endpoint);
+            if !outcasts.contains_key(nve) {
+                part.member(nve, &joined.endpoint);
+            }
             cursor.members = Some(nve.clone());
         }
         cursor.in_mappings = !part.is_full();
@@ -293,10 +306,11 @@ fn part(vn: &Vn, cursor: &mut Cursor) -> (Update, bool) {
                 last = false;
                 break;
             }
-            if let Some(mapping) = vn.mapping(*mac) {
+            let mapping = vn.mapping(*mac);
+            if let Some(mapping) = mapping.filter(|it| !outcasts.contains_key(&it.nve)) {
                 part.mapping(mapping);
-                cursor.mappings = Some(*mac);
             }
+            cursor.mappings = Some(*mac);
         }
     }
     let base = Base::Full {

@@ -66,6 +66,9 @@ impl Engine {
     }
 
     fn tidy(&self, name: &VnName, vn: &Vn, most: usize) -> Option<Plan> {
+        if self.state.is_quarantined(name) {
+            return None;
+        }
         if vn.declared.is_none() {
             return Some(self.clear(name, vn, most));
         }

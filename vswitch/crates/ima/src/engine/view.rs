@@ -6,10 +6,11 @@ use std::time::Duration;
 use serde::Serialize;
 use vswitch_control::message::Bounded;
 use vswitch_control::message::operator::{
-    Denied, EdgeLine, MAX_PAGE, MemberLine, Page, Request, Response, Text, VnLine,
+    AddressLine, DeclaredLine, Denied, EdgeLine, MAX_PAGE, MemberLine, OperatorLine, Page, Request,
+    Response, Text, VnLine,
 };
 use vswitch_control::message::overlay::Placement;
-use vswitch_control::types::{NveName, VnName};
+use vswitch_control::types::{NveName, OperatorName, VnName};
 
 use super::Engine;
 use crate::model::Vn;
@@ -84,6 +85,40 @@ impl Engine {
                 Response::Mappings(page(mappings.filter_map(|(mac, _)| vn.mapping(*mac))))
             }),
             Request::Edges { after: last } => Ok(Response::Edges(self.edges(last.as_ref(), now))),
+            Request::Declared { after: last } => {
+                let from = (after(last.as_ref()), Bound::Unbounded);
+                let declared = self.state.declared.range::<NveName, _>(from);
+                Ok(Response::Declared(page(declared.map(|(nve, places)| {
+                    DeclaredLine {
+                        nve: nve.clone(),
+                        places: places.clone(),
+                    }
+                }))))
+            }
+            Request::Addresses { after: last } => {
+                let claims = self
+                    .state
+                    .claims
+                    .range((after(last.as_ref()), Bound::Unbounded));
+                Ok(Response::Addresses(page(claims.map(|(address, claim)| {
+                    AddressLine {
+                        address: *address,
+                        nve: claim.nve.clone(),
+                        declared: claim.declared,
+                    }
+                }))))
+            }
+            Request::Operators { after: last } => {
+                let from = (after(last.as_ref()), Bound::Unbounded);
+                let operators = self.state.operators.range::<OperatorName, _>(from);
+                Ok(Response::Operators(page(operators.map(
+                    |(name, revoked)| OperatorLine {
+                        name: name.clone(),
+                        by: revoked.by.clone(),
+                        reason: revoked.reason.clone(),
+                    },
+                ))))
+            }
             Request::Change(_) | Request::Server | Request::Audit { .. } => return None,
         })
     }

@@ -7,8 +7,8 @@ mod transaction;
 mod vn;
 
 pub use record::{
-    Audit, Clock, EdgeRecord, FORMAT, Joined, Key, MappingRecord, Placed, Record, RecordError,
-    Revoked, VnRecord,
+    Audit, Claim, Clock, EdgeRecord, FORMAT, Joined, Key, MappingRecord, Placed, Record,
+    RecordError, Revoked, VnRecord,
 };
 pub use state::State;
 pub use transaction::{Op, Plan, Transaction};

@@ -2,12 +2,15 @@
 //! is one byte of format and the record in `postcard`.
 
 use core::fmt;
+use std::net::IpAddr;
 
 use serde::{Deserialize, Serialize};
 use vswitch_control::message::ima::LogId;
-use vswitch_control::message::operator::{AuditId, Change, Text};
+use vswitch_control::message::operator::{AuditId, Change, Places, Text};
 use vswitch_control::message::overlay::{Endpoint, Ips, VnSettings, Vni};
-use vswitch_control::types::{BootId, Epoch, Generation, Mac, NveName, PortName, Version, VnName};
+use vswitch_control::types::{
+    BootId, Epoch, Generation, Mac, NveName, OperatorName, PortName, Version, VnName,
+};
 
 /// Format of values: their first byte.
 pub const FORMAT: u8 = 1;
@@ -35,6 +38,12 @@ pub enum Key {
     Revoked(NveName),
     /// What an operator did. The newest sorts first.
     Audit(AuditId),
+    /// What is declared of an edge.
+    Declared(NveName),
+    /// Which edge has a tunnel address, connected or not.
+    Claim(IpAddr),
+    /// An operator without rights.
+    Operator(OperatorName),
 }
 
 impl fmt::Display for Key {
@@ -55,6 +64,9 @@ impl fmt::Display for Key {
             Self::Edge(nve) => write!(f, "edge/{nve}"),
             Self::Revoked(nve) => write!(f, "revoked/{nve}"),
             Self::Audit(id) => write!(f, "audit/{:016x}-{:016x}", !id.at, !id.tie),
+            Self::Declared(nve) => write!(f, "declared/{nve}"),
+            Self::Claim(address) => write!(f, "claim/{address}"),
+            Self::Operator(name) => write!(f, "operator/{name}"),
         }
     }
 }
@@ -112,6 +124,14 @@ impl Key {
                 .ok()
                 .zip(mac(address))
                 .map(|(vn, mac)| Self::Mapping(vn, mac)),
+            [Some("declared"), Some(nve), None, _] => nve.parse().ok().map(Self::Declared),
+            [Some("operator"), Some(name), None, _] => name.parse().ok().map(Self::Operator),
+            [Some("claim"), Some(text), None, _] => {
+                let address = text.parse().ok();
+                // One address has one key.
+                let address = address.filter(|address: &IpAddr| address.to_string() == text);
+                address.map(Self::Claim)
+            }
             [Some("audit"), Some(id), None, _] => id.split_once('-').and_then(|(at, tie)| {
                 let (at, tie) = (hex(at, 16)?, hex(tie, 16)?);
                 Some(Self::Audit(AuditId { at: !at, tie: !tie }))
@@ -206,6 +226,15 @@ pub struct Revoked {
     pub reason: Text,
 }
 
+/// Which edge has a tunnel address.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Claim {
+    /// The edge.
+    pub nve: NveName,
+    /// Whether an operator said so; else the edge was the first to say so.
+    pub declared: bool,
+}
+
 /// What an operator did.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Audit {
@@ -238,6 +267,14 @@ pub enum Record {
     Revoked(Revoked),
     /// Of [`Key::Audit`].
     Audit(Audit),
+    /// Of [`Key::Declared`].
+    Declared(Places),
+    /// Of [`Key::Claim`].
+    Claim(Claim),
+    /// Of [`Key::Operator`].
+    Operator(Revoked),
+    /// Of any key: what is stored there is no record of this program. Only read, never written.
+    Unreadable,
 }
 
 impl Record {
@@ -258,6 +295,15 @@ impl Record {
             Self::Edge(record) => postcard::to_extend(record, start),
             Self::Revoked(record) => postcard::to_extend(record, start),
             Self::Audit(record) => postcard::to_extend(record, start),
+            Self::Declared(record) => postcard::to_extend(record, start),
+            Self::Claim(record) => postcard::to_extend(record, start),
+            Self::Operator(record) => postcard::to_extend(record, start),
+            Self::Unreadable => {
+                return Err(RecordError::Value {
+                    key: key.to_string(),
+                    why: "not read, so not to be written".to_owned(),
+                });
+            }
         };
         encoded.map_err(|why| RecordError::Value {
             key: key.to_string(),
@@ -288,6 +334,9 @@ impl Record {
             Key::Edge(_) => postcard::from_bytes(body).map(Self::Edge),
             Key::Revoked(_) => postcard::from_bytes(body).map(Self::Revoked),
             Key::Audit(_) => postcard::from_bytes(body).map(Self::Audit),
+            Key::Declared(_) => postcard::from_bytes(body).map(Self::Declared),
+            Key::Claim(_) => postcard::from_bytes(body).map(Self::Claim),
+            Key::Operator(_) => postcard::from_bytes(body).map(Self::Operator),
         };
         decoded.map_err(|why| wrong(why.to_string()))
     }
@@ -318,6 +367,13 @@ mod tests {
                 Key::Audit(AuditId { at: 1, tie: 255 }),
                 "audit/fffffffffffffffe-ffffffffffffff00",
             ),
+            (Key::Declared("a".parse().unwrap()), "declared/a"),
+            (Key::Operator("a".parse().unwrap()), "operator/a"),
+            (Key::Claim([192, 0, 2, 1].into()), "claim/192.0.2.1"),
+            (
+                Key::Claim("2001:db8::1".parse().unwrap()),
+                "claim/2001:db8::1",
+            ),
         ];
         for (key, path) in keys {
             assert_eq!(key.to_string(), path);
@@ -335,6 +391,9 @@ mod tests {
             "audit/1-2",
             "other/x",
             "joined/red/a/b",
+            "claim/2001:db8:0::1",
+            "claim/192.0.2.1/24",
+            "operator/a/b",
         ] {
             assert!(Key::parse(wrong).is_err(), "{wrong:?}");
         }

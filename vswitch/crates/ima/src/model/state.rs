@@ -4,10 +4,11 @@
 use std::collections::{BTreeMap, BTreeSet, HashMap};
 use std::net::IpAddr;
 
+use vswitch_control::message::operator::{Places, Text};
 use vswitch_control::message::overlay::Vni;
-use vswitch_control::types::{Mac, NveName, VnName};
+use vswitch_control::types::{Mac, NveName, OperatorName, VnName};
 
-use super::record::{EdgeRecord, Key, Record, Revoked};
+use super::record::{Claim, EdgeRecord, Key, Record, Revoked};
 use super::transaction::Op;
 use super::vn::{Vn, What};
 
@@ -22,8 +23,18 @@ pub struct State {
     pub revoked: BTreeMap<NveName, Revoked>,
     /// Which VN has a VNI.
     pub vnis: BTreeMap<Vni, VnName>,
-    /// Which edge has a tunnel address.
+    /// Which edge with a lease is at a tunnel address.
     pub addresses: HashMap<IpAddr, NveName>,
+    /// Where edges may be.
+    pub declared: BTreeMap<NveName, Places>,
+    /// Which edge a tunnel address belongs to, with a lease or without.
+    pub claims: BTreeMap<IpAddr, Claim>,
+    /// Operators without rights.
+    pub operators: BTreeMap<OperatorName, Revoked>,
+    /// Which tunnel addresses belong to an edge.
+    claimed: HashMap<NveName, BTreeSet<IpAddr>>,
+    /// Keys at which there is something, but no record.
+    unreadable: BTreeSet<Key>,
     /// Which VNs an edge has joined, or has mappings in.
     present: HashMap<NveName, BTreeSet<VnName>>,
     /// How much that ended a VN remembers.
@@ -40,6 +51,11 @@ impl State {
             revoked: BTreeMap::new(),
             vnis: BTreeMap::new(),
             addresses: HashMap::new(),
+            declared: BTreeMap::new(),
+            claims: BTreeMap::new(),
+            operators: BTreeMap::new(),
+            claimed: HashMap::new(),
+            unreadable: BTreeSet::new(),
             present: HashMap::new(),
             log_limit,
         }
@@ -62,6 +78,9 @@ impl State {
     #[must_use]
     pub fn contains(&self, key: &Key) -> bool {
         let vn = |vn: &VnName| self.vns.get(vn);
+        if self.is_unreadable(key) {
+            return true;
+        }
         match key {
             Key::Vn(name) => vn(name).is_some_and(|vn| vn.declared.is_some()),
             Key::Vni(vni) => self.vnis.contains_key(vni),
@@ -74,13 +93,41 @@ impl State {
             Key::Edge(nve) => self.edges.contains_key(nve),
             Key::Revoked(nve) => self.revoked.contains_key(nve),
             Key::Audit(_) => false,
+            Key::Declared(nve) => self.declared.contains_key(nve),
+            Key::Claim(address) => self.claims.contains_key(address),
+            Key::Operator(name) => self.operators.contains_key(name),
         }
+    }
+
+    /// Whether something is stored at `key` that is no record.
+    #[must_use]
+    pub fn is_unreadable(&self, key: &Key) -> bool {
+        !self.unreadable.is_empty() && self.unreadable.contains(key)
+    }
+
+    /// Keys at which there is something, but no record.
+    #[must_use]
+    pub fn unreadable(&self) -> usize {
+        self.unreadable.len()
+    }
+
+    /// Whether what a VN is cannot be read: nothing is to be done with it, above all not to clear it away.
+    #[must_use]
+    pub fn is_quarantined(&self, name: &VnName) -> bool {
+        let bad = |key| self.unreadable.contains(&key);
+        !self.unreadable.is_empty() && (bad(Key::Vn(name.clone())) || bad(Key::Clock(name.clone())))
     }
 
     /// The VN of that name, if it is declared.
     #[must_use]
     pub fn vn(&self, name: &VnName) -> Option<&Vn> {
-        self.vns.get(name).filter(|vn| vn.declared.is_some())
+        let vn = self.vns.get(name).filter(|vn| vn.declared.is_some());
+        vn.filter(|_| !self.is_quarantined(name))
+    }
+
+    /// Tunnel addresses that belong to `nve`.
+    pub fn claimed(&self, nve: &NveName) -> impl Iterator<Item = &IpAddr> {
+        self.claimed.get(nve).into_iter().flatten()
     }
 
     /// Whether `nve` may be in `vn`: declared, a member, not revoked.
@@ -153,6 +200,34 @@ impl State {
 
     /// Writes one record with its indexes, gives the former.
     fn set(&mut self, key: &Key, record: Option<Record>) -> Option<Record> {
+        if matches!(record, Some(Record::Unreadable)) {
+            self.unreadable.insert(key.clone());
+            return self.suspect(key);
+        }
+        let unreadable = !self.unreadable.is_empty() && self.unreadable.remove(key);
+        let old = self.set_readable(key, record);
+        match unreadable {
+            true => Some(Record::Unreadable),
+            false => old,
+        }
+    }
+
+    /// Of who may be revoked the worst is believed. Everything else is as if it were not there, or, of a
+    /// VN, not touched.
+    fn suspect(&mut self, key: &Key) -> Option<Record> {
+        let revoked = Revoked {
+            by: Text::default(),
+            reason: Text::of("the record of a revocation is unreadable"),
+        };
+        match key {
+            Key::Revoked(nve) => drop(self.revoked.insert(nve.clone(), revoked)),
+            Key::Operator(name) => drop(self.operators.insert(name.clone(), revoked)),
+            _ => {}
+        }
+        None
+    }
+
+    fn set_readable(&mut self, key: &Key, record: Option<Record>) -> Option<Record> {
         match key {
             Key::Vn(name) => {
                 let vn = self.vns.entry(name.clone()).or_default();
@@ -214,7 +289,36 @@ impl State {
             }
             .map(Record::Revoked),
             Key::Audit(_) => None,
+            Key::Declared(nve) => match record {
+                Some(Record::Declared(new)) => self.declared.insert(nve.clone(), new),
+                _ => self.declared.remove(nve),
+            }
+            .map(Record::Declared),
+            Key::Claim(address) => self.claim(*address, record),
+            Key::Operator(name) => match record {
+                Some(Record::Operator(new)) => self.operators.insert(name.clone(), new),
+                _ => self.operators.remove(name),
+            }
+            .map(Record::Operator),
         }
+    }
+
+    fn claim(&mut self, address: IpAddr, record: Option<Record>) -> Option<Record> {
+        let old = self.claims.remove(&address);
+        if let Some(old) = &old
+            && let Some(claimed) = self.claimed.get_mut(&old.nve)
+        {
+            claimed.remove(&address);
+            if claimed.is_empty() {
+                self.claimed.remove(&old.nve);
+            }
+        }
+        if let Some(Record::Claim(new)) = record {
+            let claimed = self.claimed.entry(new.nve.clone()).or_default();
+            claimed.insert(address);
+            self.claims.insert(address, new);
+        }
+        old.map(Record::Claim)
     }
 
     fn map(&mut self, name: &VnName, mac: Mac, record: Option<Record>) -> Option<Record> {

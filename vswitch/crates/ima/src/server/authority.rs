@@ -8,13 +8,10 @@ use std::time::{Duration, SystemTime, UNIX_EPOCH};
 
 use tokio::sync::{mpsc, oneshot};
 use vswitch_control::identity::{Denied as DeniedList, Identity, Role};
-use vswitch_control::message::Bounded;
 use vswitch_control::message::ima::{Base, LogId, VnFromIma};
-use vswitch_control::message::operator::{
-    AuditId, AuditLine, Denied, MAX_PAGE, Request, Response, Server, Text,
-};
+use vswitch_control::message::operator::{AuditId, Denied, Request, Response, Text};
 use vswitch_control::session::Endpoint;
-use vswitch_control::types::NveName;
+use vswitch_control::types::{NveName, OperatorName};
 
 use super::waiting::{Answer, Decided, Group, Job, unavailable};
 use super::{IN_FLIGHT, Input, LineTo, Out, PUSHES, Shared};
@@ -36,15 +33,15 @@ const FAREWELL: Duration = Duration::from_millis(300);
 
 /// The owner of engine and store.
 pub(super) struct Authority<S> {
-    store: S,
-    engine: Engine,
-    shared: Arc<Shared>,
+    pub(super) store: S,
+    pub(super) engine: Engine,
+    pub(super) shared: Arc<Shared>,
     queue: mpsc::Receiver<Input>,
     lines: HashMap<SessionId, Arc<LineTo>>,
     denied: DeniedList,
-    endpoint: Option<Arc<Endpoint>>,
+    pub(super) endpoint: Option<Arc<Endpoint>>,
     /// The store did not answer; what it holds is not known.
-    broken: bool,
+    pub(super) broken: bool,
     /// And will not say by `changes`.
     forgotten: bool,
     tie: u64,
@@ -81,7 +78,7 @@ impl<S: Store> Authority<S> {
         self.endpoint = Some(endpoint);
     }
 
-    fn now(&self) -> Duration {
+    pub(super) fn now(&self) -> Duration {
         self.shared.started.elapsed()
     }
 
@@ -89,10 +86,23 @@ impl<S: Store> Authority<S> {
         Identity::new(self.shared.identity.domain(), Role::Nve, nve.as_str()).ok()
     }
 
+    fn operator(&self, name: &OperatorName) -> Option<Identity> {
+        Identity::new(self.shared.identity.domain(), Role::Operator, name.as_str()).ok()
+    }
+
     fn deny_all(&self) {
-        let revoked = self.engine.state().revoked.keys();
-        self.denied
-            .replace(revoked.filter_map(|nve| self.identity(nve)));
+        let state = self.engine.state();
+        let edges = state.revoked.keys().filter_map(|nve| self.identity(nve));
+        let operators = state.operators.keys();
+        let operators = operators.filter_map(|name| self.operator(name));
+        self.denied.replace(edges.chain(operators));
+        if state.unreadable() != 0 {
+            let records = state.unreadable();
+            tracing::error!(
+                records,
+                "records in the store cannot be read; what they are about is not served"
+            );
+        }
     }
 
     /// Until `quit`, or until no session is left that could ask.
@@ -185,19 +195,21 @@ impl<S: Store> Authority<S> {
         let now = self.now();
         self.engine.committed(ops, now);
         for op in ops {
-            if let Key::Revoked(nve) = op.key()
-                && let Some(identity) = self.identity(nve)
-            {
-                match op {
-                    Op::Put(..) => self.revoke(identity),
-                    Op::Delete(_) => drop(self.denied.allow(&identity)),
-                }
+            let identity = match op.key() {
+                Key::Revoked(nve) => self.identity(nve),
+                Key::Operator(name) => self.operator(name),
+                _ => None,
+            };
+            match (identity, op) {
+                (Some(identity), Op::Put(..)) => self.revoke(identity),
+                (Some(identity), Op::Delete(_)) => drop(self.denied.allow(&identity)),
+                (None, _) => {}
             }
         }
     }
 
     fn revoke(&self, identity: Identity) {
-        tracing::warn!(edge = %identity, "revoked");
+        tracing::warn!(%identity, "revoked");
         self.denied.deny(&identity);
         if let Some(endpoint) = self.endpoint.clone() {
             tokio::spawn(async move {
@@ -212,8 +224,13 @@ impl<S: Store> Authority<S> {
         let mut group = Group::default();
         for input in batch {
             let job = match input {
-                Input::Open { id, nve, line } => {
-                    self.engine.open(id, nve);
+                Input::Open {
+                    id,
+                    nve,
+                    source,
+                    line,
+                } => {
+                    self.engine.open(id, nve, source);
                     self.lines.insert(id, line);
                     continue;
                 }
@@ -222,7 +239,10 @@ impl<S: Store> Authority<S> {
                     self.lines.remove(&id);
                     continue;
                 }
-                Input::Edge { id, request } => Job::Edge { id, request },
+                Input::Edge { id, request } => match self.excess(id, &request) {
+                    None => Job::Edge { id, request },
+                    Some(reply) => Job::Excess { id, reply },
+                },
                 Input::Operator {
                     who,
                     request: Request::Change(change),
@@ -272,7 +292,7 @@ impl<S: Store> Authority<S> {
         match job {
             Job::Edge { id, request } => {
                 self.shared.counters.requests.add(1);
-                let decision = self.engine.edge(*id, request);
+                let decision = self.engine.edge(*id, request, self.now());
                 (decision.plan, Answer::Edge(decision.reply))
             }
             Job::Change { who, change, .. } => {
@@ -297,6 +317,7 @@ impl<S: Store> Authority<S> {
                     Err(denied) => (Plan::default(), Answer::Operator(Err(denied))),
                 }
             }
+            Job::Excess { reply, .. } => (Plan::default(), Answer::Edge(reply.clone())),
             Job::Sweep => {
                 let now = self.now();
                 let weight = self.store.max_weight();
@@ -380,14 +401,19 @@ impl<S: Store> Authority<S> {
     fn answer(&mut self, group: Group) {
         for decided in group.decided {
             self.committed(decided.plan.ops());
+            self.tell_claims(decided.plan.ops());
             match (decided.job, decided.answer) {
                 (Job::Edge { id, .. }, Answer::Edge(reply)) => {
                     if let Some(reply) = &reply {
                         self.engine.confirm(id, reply);
                         self.count(reply);
+                        if let Reply::Goodbye(why) = reply {
+                            self.tell_goodbye(id, *why);
+                        }
                     }
                     self.reply(id, reply);
                 }
+                (Job::Excess { id, .. }, Answer::Edge(reply)) => self.reply(id, reply),
                 (
                     Job::Change {
                         who,
@@ -435,6 +461,7 @@ impl<S: Store> Authority<S> {
             Job::Change { answer, .. } => {
                 let _ = answer.send(Err(Denied::Unavailable(Text::of(why))));
             }
+            Job::Excess { id, reply } => self.reply(id, reply),
             Job::Sweep => {}
         }
     }
@@ -498,60 +525,6 @@ impl<S: Store> Authority<S> {
                     break;
                 }
             }
-        }
-    }
-
-    async fn show(&mut self, request: &Request) -> Result<Response, Denied> {
-        if let Some(shown) = self.engine.show(request, self.now()) {
-            return shown;
-        }
-        match request {
-            Request::Audit { before } => {
-                let found = self.store.audit(*before, MAX_PAGE + 1).await;
-                let found =
-                    found.map_err(|error| Denied::Unavailable(Text::of(&error.to_string())))?;
-                let lines = found.into_iter().map(|(id, audit)| AuditLine {
-                    id,
-                    who: audit.who,
-                    change: audit.change,
-                });
-                Ok(Response::Audit(crate::engine::page(lines)))
-            }
-            _ => Ok(Response::Server(self.server())),
-        }
-    }
-
-    fn server(&self) -> Server {
-        let state = self.engine.state();
-        let mappings: usize = state.vns.values().map(|vn| vn.mappings.len()).sum();
-        let mut counters = vec![
-            ("sessions-of-edges", self.engine.sessions() as u64),
-            ("networks", state.vns.len() as u64),
-            ("edges", state.edges.len() as u64),
-            ("mappings", mappings as u64),
-            ("revoked", state.revoked.len() as u64),
-            ("store-broken", u64::from(self.broken)),
-        ];
-        counters.extend(self.shared.counters.all());
-        if let Some(endpoint) = &self.endpoint {
-            let stats = endpoint.stats();
-            counters.extend([
-                ("sessions", stats.sessions),
-                ("handshakes", stats.initials),
-                ("handshakes-retried", stats.retries),
-                ("handshakes-half-open", stats.half_open),
-            ]);
-        }
-        let counters: Vec<_> = counters
-            .into_iter()
-            .map(|(name, value)| (Text::of(name), value))
-            .collect();
-        Server {
-            name: Text::of(&self.shared.identity.to_string()),
-            store: Text::of(self.store.name()),
-            revision: self.store.revision(),
-            uptime: self.now().as_secs(),
-            counters: Bounded::try_from(counters).unwrap_or_default(),
         }
     }
 }

@@ -86,6 +86,7 @@ pub(super) async fn run(mut session: Session, id: SessionId, nve: NveName, share
     let open = Input::Open {
         id,
         nve: nve.clone(),
+        source: session.remote_address().ip(),
         line: line.clone(),
     };
     if shared.inputs.send(open).await.is_err() {

@@ -2,14 +2,15 @@
 //! session has a task of its own (`edge`, `operator`) that seals, opens, limits and waits.
 
 mod authority;
+mod claims;
 mod edge;
 mod operator;
+mod report;
 mod waiting;
 
-use std::net::SocketAddr;
+use std::net::{IpAddr, SocketAddr};
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
-use std::time::Instant;
 
 use tokio::sync::{Notify, mpsc, oneshot};
 use tokio::task::JoinHandle;
@@ -17,6 +18,7 @@ use vswitch_control::identity::{Identity, Role};
 use vswitch_control::message::operator::{Denied, Request, Response, Text};
 use vswitch_control::session::{self, Endpoint, OpenError, Setup};
 use vswitch_control::types::NveName;
+use vswitch_control::uptime::Uptime;
 
 use crate::engine::{EdgeRequest, Limits, Push, Reply, SessionId};
 use crate::store::{Store, StoreError};
@@ -54,6 +56,7 @@ enum Input {
     Open {
         id: SessionId,
         nve: NveName,
+        source: IpAddr,
         line: Arc<LineTo>,
     },
     /// It is over.
@@ -123,6 +126,18 @@ counters! {
     rejected = "registrations-rejected",
     /// Joins refused.
     refused = "joins-refused",
+    /// Registrations refused because their edge made too many.
+    busy_registrations = "registrations-busy",
+    /// Joins refused because their edge made too many.
+    busy_joins = "joins-busy",
+    /// Questions not answered because their edge asked too many.
+    busy_queries = "queries-busy",
+    /// Addresses of VNs taken by whoever came first.
+    first_claims = "first-claims",
+    /// Tunnel addresses taken by whoever came first.
+    first_addresses = "first-claims-tunnel",
+    /// Edges turned away because of the addresses they claimed.
+    claims_refused = "claims-refused",
     /// Messages pushed.
     pushed = "pushes",
     /// Of those, parts of a whole VN.
@@ -147,7 +162,7 @@ struct Shared {
     /// A session that was full has room again.
     room: Notify,
     counters: Counters,
-    started: Instant,
+    started: Uptime,
 }
 
 /// A running server.
@@ -180,7 +195,7 @@ impl Server {
             inputs,
             room: Notify::new(),
             counters: Counters::default(),
-            started: Instant::now(),
+            started: Uptime::begin(),
         });
         // Nobody is let in before it is known who is revoked.
         let mut authority = Authority::load(store, shared.clone(), denied, queue).await?;

@@ -11,6 +11,8 @@ use crate::model::{Op, Plan, Transaction};
 pub(super) enum Job {
     /// An edge's.
     Edge { id: SessionId, request: EdgeRequest },
+    /// One of an edge that asks too often: decided already, and answered in its turn.
+    Excess { id: SessionId, reply: Option<Reply> },
     /// An operator's.
     Change {
         who: Text,

@@ -18,7 +18,7 @@ use tokio::time::timeout;
 use tonic::transport::{Certificate, ClientTlsConfig, Endpoint, Identity};
 use vswitch_control::message::operator::AuditId;
 
-use super::{AUDIT, Commit, Committed, Store, StoreError, audit_record, audit_start};
+use super::{AUDIT, Commit, Committed, Store, StoreError, audit_record, audit_start, read_record};
 use crate::model::{Audit, Key, Op, Record, Transaction};
 
 /// How long one endpoint may take to answer.
@@ -69,6 +69,8 @@ pub struct Etcd {
     watch: Option<(Watcher, WatchStream)>,
     /// Changes that arrived and were not given out, in order.
     arrived: VecDeque<Revision>,
+    /// What was passed over, being no record.
+    skipped: u64,
 }
 
 impl fmt::Debug for Etcd {
@@ -146,6 +148,7 @@ impl Etcd {
             known: 0,
             watch: None,
             arrived: VecDeque::new(),
+            skipped: 0,
         })
     }
 
@@ -239,12 +242,14 @@ impl Etcd {
             }
             let mut changes: Vec<Revision> = Vec::new();
             for event in message.events() {
-                let Some((revision, op)) = self.op(event)? else {
+                let Some((revision, op)) = self.op(event) else {
                     continue;
                 };
-                match changes.last_mut() {
-                    Some((last, ops)) if *last == revision => ops.push(op),
-                    _ => changes.push((revision, vec![op])),
+                if changes.last().is_none_or(|(last, _)| *last != revision) {
+                    changes.push((revision, Vec::new()));
+                }
+                if let Some((_, ops)) = changes.last_mut() {
+                    ops.extend(op);
                 }
             }
             if !changes.is_empty() {
@@ -254,26 +259,24 @@ impl Etcd {
         }
     }
 
-    fn op(&self, event: &Event) -> Result<Option<(i64, Op)>, StoreError> {
-        let Some(pair) = event.kv() else {
-            return Ok(None);
-        };
-        let key = self.key(pair.key())?;
+    /// What an event does, and at which revision. One that writes what is no record does nothing: what was
+    /// known there before stays, but that of who may be revoked the worst is believed.
+    fn op(&mut self, event: &Event) -> Option<(i64, Option<Op>)> {
+        let pair = event.kv()?;
+        let path = String::from_utf8_lossy(pair.key());
+        let path = path.strip_prefix(&self.prefix).unwrap_or(&path);
         let op = match event.event_type() {
-            EventType::Put => {
-                let record = Record::decode(&key, pair.value())?;
-                Op::Put(key, record)
-            }
-            EventType::Delete => Op::Delete(key),
+            EventType::Put => match read_record(path, pair.value(), &mut self.skipped) {
+                Some((key, Record::Unreadable)) => {
+                    let grave = matches!(key, Key::Revoked(_) | Key::Operator(_));
+                    grave.then_some(Op::Put(key, Record::Unreadable))
+                }
+                Some((key, record)) => Some(Op::Put(key, record)),
+                None => None,
+            },
+            EventType::Delete => Key::parse(path).ok().map(Op::Delete),
         };
-        Ok(Some((pair.mod_revision(), op)))
-    }
-
-    fn key(&self, key: &[u8]) -> Result<Key, StoreError> {
-        let path = String::from_utf8_lossy(key);
-        Ok(Key::parse(
-            path.strip_prefix(&self.prefix).unwrap_or(&path),
-        )?)
+        Some((pair.mod_revision(), op))
     }
 
     /// All that has arrived, but what our own transaction at `own` did.
@@ -340,9 +343,9 @@ impl Store for Etcd {
                 at = page.header().map_or(0, |header| header.revision());
             }
             for pair in page.kvs() {
-                let key = self.key(pair.key())?;
-                let record = Record::decode(&key, pair.value())?;
-                records.push((key, record));
+                let path = String::from_utf8_lossy(pair.key());
+                let path = path.strip_prefix(&self.prefix).unwrap_or(&path);
+                records.extend(read_record(path, pair.value(), &mut self.skipped));
             }
             match page.kvs().last() {
                 Some(last) if page.more() => {
@@ -430,10 +433,8 @@ impl Store for Etcd {
         let mut found = Vec::new();
         for pair in page.kvs() {
             let path = String::from_utf8_lossy(pair.key());
-            found.push(audit_record(
-                path.strip_prefix(&self.prefix).unwrap_or(&path),
-                pair.value(),
-            )?);
+            let path = path.strip_prefix(&self.prefix).unwrap_or(&path);
+            found.extend(audit_record(path, pair.value(), &mut self.skipped));
         }
         Ok(found)
     }
@@ -444,6 +445,10 @@ impl Store for Etcd {
 
     fn name(&self) -> &'static str {
         "etcd"
+    }
+
+    fn skipped(&self) -> u64 {
+        self.skipped
     }
 
     fn max_weight(&self) -> usize {

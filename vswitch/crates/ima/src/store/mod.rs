@@ -76,8 +76,34 @@ pub trait Store: Send + 'static {
     /// Its name, as in the configuration.
     fn name(&self) -> &'static str;
 
+    /// How often it held, or was changed to, something that is no record, and that was passed over.
+    fn skipped(&self) -> u64 {
+        0
+    }
+
     /// Largest [`Transaction::weight`].
     fn max_weight(&self) -> usize;
+}
+
+/// One record that was read. What is none is told aloud and counted, and stops nobody: of a key of ours
+/// that there is something is known, the rest is passed over.
+fn read_record(path: &str, value: &[u8], skipped: &mut u64) -> Option<(Key, Record)> {
+    let tell = |error: &RecordError, skipped: &mut u64| {
+        *skipped += 1;
+        tracing::error!(key = path, %error, "what the store holds there is no record; repair or delete it");
+    };
+    let key = match Key::parse(path) {
+        Ok(key) => key,
+        Err(error) => {
+            tell(&error, skipped);
+            return None;
+        }
+    };
+    let record = Record::decode(&key, value).unwrap_or_else(|error| {
+        tell(&error, skipped);
+        Record::Unreadable
+    });
+    Some((key, record))
 }
 
 /// The lowest and the highest key of the audit.
@@ -89,10 +115,9 @@ fn audit_start(before: Option<AuditId>) -> String {
 }
 
 /// One record of the audit.
-fn audit_record(path: &str, value: &[u8]) -> Result<(AuditId, Audit), StoreError> {
-    let key = Key::parse(path)?;
-    match (&key, Record::decode(&key, value)?) {
-        (Key::Audit(id), Record::Audit(audit)) => Ok((*id, audit)),
-        _ => Err(RecordError::Key(path.to_owned()).into()),
+fn audit_record(path: &str, value: &[u8], skipped: &mut u64) -> Option<(AuditId, Audit)> {
+    match read_record(path, value, skipped)? {
+        (Key::Audit(id), Record::Audit(audit)) => Some((id, audit)),
+        _ => None,
     }
 }

@@ -10,7 +10,7 @@ use std::sync::Arc;
 use redb::{Database, ReadableDatabase, ReadableTable, TableDefinition, TableError};
 use vswitch_control::message::operator::AuditId;
 
-use super::{AUDIT, Commit, Committed, Store, StoreError, audit_record, audit_start};
+use super::{AUDIT, Commit, Committed, Store, StoreError, audit_record, audit_start, read_record};
 use crate::model::{Audit, Key, Op, Record, Transaction};
 
 const RECORDS: TableDefinition<'_, &str, &[u8]> = TableDefinition::new("records");
@@ -22,6 +22,8 @@ const REVISION: &str = "revision";
 pub struct Redb {
     database: Arc<Database>,
     revision: u64,
+    /// What was passed over, being no record.
+    skipped: u64,
 }
 
 fn failed(error: impl Into<redb::Error>) -> StoreError {
@@ -102,6 +104,7 @@ impl Redb {
         Ok(Self {
             database: Arc::new(database),
             revision,
+            skipped: 0,
         })
     }
 
@@ -115,23 +118,21 @@ impl Redb {
     }
 }
 
-fn read(database: &Database) -> Result<Vec<(Key, Record)>, StoreError> {
+fn read(database: &Database) -> Result<(Vec<(Key, Record)>, u64), StoreError> {
     let read = database.begin_read().map_err(failed)?;
     let table = match read.open_table(RECORDS) {
         Ok(table) => table,
-        Err(TableError::TableDoesNotExist(_)) => return Ok(Vec::new()),
+        Err(TableError::TableDoesNotExist(_)) => return Ok((Vec::new(), 0)),
         Err(error) => return Err(failed(error)),
     };
-    let mut records = Vec::new();
+    let (mut records, mut skipped) = (Vec::new(), 0);
     for entry in table.iter().map_err(failed)? {
         let (path, value) = entry.map_err(failed)?;
-        let key = Key::parse(path.value())?;
-        if !matches!(key, Key::Audit(_)) {
-            let record = Record::decode(&key, value.value())?;
-            records.push((key, record));
+        if !path.value().starts_with(AUDIT.0) {
+            records.extend(read_record(path.value(), value.value(), &mut skipped));
         }
     }
-    Ok(records)
+    Ok((records, skipped))
 }
 
 type Encoded = Vec<(String, Option<Vec<u8>>)>;
@@ -159,7 +160,9 @@ fn write(database: &Database, ops: &Encoded, revision: u64) -> Result<(), StoreE
 
 impl Store for Redb {
     async fn load(&mut self) -> Result<Vec<(Key, Record)>, StoreError> {
-        self.blocking(read).await
+        let (records, skipped) = self.blocking(read).await?;
+        self.skipped += skipped;
+        Ok(records)
     }
 
     async fn commit(&mut self, transaction: &Transaction) -> Result<Committed, StoreError> {
@@ -192,14 +195,14 @@ impl Store for Redb {
         self.blocking(move |database| {
             let read = database.begin_read().map_err(failed)?;
             let table = read.open_table(RECORDS).map_err(failed)?;
-            let mut found = Vec::new();
+            let (mut found, mut skipped) = (Vec::new(), 0);
             for entry in table
                 .range(start.as_str()..AUDIT.1)
                 .map_err(failed)?
                 .take(limit)
             {
                 let (path, value) = entry.map_err(failed)?;
-                found.push(audit_record(path.value(), value.value())?);
+                found.extend(audit_record(path.value(), value.value(), &mut skipped));
             }
             Ok(found)
         })
@@ -212,6 +215,10 @@ impl Store for Redb {
 
     fn name(&self) -> &'static str {
         "redb"
+    }
+
+    fn skipped(&self) -> u64 {
+        self.skipped
     }
 
     fn max_weight(&self) -> usize {

@@ -372,6 +372,8 @@ impl World {
     fn settle(&mut self) {
         loop {
             let outputs: Vec<Output> = self.client.outputs().collect();
+            let client = &self.client;
+            assert!(client.agenda.is_true(client.networks.values()));
             let replies: Vec<FromIma> = self.ima.replies.drain(..).collect();
             if outputs.is_empty() && replies.is_empty() {
                 return;

@@ -243,10 +243,15 @@ fn no_address_that_was_its_own_once() {
         endpoint: other,
         ..record
     });
-    let op = Op::Put(Key::Edge(liar.clone()), moved.clone());
+    let free = former.tunnel_addresses.first().copied().unwrap();
+    let ops = [
+        Op::Put(Key::Edge(liar.clone()), moved.clone()),
+        Op::Delete(Key::Claim(free)),
+    ];
     world.stored.insert(Key::Edge(liar.clone()), moved);
-    world.engine.apply(std::slice::from_ref(&op));
-    world.engine.committed(&[op], world.now);
+    world.stored.remove(&Key::Claim(free));
+    world.engine.apply(&ops);
+    world.engine.committed(&ops, world.now);
     // The address is free, and somebody has it.
     let welcome = world.connect_at("heir", former.clone());
     assert!(matches!(welcome, Some(Reply::Welcome { .. })));

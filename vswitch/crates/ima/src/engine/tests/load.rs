@@ -22,7 +22,9 @@ fn what_is_left_behind_goes_in_steps_as_large_as_the_store_takes() {
         }
         assert_eq!(world.view("b", "red").mappings.len(), 200);
         let id = world.edges[&nve("a")].session.unwrap();
-        let leave = world.engine.edge(id, &EdgeRequest::Leave { vn: vn("red") });
+        let leave = world
+            .engine
+            .edge(id, &EdgeRequest::Leave { vn: vn("red") }, world.now);
         world.store(&leave.plan);
         let mut steps = 0;
         while let Some(plan) = world.engine.sweep(world.now, weight) {
@@ -84,7 +86,9 @@ fn a_network_is_marked_once_until_somebody_has_looked() {
                 ips: ips(&[10 * round + last]),
             };
             let vn = vn("red");
-            let decision = world.engine.edge(id, &EdgeRequest::Vn { vn, message });
+            let decision = world
+                .engine
+                .edge(id, &EdgeRequest::Vn { vn, message }, world.now);
             world.store(&decision.plan);
             assert_eq!(world.engine.marked.len(), 1);
         }

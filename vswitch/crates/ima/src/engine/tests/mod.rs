@@ -1,8 +1,11 @@
 //! The engine with edges that believe what they are told, and nothing between them.
 
+mod budget;
 mod liar;
 mod load;
 mod operators;
+mod outcasts;
+mod places;
 mod random;
 mod registration;
 mod world;

@@ -160,8 +160,9 @@ fn a_removed_vn_leaves_nothing_and_may_come_again() {
     assert!(world.edges[&nve("a")].views.is_empty());
     let left: Vec<_> = world.stored.keys().map(ToString::to_string).collect();
     assert!(
-        left.iter()
-            .all(|key| key.starts_with("audit/") || key.starts_with("edge/")),
+        left.iter().all(|key| ["audit/", "claim/", "edge/"]
+            .iter()
+            .any(|kind| key.starts_with(kind))),
         "{left:?}"
     );
     world.declare("red", 1, Admission::Strict, &["a"]);

@@ -360,12 +360,24 @@ fn records_survive_their_encoding() {
             reason: Text::of("lost"),
         })
         .unwrap();
+    world
+        .change(Change::OperatorRevoke {
+            name: "former".parse().unwrap(),
+            reason: Text::of("has left"),
+        })
+        .unwrap();
+    let places = vswitch_control::message::operator::Places {
+        tunnel_addresses: vec!["2001:db8::c".parse().unwrap()].try_into().unwrap(),
+        control: vec!["10.0.0.0/8".parse().unwrap()].try_into().unwrap(),
+    };
+    let nve = nve("c");
+    world.change(Change::EdgeSet { nve, places }).unwrap();
     let kinds: std::collections::BTreeSet<_> = world
         .stored
         .keys()
         .map(|key| key.to_string().split('/').next().unwrap().to_owned())
         .collect();
-    assert_eq!(kinds.len(), 10, "{kinds:?}");
+    assert_eq!(kinds.len(), 13, "{kinds:?}");
     for (key, record) in &world.stored {
         let bytes = record.encode(key).unwrap();
         assert_eq!(Record::decode(key, &bytes).as_ref(), Ok(record));

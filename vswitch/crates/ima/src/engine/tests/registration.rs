@@ -287,6 +287,7 @@ fn a_large_vn_comes_in_parts() {
     world.connect("a");
     world.join("a", "lab").unwrap();
     for n in 0..3000_u16 {
+        world.now += Duration::from_millis(10);
         let [high, low] = n.to_be_bytes();
         let register = VnFromEdge::Register {
             port: "p".parse().unwrap(),

@@ -1,6 +1,7 @@
 //! An engine, what it stored, and edges that keep what they are sent.
 
 use std::collections::BTreeMap;
+use std::net::IpAddr;
 use std::time::Duration;
 
 use vswitch_control::message::ima::{
@@ -12,7 +13,7 @@ use vswitch_control::message::overlay::{
 };
 use vswitch_control::types::{BootId, Epoch, Mac, NveName, Version, VnName};
 
-use crate::engine::{EdgeRequest, Engine, Limits, Push, Reply, SessionId, Stamp};
+use crate::engine::{Decision, EdgeRequest, Engine, Excess, Limits, Push, Reply, SessionId, Stamp};
 use crate::model::{Key, Plan, Record};
 
 /// What an edge knows of a VN.
@@ -171,7 +172,16 @@ impl World {
 
     pub fn ask(&mut self, name: &NveName, request: &EdgeRequest) -> Option<Reply> {
         let id = self.edges.get(name)?.session?;
-        let decision = self.engine.edge(id, request);
+        let decision = match self.engine.excess(id, request, self.now) {
+            None => self.engine.edge(id, request, self.now),
+            Some(excess) => Decision {
+                plan: Plan::default(),
+                reply: match excess {
+                    Excess::Registration(reply) | Excess::Join(reply) => Some(reply),
+                    Excess::Query => None,
+                },
+            },
+        };
         self.store(&decision.plan);
         if let Some(reply) = &decision.reply {
             self.engine.confirm(id, reply);
@@ -196,6 +206,16 @@ impl World {
     }
 
     pub fn connect_at(&mut self, name: &str, endpoint: Endpoint) -> Option<Reply> {
+        // From where it says that it is.
+        self.connect_from(name, endpoint.clone(), endpoint.control_address.ip())
+    }
+
+    pub fn connect_from(
+        &mut self,
+        name: &str,
+        endpoint: Endpoint,
+        source: IpAddr,
+    ) -> Option<Reply> {
         let id = SessionId(self.number());
         let edge = self.edges.entry(nve(name)).or_default();
         let former = edge.session.replace(id);
@@ -206,7 +226,7 @@ impl World {
         if let Some(former) = former {
             self.engine.close(former);
         }
-        self.engine.open(id, nve(name));
+        self.engine.open(id, nve(name), source);
         let request = EdgeRequest::Hello {
             boot: BootId([1; 16]),
             endpoint,

@@ -3,13 +3,21 @@
 //! [`ToOperator::Response`] of the same number, in order. Lists come in pages: a request names the last
 //! item that is known, an answer says whether there is more.
 
+mod lines;
+
 use core::fmt;
+use std::net::IpAddr;
 
 use serde::{Deserialize, Serialize};
 
-use super::overlay::{Endpoint, Mapping, Placement, VnSettings};
-use super::{BoundError, Bounded};
-use crate::types::{Epoch, Mac, NveName, Version, VnName};
+use super::BoundError;
+use super::overlay::{Mapping, Placement, Prefixes, TunnelAddresses, VnSettings};
+use crate::types::{Mac, NveName, OperatorName, VnName};
+
+pub use lines::{
+    AddressLine, AuditId, AuditLine, DeclaredLine, EdgeLine, MemberLine, OperatorLine, Page,
+    Server, VnLine,
+};
 
 /// Version of this protocol, in `Hello`.
 pub const PROTOCOL: u16 = 1;
@@ -157,6 +165,21 @@ pub enum Request {
         /// The last one known.
         before: Option<AuditId>,
     },
+    /// What is declared of edges.
+    Declared {
+        /// The last one known.
+        after: Option<NveName>,
+    },
+    /// Which edge has which tunnel address.
+    Addresses {
+        /// The last one known.
+        after: Option<IpAddr>,
+    },
+    /// Operators without rights.
+    Operators {
+        /// The last one known.
+        after: Option<OperatorName>,
+    },
 }
 
 /// A change of what is declared.
@@ -237,6 +260,42 @@ pub enum Change {
         /// Which.
         nve: NveName,
     },
+    /// What an edge may say of where it is; replaces what was declared before. Addresses that other
+    /// edges have claimed without a declaration are taken from them.
+    EdgeSet {
+        /// Which.
+        nve: NveName,
+        /// Where it may be.
+        places: Places,
+    },
+    /// Nothing is declared of an edge any more; its addresses are free.
+    EdgeUnset {
+        /// Which.
+        nve: NveName,
+    },
+    /// An operator loses every right at once.
+    OperatorRevoke {
+        /// Which: the last part of its identity.
+        name: OperatorName,
+        /// Why.
+        reason: Text,
+    },
+    /// It gets them back.
+    OperatorUnrevoke {
+        /// Which.
+        name: OperatorName,
+    },
+}
+
+/// Where an edge may be, as an operator says.
+#[derive(Debug, Clone, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields, rename_all = "kebab-case")]
+pub struct Places {
+    /// Its tunnel addresses: all it may have, and nobody else any.
+    pub tunnel_addresses: TunnelAddresses,
+    /// Where its control address may be, beside those.
+    #[serde(default)]
+    pub control: Prefixes,
 }
 
 /// What came of a request.
@@ -261,6 +320,12 @@ pub enum Response {
     Edges(Page<EdgeLine>),
     /// What operators did.
     Audit(Page<AuditLine>),
+    /// What is declared of edges.
+    Declared(Page<DeclaredLine>),
+    /// Tunnel addresses.
+    Addresses(Page<AddressLine>),
+    /// Operators without rights.
+    Operators(Page<OperatorLine>),
 }
 
 /// Why a request was denied.
@@ -275,96 +340,4 @@ pub enum Denied {
     /// The store does not answer, or another server was quicker again and again.
     #[error("the authority's store did not take it: {0}")]
     Unavailable(Text),
-}
-
-/// Some items of a list.
-#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
-#[serde(bound(deserialize = "T: Deserialize<'de>"))]
-pub struct Page<T> {
-    /// In order.
-    pub items: Bounded<T, MAX_PAGE>,
-    /// Whether there are others after them.
-    pub more: bool,
-}
-
-/// One VN.
-#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
-pub struct VnLine {
-    /// Its name.
-    pub vn: VnName,
-    /// What is the same for all its members.
-    pub settings: VnSettings,
-    /// Its membership epoch.
-    pub epoch: Epoch,
-    /// How far its log is.
-    pub version: Version,
-    /// Edges that may join.
-    pub members: u64,
-    /// Edges that have joined.
-    pub joined: u64,
-    /// Addresses that are placed.
-    pub placements: u64,
-    /// Addresses that are registered.
-    pub mappings: u64,
-}
-
-/// One edge that may join a VN.
-#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
-pub struct MemberLine {
-    /// Its name.
-    pub nve: NveName,
-    /// Whether it has.
-    pub joined: bool,
-}
-
-/// One edge.
-#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
-pub struct EdgeLine {
-    /// Its name.
-    pub nve: NveName,
-    /// Whether it has a session with this server.
-    pub connected: bool,
-    /// Where it is reached, if it ever said so.
-    pub endpoint: Option<Endpoint>,
-    /// Seconds until its lease ends, as this server counts; none if it has ended.
-    pub lease: Option<u32>,
-    /// VNs it has joined.
-    pub vns: u32,
-    /// Why it is revoked, if it is.
-    pub revoked: Option<Text>,
-}
-
-/// Which record of the audit: in order of time.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, PartialOrd, Ord, Serialize, Deserialize)]
-pub struct AuditId {
-    /// Milliseconds since 1970, by the server's clock.
-    pub at: u64,
-    /// Tells records of the same time apart: drawn at random by each run of a server, then counted.
-    pub tie: u64,
-}
-
-/// What an operator did.
-#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
-pub struct AuditLine {
-    /// When, and which.
-    pub id: AuditId,
-    /// The operator: the last part of its identity.
-    pub who: Text,
-    /// What.
-    pub change: Change,
-}
-
-/// The server itself.
-#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
-pub struct Server {
-    /// Its identity.
-    pub name: Text,
-    /// Its store: `redb` or `etcd`.
-    pub store: Text,
-    /// How far its copy of the store is.
-    pub revision: u64,
-    /// Seconds since it started.
-    pub uptime: u64,
-    /// Counters and gauges, by name.
-    pub counters: Bounded<(Text, u64), MAX_PAGE>,
 }
