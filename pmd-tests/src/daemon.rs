@@ -42,12 +42,22 @@ impl Daemon {
     /// Starts host `name` with this configuration, in the namespace of that name if there is
     /// one, and waits until it answers.
     pub fn start(name: &str, yaml: &str) -> Daemon {
-        fs::write(format!("{DIR}/{name}.yaml"), yaml).expect("configuration");
-        Daemon::restart(name)
+        Daemon::start_with(name, yaml, &[])
     }
 
-    /// Starts a host again with the configuration that it had.
+    /// The same with variables of the environment.
+    pub fn start_with(name: &str, yaml: &str, environment: &[(&str, &str)]) -> Daemon {
+        fs::write(format!("{DIR}/{name}.yaml"), yaml).expect("configuration");
+        Daemon::spawn(name, environment).awaited()
+    }
+
+    /// Starts a host again with the configuration that it had, and waits until it answers.
     pub fn restart(name: &str) -> Daemon {
+        Daemon::spawn(name, &[]).awaited()
+    }
+
+    /// The same, with variables of the environment, and without waiting.
+    pub fn spawn(name: &str, environment: &[(&str, &str)]) -> Daemon {
         let log = File::options()
             .create(true)
             .append(true)
@@ -64,27 +74,34 @@ impl Daemon {
         };
         let child = command
             .args(["--config", &format!("{DIR}/{name}.yaml")])
+            .envs(environment.iter().copied())
             .stdin(Stdio::null())
             .stdout(log.try_clone().expect("log"))
             .stderr(log)
             .spawn()
             .expect("vswitchd");
-        let mut daemon = Daemon {
+        Daemon {
             name: name.to_owned(),
             child,
-        };
+        }
+    }
+
+    /// Waits until it answers.
+    #[track_caller]
+    pub fn awaited(mut self) -> Daemon {
         let began = Instant::now();
-        while daemon.ask().is_err() {
-            let ended = daemon.child.try_wait().expect("wait");
-            assert!(ended.is_none(), "{name} ended: {ended:?}\n{}", daemon.log());
+        while self.ask().is_err() {
+            let ended = self.child.try_wait().expect("wait");
+            let name = &self.name;
+            assert!(ended.is_none(), "{name} ended: {ended:?}\n{}", self.log());
             assert!(
                 began.elapsed() < Duration::from_secs(30),
                 "{name} does not answer\n{}",
-                daemon.log()
+                self.log()
             );
             std::thread::sleep(Duration::from_millis(30));
         }
-        daemon
+        self
     }
 
     fn ask(&self) -> Result<Status, String> {

@@ -6,11 +6,14 @@
 //! it must have; `aead` chooses the cipher's backend; `tenant` plays virtual machines, `discovery` what they say of themselves,
 //! `hostile` what they should not; `hand` drives a worker, for `fuzz` and with `noise`; `lab`,
 //! `hosts`, `daemon`, `testpmd` and `guest` run the daemon over real drivers with real
-//! tenants; `peering`, `peer`, `ovs`, `scapy`, `pcap` and `records` set it against programs
+//! tenants; `overlay` puts a mapping authority before daemons, `bridge` is a wire to cut and to watch,
+//! `stream` says what of steady traffic was lost and when; `peering`, `peer`, `ovs`, `scapy`, `pcap` and `records` set it against programs
 //! of other people's.
 
 pub mod aead;
+pub mod bridge;
 pub mod changes;
+pub mod clock;
 pub mod daemon;
 pub mod discovery;
 pub mod frames;
@@ -23,6 +26,7 @@ pub mod isolate;
 pub mod lab;
 pub mod live;
 pub mod noise;
+pub mod overlay;
 pub mod ovs;
 pub mod pcap;
 pub mod peer;
@@ -32,6 +36,8 @@ pub mod records;
 pub mod rig;
 pub mod scapy;
 pub mod setup;
+pub mod spoof;
+pub mod stream;
 pub mod tally;
 pub mod tap;
 pub mod tenant;
