@@ -121,7 +121,9 @@ fn random_packets_are_neither_delivered_nor_leaked() {
                     to_kernel += 1;
                     assert!(!is_overlay(frame), "to the kernel: {frame:02x?}");
                 }
-                Exit::Tenant(_) | Exit::Underlay | Exit::Colleague => panic!("to {exit:?}: {frame:02x?}"),
+                Exit::Tenant(_) | Exit::Underlay | Exit::Colleague => {
+                    panic!("to {exit:?}: {frame:02x?}")
+                }
             });
             if sent % (1 << 20) < BURST as u64 {
                 hand.check();

@@ -309,3 +309,33 @@ fn a_worker_without_a_key_hands_over_to_the_one_that_has_it() {
         },
     );
 }
+
+#[test]
+fn what_a_limit_keeps_from_a_key_is_dropped_for_that() {
+    isolated("what_a_limit_keeps_from_a_key_is_dropped_for_that", || {
+        let mut hand = Hand::start();
+        let tunnel = TunnelId(0);
+        on_demand(&mut hand, 600, [0]);
+        let frame = udp4(1, 2, 0, 100);
+        let in_vain = |hand: &mut Hand| {
+            hand.tenant(0, [&frame[..]]);
+            std::thread::sleep(Duration::from_millis(1100));
+            hand.command([Command::Housekeeping]);
+            assert_eq!(hand.worker.held(), 0);
+            let verdicts = hand.verdicts();
+            ["sa-hard-limit", "no-key"].map(|name| {
+                let all = verdicts.iter();
+                all.filter(|(v, _)| *v == name)
+                    .map(|(_, n)| *n)
+                    .sum::<u64>()
+            })
+        };
+        hand.command([Command::RemoveOutbound(tunnel), Command::Limit(tunnel)]);
+        assert_eq!(in_vain(&mut hand), [1, 0]);
+        // With another key that is over; without it, it is for want of one.
+        hand.command([seals(tunnel, 0x7001, Algorithm::Aes256Gcm)]);
+        hand.command([Command::RemoveOutbound(tunnel)]);
+        assert_eq!(in_vain(&mut hand), [1, 1]);
+        hand.check();
+    });
+}

@@ -94,8 +94,10 @@ impl<P: Probe> Worker<P> {
                 let slot = self.sas.install_outbound(*setup);
                 self.tunnels.entry(tunnel).sa = Some(slot);
                 self.keyless.ready = true;
+                self.limit(tunnel, false);
                 self.refresh(tunnel);
             }
+            Command::Limit(tunnel) => self.limit(tunnel, true),
             Command::RemoveOutbound(tunnel) => {
                 self.remove_outbound(tunnel);
                 self.refresh(tunnel);

@@ -121,6 +121,9 @@ pub enum Command {
     InstallOutbound(Box<OutboundSetup>),
     /// Removes it.
     RemoveOutbound(TunnelId),
+    /// The SA that a tunnel on demand had came to a hard limit: frames that wait in vain for another
+    /// are dropped for that, until there is one.
+    Limit(TunnelId),
     /// The worker that has an outbound SA for a tunnel, for those that have none.
     OutboundOwner(TunnelId, Option<WorkerId>),
     /// More sequence numbers of a tunnel's manual key.

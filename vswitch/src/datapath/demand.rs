@@ -43,6 +43,8 @@ pub struct Demand {
     asked: Option<u64>,
     /// Frames that wait.
     waiting: u16,
+    /// Its last SA came to a hard limit.
+    limit: bool,
     /// Whether its SA is used.
     quiet: Quiet,
 }
@@ -159,7 +161,7 @@ impl<P: Probe> Worker<P> {
         let vn = self.tables.tunnel(id).map(|tunnel| tunnel.vn);
         let admitted = self.tunnels.demand(id).filter(few).is_some();
         let Some(vn) = vn.filter(|vn| admitted && self.make_room(*vn)) else {
-            return self.tunnel_drop(id, Verdict::NoKey, frame.packet);
+            return self.keyless_drop(frame);
         };
         if let Some(demand) = self.tunnels.demand(id) {
             demand.waiting += 1;
@@ -180,8 +182,25 @@ impl<P: Probe> Worker<P> {
         if let Some(demand) = self.tunnels.demand(displaced.tunnel) {
             demand.waiting = demand.waiting.saturating_sub(1);
         }
-        self.tunnel_drop(displaced.tunnel, Verdict::NoKey, displaced.packet);
+        self.keyless_drop(displaced);
         true
+    }
+
+    /// Ends a frame for which no key came.
+    fn keyless_drop(&mut self, frame: Gathered) {
+        let limit = self.tunnels.demand(frame.tunnel).is_some_and(|d| d.limit);
+        let verdict = match limit {
+            true => Verdict::SaHardLimit,
+            false => Verdict::NoKey,
+        };
+        self.tunnel_drop(frame.tunnel, verdict, frame.packet);
+    }
+
+    /// Notes why a tunnel is without a key.
+    pub(super) fn limit(&mut self, id: TunnelId, limit: bool) {
+        if let Some(demand) = self.tunnels.demand(id) {
+            demand.limit = limit;
+        }
     }
 
     /// Asks for a key of this worker's own, now and then.
@@ -214,7 +233,7 @@ impl<P: Probe> Worker<P> {
             && let Some(wait) = self.keyless.frames.pop_front()
         {
             let frame = self.no_longer_waiting(wait);
-            self.tunnel_drop(frame.tunnel, Verdict::NoKey, frame.packet);
+            self.keyless_drop(frame);
         }
         if !std::mem::take(&mut self.keyless.ready) {
             return;

@@ -226,6 +226,7 @@ impl Driver {
                 peer,
                 worker,
                 spi,
+                limit,
             } => {
                 if let Ok(spi) = Spi::new(spi) {
                     self.orders.push(Order::RemoveOutbound {
@@ -233,6 +234,7 @@ impl Driver {
                         peer: peer.into(),
                         worker,
                         spi,
+                        limit,
                     });
                 }
             }

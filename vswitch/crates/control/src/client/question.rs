@@ -256,7 +256,7 @@ mod tests {
     /// A tenant with as many ports as it likes asks for an address a millisecond on each.
     #[test]
     fn a_tenant_with_many_ports_leaves_others_their_questions() {
-        let mut questions = Questions::new(20, 5);
+        let mut questions = Questions::new(20, 1000);
         let (mut reds, mut n) = (0, 0_u16);
         for now in 0..10_000 {
             for port in 0..20 {

@@ -26,7 +26,7 @@ impl Keying {
                     sender.step = Step::Waiting;
                 }
             }
-            self.retire(key, pair, *worker);
+            self.retire(key, pair, *worker, true);
         }
         let mut gone: Vec<InSa> = Vec::new();
         pair.receivers.retain(|_, sas| {

@@ -295,6 +295,8 @@ pub enum Output {
         worker: u16,
         /// Its SPI.
         spi: u32,
+        /// Because of a hard limit: packets that find no other are dropped for that.
+        limit: bool,
     },
     /// There are SAs enough: this worker hands its packets to another.
     Share {

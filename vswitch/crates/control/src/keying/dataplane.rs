@@ -131,7 +131,7 @@ impl Keying {
                 let Some(worker) = found.map(|(worker, _)| *worker) else {
                     return;
                 };
-                this.retire(key, pair, worker);
+                this.retire(key, pair, worker, false);
                 // On its way to another: it may be idle, but that one may be needed.
                 this.release(now, pair, worker);
             }

@@ -159,6 +159,7 @@ impl Keying {
                     peer: key.peer.clone(),
                     worker: *worker,
                     spi: sa.spi,
+                    limit: false,
                 });
             }
             if sender.step == Step::Rest {

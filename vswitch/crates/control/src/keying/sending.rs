@@ -38,7 +38,7 @@ impl Keying {
                 }
                 // The data plane has lost it.
                 sender.needed = now;
-                this.retire(&key, pair, worker);
+                this.retire(&key, pair, worker, false);
             } else if !this.room_to_send(now, &key, pair, worker) {
                 return;
             } else {
@@ -258,7 +258,7 @@ impl Keying {
         let mut senders = pair.senders.iter();
         let found = senders.find(|(_, sender)| sender.current.is_some_and(|sa| sa.spi == spi));
         if let Some(worker) = found.map(|(worker, _)| *worker) {
-            self.retire(key, pair, worker);
+            self.retire(key, pair, worker, false);
             self.release(now, pair, worker);
             return;
         }
@@ -271,8 +271,8 @@ impl Keying {
         }
     }
 
-    /// Removes what a worker sends with, and tells the receiver.
-    pub(super) fn retire(&mut self, key: &PairKey, pair: &mut Pair, worker: u16) {
+    /// Removes what a worker sends with, because of a hard limit or not, and tells the receiver.
+    pub(super) fn retire(&mut self, key: &PairKey, pair: &mut Pair, worker: u16, limit: bool) {
         let sender = pair.senders.get_mut(&worker);
         let Some(sa) = sender.and_then(|sender| sender.current.take()) else {
             return;
@@ -282,6 +282,7 @@ impl Keying {
             peer: key.peer.clone(),
             worker,
             spi: sa.spi,
+            limit,
         });
         self.tell(key, pair, &VnMessage::Retire { spi: sa.spi });
     }
@@ -337,7 +338,7 @@ impl Keying {
                     pair.due_by(now);
                 }
             }
-            this.retire(key, pair, worker);
+            this.retire(key, pair, worker, true);
         });
     }
 }

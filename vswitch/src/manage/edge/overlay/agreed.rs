@@ -187,7 +187,13 @@ impl Control {
     }
 
     /// Has a worker seal no more, unless it has another key by now.
-    pub(super) fn remove_outbound(&mut self, vn: &str, peer: &str, worker: WorkerId, spi: Spi) {
+    pub(super) fn remove_outbound(
+        &mut self,
+        (vn, peer): (&str, &str),
+        worker: WorkerId,
+        spi: Spi,
+        limit: bool,
+    ) {
         let Some(tunnel) = self.agreed_tunnel(vn, peer) else {
             // It went with the tunnel.
             return;
@@ -200,6 +206,9 @@ impl Control {
         // Others must not hand over to a worker that has no key.
         self.tell_owner(tunnel, before);
         self.tell(usize::from(worker), Command::RemoveOutbound(tunnel));
+        if limit {
+            self.tell(usize::from(worker), Command::Limit(tunnel));
+        }
     }
 
     fn tell_owner(&self, tunnel: TunnelId, before: Option<WorkerId>) {

@@ -135,6 +135,8 @@ pub enum Order {
         worker: WorkerId,
         /// Which key; another in its place stays.
         spi: Spi,
+        /// It has come to a limit: what finds no other key is dropped for that.
+        limit: bool,
     },
     /// Open no more; the key is destroyed.
     RemoveInbound {

@@ -39,8 +39,9 @@ impl Control {
                     peer,
                     worker,
                     spi,
+                    limit,
                 } => {
-                    self.remove_outbound(&vn, &peer, worker, spi);
+                    self.remove_outbound((&vn, &peer), worker, spi, limit);
                     continue;
                 }
                 Order::RemoveInbound { spi } => {

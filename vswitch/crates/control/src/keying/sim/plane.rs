@@ -42,6 +42,8 @@ pub struct Plane {
     pub inbound: BTreeMap<u32, Inbound>,
     pub outbound: BTreeMap<Flow, (u32, [u8; 36])>,
     pub shares: BTreeMap<Flow, u16>,
+    /// SAs closed because of a limit.
+    pub limits: usize,
     pub free_at: Duration,
 }
 
@@ -104,7 +106,9 @@ impl World {
                 peer,
                 worker,
                 spi,
+                limit,
             } => {
+                self.edges[edge].plane.limits += usize::from(limit);
                 let flow = (vn, peer, worker);
                 let outbound = &mut self.edges[edge].plane.outbound;
                 if outbound.get(&flow).is_some_and(|(now, _)| *now == spi) {

@@ -48,6 +48,7 @@ fn who_blocks_sessions_and_lets_packets_pass_keeps_no_key_alive() {
     for edge in 0..2 {
         assert!(world.edges[edge].plane.outbound.is_empty(), "closed");
         assert_eq!(world.edges[edge].plane.inbound.len(), 2, "still open");
+        assert_eq!(world.edges[edge].plane.limits, 2);
     }
     world.run(ms(2000));
     assert!(after > before && world.opened == after && world.missed == 0);
