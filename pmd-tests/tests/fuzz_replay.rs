@@ -101,3 +101,18 @@ fn aead() {
 fn peer_message() {
     isolated("peer_message", || replay("peer_message"));
 }
+
+#[test]
+fn ima_message() {
+    isolated("ima_message", || replay("ima_message"));
+}
+
+#[test]
+fn operator_message() {
+    isolated("operator_message", || replay("operator_message"));
+}
+
+#[test]
+fn frames() {
+    isolated("frames", || replay("frames"));
+}

@@ -4,7 +4,10 @@
 pub mod aead;
 pub mod api;
 pub mod config;
+pub mod frames;
 mod honest;
+pub mod ima_message;
+pub mod operator_message;
 pub mod peer_message;
 pub mod tenant;
 pub mod underlay;
@@ -23,7 +26,7 @@ pub struct Target {
 }
 
 /// All targets.
-pub const TARGETS: [Target; 6] = [
+pub const TARGETS: [Target; 9] = [
     Target {
         name: "underlay",
         start: underlay::start,
@@ -54,7 +57,30 @@ pub const TARGETS: [Target; 6] = [
         start: peer_message::start,
         seeds: peer_message::seeds,
     },
+    Target {
+        name: "ima_message",
+        start: ima_message::start,
+        seeds: ima_message::seeds,
+    },
+    Target {
+        name: "operator_message",
+        start: operator_message::start,
+        seeds: operator_message::seeds,
+    },
+    Target {
+        name: "frames",
+        start: frames::start,
+        seeds: frames::seeds,
+    },
 ];
+
+/// Panics unless bytes that are a message are the one encoding of it.
+fn canonical<T: serde::Serialize + serde::de::DeserializeOwned>(bytes: &[u8]) -> Option<T> {
+    let message = vswitch_control::message::decode::<T>(bytes).ok()?;
+    let again = vswitch_control::message::encode(&message).expect("what was read can be written");
+    assert_eq!(again, bytes);
+    Some(message)
+}
 
 /// Frames of an input: one byte of choice, two of length, then as many bytes as there are.
 fn frames(mut bytes: &[u8]) -> Vec<(u8, &[u8])> {

@@ -163,10 +163,24 @@ impl Credentials {
         &self.certificate.identity
     }
 
+    /// Whether this is what a judge goes by.
+    #[must_use]
+    pub fn is_of(&self, verifier: &Verifier) -> bool {
+        Arc::ptr_eq(&self.trust, verifier.trust())
+    }
+
     /// A judge for one handshake's peer.
     #[must_use]
     pub fn verifier(&self, expect: Expect, denied: &Denied) -> Arc<Verifier> {
         Arc::new(Verifier::new(self.trust.clone(), expect, denied.clone()))
+    }
+
+    /// Whether a peer's certificate, and those behind it, lead to a CA of this bundle now.
+    #[must_use]
+    pub fn trusts(&self, chain: &[CertificateDer<'_>], now: UnixTime) -> bool {
+        chain
+            .split_first()
+            .is_some_and(|(leaf, rest)| self.trust.verify_either(leaf, rest, now).is_ok())
     }
 
     /// For those who never renew, such as a command that runs once.

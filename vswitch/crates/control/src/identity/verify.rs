@@ -105,6 +105,10 @@ impl Verifier {
         }
     }
 
+    pub(super) const fn trust(&self) -> &Arc<Trust> {
+        &self.trust
+    }
+
     /// What the peer's certificate said, or why it was refused; `None` before it came. That the peer has
     /// its key is only known when the handshake is complete.
     #[must_use]
@@ -295,6 +299,17 @@ impl Trust {
     ) -> Result<(), Error> {
         let verdict = self.clients.verify_client_cert(leaf, intermediates, now);
         verdict.map(|_| ())
+    }
+
+    /// Why a peer's chain no longer leads to a CA that is trusted; whichever end of the session it was at.
+    pub(super) fn verify_either(
+        &self,
+        leaf: &CertificateDer<'_>,
+        intermediates: &[CertificateDer<'_>],
+        now: UnixTime,
+    ) -> Result<(), Error> {
+        self.verify_client(leaf, intermediates, now)
+            .or_else(|_| self.verify_server(leaf, intermediates, now))
     }
 
     /// Whether a chain is good at both ends of a session.

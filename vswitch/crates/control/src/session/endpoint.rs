@@ -125,7 +125,8 @@ impl Endpoint {
             told: std::sync::Mutex::default(),
         });
         let accepting = tokio::spawn(accept(inner.clone(), backlog));
-        let sweeping = tokio::spawn(sweep(inner.sessions.clone()));
+        let credentials = inner.setup.credentials.clone();
+        let sweeping = tokio::spawn(sweep(inner.sessions.clone(), credentials));
         let (accepted, tasks) = (Mutex::new(accepted), [accepting, sweeping]);
         Ok(Self {
             inner,
@@ -238,11 +239,15 @@ impl Drop for Endpoint {
     }
 }
 
-async fn sweep(sessions: Sessions) {
+async fn sweep(sessions: Sessions, mut credentials: watch::Receiver<Arc<Credentials>>) {
     let mut ticks = interval(SWEEP);
     ticks.set_missed_tick_behavior(MissedTickBehavior::Delay);
     loop {
         ticks.tick().await;
         sessions.sweep();
+        if credentials.has_changed().unwrap_or(false) {
+            let now = credentials.borrow_and_update().clone();
+            sessions.reconsider(&now);
+        }
     }
 }

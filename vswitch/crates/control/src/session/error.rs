@@ -25,11 +25,13 @@ pub enum Code {
     Full,
     /// The endpoint is being closed.
     Shutdown,
+    /// No CA that is trusted now has issued the peer's certificate.
+    Untrusted,
     /// One we do not know.
     Other(u64),
 }
 
-const CODES: [Code; 8] = [
+const CODES: [Code; 9] = [
     Code::Done,
     Code::Slow,
     Code::Expired,
@@ -38,6 +40,7 @@ const CODES: [Code; 8] = [
     Code::Protocol,
     Code::Full,
     Code::Shutdown,
+    Code::Untrusted,
 ];
 
 impl Code {

@@ -15,17 +15,20 @@ pub(super) const OPENING: [u8; HEADER] = [0; HEADER];
 /// The peer broke the framing.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, thiserror::Error)]
 #[error("a frame of {0} bytes; 1 to {MAX_FRAME} are allowed")]
-pub(super) struct BadFrame(u32);
+pub struct BadFrame(u32);
 
 /// Puts frames together again. Holds at most one that is not whole.
 #[derive(Debug, Default)]
-pub(super) struct Assembler {
+pub struct Assembler {
     buffer: BytesMut,
 }
 
 impl Assembler {
     /// The next frame, if it is whole.
-    pub(super) fn next(&mut self) -> Result<Option<Bytes>, BadFrame> {
+    ///
+    /// # Errors
+    /// What comes next is no frame; nothing behind it is one either.
+    pub fn next(&mut self) -> Result<Option<Bytes>, BadFrame> {
         let Some((header, rest)) = self.buffer.split_first_chunk::<HEADER>() else {
             return Ok(None);
         };
@@ -42,13 +45,14 @@ impl Assembler {
     }
 
     /// Takes more. Nothing is made room for that has not arrived.
-    pub(super) fn push(&mut self, chunk: &[u8]) {
+    pub fn push(&mut self, chunk: &[u8]) {
         self.buffer.extend_from_slice(chunk);
     }
 
     /// How many bytes the frame begun still lacks; at least one. Reading no more than that keeps the
     /// rest where the peer's flow control counts it.
-    pub(super) fn missing(&self) -> usize {
+    #[must_use]
+    pub fn missing(&self) -> usize {
         let whole = self
             .buffer
             .first_chunk::<HEADER>()

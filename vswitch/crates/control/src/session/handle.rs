@@ -9,6 +9,7 @@ use std::time::Duration;
 
 use bytes::Bytes;
 use quinn::{Connection, RecvStream, SendStream};
+use rustls_pki_types::CertificateDer;
 use tokio::sync::{OwnedSemaphorePermit, Semaphore, TryAcquireError, mpsc};
 use tokio::time::{Instant, timeout, timeout_at};
 use zeroize::Zeroizing;
@@ -41,6 +42,12 @@ impl Shared {
             remote,
             ended_here,
         })
+    }
+
+    /// The certificates that the peer has shown, its own first.
+    pub(super) fn chain(&self) -> Option<Vec<CertificateDer<'static>>> {
+        let shown = self.connection.peer_identity()?;
+        shown.downcast().ok().map(|chain| *chain)
     }
 
     /// Ends it, unless that has happened: who was first is what `closed` says.

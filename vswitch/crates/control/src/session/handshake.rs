@@ -212,6 +212,19 @@ impl Inner {
         self.sessions.add(&shared).inspect_err(|code| {
             shared.close(*code, "not accepted");
         })?;
+        // The bundle may have changed since the handshake began; whoever looks through all sessions when it
+        // does has looked already, or finds this one.
+        let credentials = self.setup.credentials.borrow().clone();
+        let now = self.setup.clock.now();
+        let trusted = || {
+            let chain = shared.chain();
+            chain.is_some_and(|chain| credentials.trusts(&chain, now))
+        };
+        if !credentials.is_of(verifier) && !trusted() {
+            self.sessions.remove(&shared);
+            shared.close(Code::Untrusted, "not accepted");
+            return Err(Code::Untrusted);
+        }
         Ok(shared)
     }
 
@@ -250,7 +263,9 @@ impl Inner {
         use crate::identity::CertificateError as E;
         let counters = self.counters();
         let counter = match failure {
-            Failure::Refused(Refusal::Untrusted(_)) => &counters.failed_untrusted,
+            Failure::Refused(Refusal::Untrusted(_)) | Failure::Local(Code::Untrusted) => {
+                &counters.failed_untrusted
+            }
             Failure::Refused(
                 Refusal::Certificate(E::OtherDomain { .. })
                 | Refusal::Unexpected { .. }

@@ -18,7 +18,7 @@ mod transport;
 pub use bytes::Bytes;
 pub use endpoint::{Endpoint, OpenError, Setup};
 pub use error::{Closed, Code, DialError, SendError};
-pub use frame::MAX_FRAME;
+pub use frame::{Assembler, BadFrame, MAX_FRAME};
 pub use handle::{Exported, FRAME_COST, Handle, Session};
 pub use limits::{Limits, Rate};
 pub use registry::Sessions;

@@ -9,7 +9,7 @@ use super::error::Code;
 use super::handle::Shared;
 use super::limits::Limits;
 use super::stats::{Counter, Counters};
-use crate::identity::{Clock, Denied, Identity, Serial};
+use crate::identity::{Clock, Credentials, Denied, Identity, Serial};
 
 #[derive(Debug, Default)]
 struct Table {
@@ -105,6 +105,7 @@ impl Sessions {
             Code::Replaced => Some(&self.counters.closed_replaced),
             Code::Revoked => Some(&self.counters.closed_revoked),
             Code::Expired => Some(&self.counters.closed_expired),
+            Code::Untrusted => Some(&self.counters.closed_untrusted),
             _ => None,
         };
         counter.into_iter().for_each(Counter::add);
@@ -161,6 +162,18 @@ impl Sessions {
         let expired = |session: &Shared| now > session.certificate.not_after;
         self.end_all(Code::Expired, "the peer's certificate has expired", expired);
         self.sweep_denied();
+    }
+
+    /// Ends those whose peers these credentials would not believe any more. The endpoint does it whenever its
+    /// files have changed: a CA that was taken out of the bundle is out for those it let in, too.
+    pub fn reconsider(&self, credentials: &Credentials) -> usize {
+        let now = self.clock.now();
+        let why = "no CA of the bundle has issued the peer's certificate";
+        self.end_all(Code::Untrusted, why, |session| {
+            !session
+                .chain()
+                .is_some_and(|chain| credentials.trusts(&chain, now))
+        })
     }
 
     pub(super) fn close_all(&self, why: &str) {

@@ -84,6 +84,8 @@ counters! {
     closed_expired,
     /// Sessions ended because the peer was revoked.
     closed_revoked,
+    /// Ended: the CA of the peer's certificate is not in the bundle any more.
+    closed_untrusted,
     /// Sessions ended in favour of newer ones of the same identity.
     closed_replaced,
     /// Sessions ended because the peer broke the framing.

@@ -2,6 +2,7 @@
 
 mod declare;
 mod show;
+mod table;
 
 use std::io::{self, Write};
 use std::net::{IpAddr, SocketAddr};

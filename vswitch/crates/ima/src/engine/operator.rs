@@ -36,6 +36,11 @@ impl Engine {
     /// What it is about does not exist, or something is in the way.
     pub fn operator(&self, change: &Change, stamp: &Stamp) -> Result<Plan, Denied> {
         let mut plan = Plan::default();
+        let revoked = |name: &OperatorName| name.as_str() == stamp.who.as_str();
+        if self.state.operators.keys().any(revoked) {
+            // It was under way.
+            return Err(conflict("this operator is revoked"));
+        }
         match change {
             Change::VnAdd { vn, settings } => self.vn_add(&mut plan, vn, *settings, stamp.log)?,
             Change::VnSet { vn, settings } => self.vn_set(&mut plan, vn, *settings)?,

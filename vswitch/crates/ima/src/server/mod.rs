@@ -3,6 +3,7 @@
 
 mod authority;
 mod claims;
+mod commit;
 mod edge;
 mod operator;
 mod report;

@@ -4,6 +4,7 @@ mod bounds;
 mod ends;
 mod flood;
 mod roles;
+mod trust;
 
 use std::net::{Ipv4Addr, SocketAddr};
 use std::sync::Arc;

@@ -188,6 +188,38 @@ fn new_settings_reach_members_by_a_new_epoch() {
     assert!(world.view("a", "red").epoch > epoch);
 }
 
+/// What it had asked for is not done behind its revocation; and it cannot pardon itself.
+#[test]
+fn a_revoked_operator_changes_nothing() {
+    let mut world = World::new(Limits::default());
+    let name: vswitch_control::types::OperatorName = "root".parse().unwrap();
+    let reason = vswitch_control::message::operator::Text::default();
+    let own = Change::OperatorRevoke {
+        name: name.clone(),
+        reason: reason.clone(),
+    };
+    assert!(matches!(world.change(own), Err(Denied::Conflict(_))));
+    let revoked = crate::model::Revoked {
+        by: "alice".to_owned().try_into().unwrap(),
+        reason,
+    };
+    let op = crate::model::Op::Put(
+        crate::model::Key::Operator(name.clone()),
+        crate::model::Record::Operator(revoked),
+    );
+    world.engine.apply(&[op]);
+    for change in [
+        Change::OperatorUnrevoke { name },
+        Change::Revoke {
+            nve: nve("a"),
+            reason: Default::default(),
+        },
+    ] {
+        let answer = world.change(change);
+        assert!(matches!(answer, Err(Denied::Conflict(_))), "{answer:?}");
+    }
+}
+
 #[test]
 fn lists_come_in_pages() {
     let mut world = World::new(Limits::default());
