@@ -1,6 +1,8 @@
 """A tenant that looks for machines that do not exist: COUNT addresses, in turn by ARP (RFC 826) and by
-an IPv4 packet to a MAC address that nobody has. From the machine 10.0.0.N; prints the time it took."""
+an IPv4 packet to a MAC address that nobody has, and more of them until its input ends. From the machine
+10.0.0.N."""
 
+import select
 import socket
 import struct
 import sys
@@ -15,18 +17,16 @@ udp = struct.pack("!HHHH", 9, 9, 8, 0)
 
 link = socket.socket(socket.AF_PACKET, socket.SOCK_RAW)
 link.bind(("eth0", 0))
-began = time.monotonic()
-for i in range(count):
+i = 0
+while i < count or i % 64 or not select.select([sys.stdin], [], [], 0)[0]:
     # 10.16.0.0 and above: nobody is there.
-    wanted = struct.pack("!I", 0x0A100000 + i)
+    wanted = struct.pack("!I", 0x0A100000 + i % 0xE00000)
     if i % 2:
         frame = arp + wanted + bytes(18)
     else:
         frame = b"\x02\x77" + wanted + mac + b"\x08\x00" + ip + own + wanted + udp + bytes(18)
-    while True:
-        try:
-            link.send(frame)
-            break
-        except OSError:  # The queue is full.
-            time.sleep(0.0005)
-print(time.monotonic() - began)
+    try:
+        link.send(frame)
+        i += 1
+    except OSError:  # The queue is full.
+        time.sleep(0.0005)

@@ -6,11 +6,13 @@
 //! it must have; `aead` chooses the cipher's backend; `tenant` plays virtual machines, `discovery` what they say of themselves,
 //! `hostile` what they should not; `hand` drives a worker, for `fuzz` and with `noise`; `lab`,
 //! `hosts`, `daemon`, `testpmd` and `guest` run the daemon over real drivers with real
-//! tenants; `overlay` puts a mapping authority before daemons, `bridge` is a wire to cut and to watch,
-//! `stream` says what of steady traffic was lost and when; `peering`, `peer`, `ovs`, `scapy`, `pcap` and `records` set it against programs
-//! of other people's.
+//! tenants; `overlay` puts a mapping authority before them, `asking` asks them, `bridge` is a wire to
+//! cut and to watch, `stream` says what of steady traffic was lost and when, `clock` steps a process's
+//! wall clock, `spoof` begins handshakes in others' names; `peering`, `peer`, `ovs`, `scapy`, `pcap`
+//! and `records` set it against programs of other people's.
 
 pub mod aead;
+pub mod asking;
 pub mod bridge;
 pub mod changes;
 pub mod clock;

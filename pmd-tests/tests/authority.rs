@@ -271,6 +271,13 @@ fn sealing(host: &str) -> Vec<u64> {
     spis
 }
 
+/// Packets that a host dropped, whatever the reason.
+fn dropped(host: &str) -> u64 {
+    let drops = show(host, "drops");
+    let drops = drops.as_array().expect("drops").iter();
+    drops.filter_map(|drop| drop["packets"].as_u64()).sum()
+}
+
 fn security(host: &str) -> String {
     fs::read_to_string(format!("{DIR}/{host}.security")).unwrap_or_default()
 }
@@ -361,6 +368,10 @@ fn two_edges_and_an_authority_without_a_key_in_any_file() {
                 "{}",
                 security("a")
             );
+            // What is sent there is counted as dropped, at the edge that it comes from.
+            let before = dropped("a");
+            assert_eq!(ping("t1", 2, 2, "0.2").1, 0);
+            assert!(dropped("a") >= before + 2, "{}", show("a", "drops"));
             // What is here goes on.
             assert_eq!(ping("t1", 3, 2, "0.2"), (2, 2));
             drop(ima);

@@ -3,13 +3,12 @@
 
 use std::time::{Duration, Instant};
 
+use pmd_tests::asking::{drops, network, place, security, show, stands};
 use pmd_tests::bridge::{Cut, UNDER_WAY, part, wire};
 use pmd_tests::daemon::Daemon;
 use pmd_tests::isolate::isolated_in_lab;
 use pmd_tests::lab::wait_for;
-use pmd_tests::overlay::{
-    By, Ima, Tenant, declaration, drops, edge, network, pki, place, plug, security, show, stands,
-};
+use pmd_tests::overlay::{By, Ima, Tenant, declaration, edge, pki, plug};
 use pmd_tests::stream::Stream;
 
 const TENANTS: [Tenant; 4] = [

@@ -3,12 +3,13 @@
 
 use std::time::{Duration, Instant};
 
+use pmd_tests::asking::{sealing, show, stands};
 use pmd_tests::bridge::wire;
 use pmd_tests::clock::WallClock;
 use pmd_tests::daemon::Daemon;
 use pmd_tests::isolate::isolated_in_lab;
 use pmd_tests::lab::wait_for;
-use pmd_tests::overlay::{By, Ima, Tenant, declaration, edge, pki, plug, sealing, show, stands};
+use pmd_tests::overlay::{By, Ima, Tenant, declaration, edge, pki, plug};
 use pmd_tests::stream::Stream;
 
 const TENANTS: [Tenant; 2] = [

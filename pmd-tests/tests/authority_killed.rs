@@ -4,11 +4,12 @@
 
 use std::time::{Duration, Instant};
 
+use pmd_tests::asking::{sealing, shown, standing};
 use pmd_tests::bridge::{self, Observer, cut, lost, mend, nothing_in_the_clear, wire};
 use pmd_tests::daemon::Daemon;
 use pmd_tests::isolate::isolated_in_lab;
 use pmd_tests::lab::wait_for;
-use pmd_tests::overlay::{By, Ima, Tenant, declaration, edge, pki, plug, sealing, shown, standing};
+use pmd_tests::overlay::{By, Ima, Tenant, declaration, edge, pki, plug};
 use pmd_tests::peer::tunnel;
 use pmd_tests::stream::{SECRET, Stream};
 

@@ -5,13 +5,12 @@ use std::net::SocketAddr;
 use std::path::Path;
 use std::time::{Duration, Instant};
 
+use pmd_tests::asking::{sealing, show, stands};
 use pmd_tests::bridge::{count, passed, wire};
 use pmd_tests::daemon::Daemon;
 use pmd_tests::isolate::isolated_in_lab;
 use pmd_tests::lab::{DIR, on_host, sh, wait_for};
-use pmd_tests::overlay::{
-    AUTHORITY, By, Ima, Tenant, declaration, edge, pause, pki, plug, sealing, show, stands,
-};
+use pmd_tests::overlay::{AUTHORITY, By, Ima, Tenant, declaration, edge, pause, pki, plug};
 use pmd_tests::spoof::flood;
 use pmd_tests::stream::Stream;
 

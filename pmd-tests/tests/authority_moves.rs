@@ -4,14 +4,12 @@
 use std::fs;
 use std::process::Command;
 
+use pmd_tests::asking::{drops, network, ping, place, sealing, show, stands};
 use pmd_tests::bridge::wire;
 use pmd_tests::daemon::{Daemon, binary};
 use pmd_tests::isolate::isolated_in_lab;
 use pmd_tests::lab::{DIR, wait_for};
-use pmd_tests::overlay::{
-    By, Ima, Tenant, declaration, drops, edge, network, ping, pki, place, plug, sealing, show,
-    stands,
-};
+use pmd_tests::overlay::{By, Ima, Tenant, declaration, edge, pki, plug};
 use serde_json::Value;
 
 const HERE: Tenant = Tenant {

@@ -3,12 +3,13 @@
 
 use std::process::Command;
 
+use pmd_tests::asking::{show, stands};
 use pmd_tests::bridge::wire;
 use pmd_tests::clock::WallClock;
 use pmd_tests::daemon::{Daemon, binary};
 use pmd_tests::isolate::isolated_in_lab;
 use pmd_tests::lab::{DIR, sh, wait_for};
-use pmd_tests::overlay::{AUTHORITY, By, Ima, Tenant, declaration, edge, show, stands};
+use pmd_tests::overlay::{AUTHORITY, By, Ima, Tenant, declaration, edge};
 
 const TENANTS: [Tenant; 2] = [
     Tenant {
