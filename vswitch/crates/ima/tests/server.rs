@@ -338,11 +338,12 @@ fn operators_are_answered_and_remembered() {
 fn a_slow_edge_costs_nobody_anything() {
     runtime().block_on(async {
         let lab = Lab::new();
-        // Its log is short, so that the slow one has to be told everything.
-        let limits = Limits {
+        // Its log is short, so that the slow one has to be told everything; and one edge may change much.
+        let mut limits = Limits {
             log: 64,
             ..Limits::default()
         };
+        limits.rates.registrations = 10_000;
         let server = lab.redb(limits).await;
         let mut operator = lab.operator(server.address()).await;
         declare(
