@@ -326,6 +326,7 @@ impl Config {
                 per_second,
                 burst: 4.0 * per_second,
             },
+            accepted: session::Liveness::LONG,
             ..session::Limits::default()
         }
     }

@@ -12,15 +12,38 @@ pub struct Rate {
     pub burst: f64,
 }
 
+/// How soon it is noticed that a peer is gone without a word.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Liveness {
+    /// A session ends after hearing nothing for so long; of two sides' the shorter time counts.
+    pub idle_timeout: Duration,
+    /// Something is said at least so often.
+    pub keepalive: Duration,
+}
+
+impl Liveness {
+    /// Between edges: a peer that is killed and comes back has lost its keys, and what is sent to
+    /// it is lost until the session is known to be dead.
+    pub const SHORT: Self = Self {
+        idle_timeout: Duration::from_secs(2),
+        keepalive: Duration::from_millis(500),
+    };
+    /// To an authority, which has thousands of edges, and whose silence costs nothing at once.
+    pub const LONG: Self = Self {
+        idle_timeout: Duration::from_secs(10),
+        keepalive: Duration::from_secs(3),
+    };
+}
+
 /// What an endpoint allows.
 #[derive(Debug, Clone, PartialEq)]
 pub struct Limits {
     /// From a peer's first packet until its session stands, and as long for a dial.
     pub handshake_timeout: Duration,
-    /// A session ends after hearing nothing for so long.
-    pub idle_timeout: Duration,
-    /// Something is said at least so often.
-    pub keepalive: Duration,
+    /// Of sessions that were dialled from here.
+    pub dialled: Liveness,
+    /// Of sessions that others dialled: at an edge, those of its peers.
+    pub accepted: Liveness,
     /// From so many unfinished handshakes on, whoever comes has to prove their address first (Retry:
     /// RFC 9000, section 8.1.2). By default always: it costs a round trip, and nobody is sent more
     /// than they have sent before. Where it is more, an address that is not proven is sent
@@ -55,8 +78,8 @@ impl Default for Limits {
     fn default() -> Self {
         Self {
             handshake_timeout: Duration::from_secs(5),
-            idle_timeout: Duration::from_secs(10),
-            keepalive: Duration::from_secs(3),
+            dialled: Liveness::LONG,
+            accepted: Liveness::SHORT,
             retry_above: 0,
             max_half_open: 1024,
             unproven: Rate {

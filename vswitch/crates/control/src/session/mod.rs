@@ -20,7 +20,7 @@ pub use endpoint::{Endpoint, OpenError, Setup};
 pub use error::{Closed, Code, DialError, SendError};
 pub use frame::{Assembler, BadFrame, MAX_FRAME};
 pub use handle::{Exported, FRAME_COST, Handle, Session};
-pub use limits::{Limits, Rate};
+pub use limits::{Limits, Liveness, Rate};
 pub use registry::Sessions;
 pub use stats::Stats;
 pub use transport::BadLimit;

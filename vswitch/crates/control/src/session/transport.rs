@@ -13,7 +13,7 @@ use quinn::{
 
 use rustix::net::sockopt;
 
-use super::limits::Limits;
+use super::limits::{Limits, Liveness};
 
 /// Until a round trip is measured: that of a data centre and some, so that a lost first packet is sent
 /// again after a third of a second and not a whole one (RFC 9002, section 6.2.2 advises for the
@@ -36,8 +36,14 @@ pub struct BadLimit(Duration);
 
 /// For connections that open (`streams` 0) or take (`streams` 1) the stream.
 pub(super) fn transport(limits: &Limits, streams: u32) -> Result<Arc<TransportConfig>, BadLimit> {
-    let idle =
-        IdleTimeout::try_from(limits.idle_timeout).map_err(|_| BadLimit(limits.idle_timeout))?;
+    let Liveness {
+        idle_timeout,
+        keepalive,
+    } = match streams {
+        0 => limits.dialled,
+        _ => limits.accepted,
+    };
+    let idle = IdleTimeout::try_from(idle_timeout).map_err(|_| BadLimit(idle_timeout))?;
     let mut transport = TransportConfig::default();
     transport
         .max_concurrent_bidi_streams(VarInt::from_u32(streams))
@@ -47,7 +53,7 @@ pub(super) fn transport(limits: &Limits, streams: u32) -> Result<Arc<TransportCo
         .receive_window(VarInt::from_u32(limits.receive_window))
         .send_window(u64::from(limits.send_window))
         .max_idle_timeout(Some(idle))
-        .keep_alive_interval(Some(limits.keepalive))
+        .keep_alive_interval(Some(keepalive))
         .initial_rtt(INITIAL_RTT)
         // It shows the round trip time to whoever looks.
         .allow_spin(false);

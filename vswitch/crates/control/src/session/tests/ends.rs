@@ -201,8 +201,10 @@ async fn relay(to: SocketAddr, cut: Arc<AtomicBool>) -> SocketAddr {
 async fn silence_ends_a_session_and_an_idle_one_is_not_silent() {
     let lab = Lab::new("lab");
     let (authority, edge) = pair(&lab, |setup| {
-        setup.limits.idle_timeout = Duration::from_secs(1);
-        setup.limits.keepalive = Duration::from_millis(250);
+        setup.limits.dialled.idle_timeout = Duration::from_secs(1);
+        setup.limits.accepted.idle_timeout = Duration::from_secs(1);
+        setup.limits.dialled.keepalive = Duration::from_millis(250);
+        setup.limits.accepted.keepalive = Duration::from_millis(250);
     });
     let cut = Arc::new(AtomicBool::new(false));
     let relay = relay(address(&authority), cut.clone()).await;
