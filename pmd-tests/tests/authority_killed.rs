@@ -210,6 +210,19 @@ fn whoever_is_killed_at_whatever_phase_comes_back() {
             daemons[place] = Some(heals(name, &streams));
         }
 
+        // Who is only sent to: the other has to notice by itself that the keys are gone.
+        let one_way = Stream::start("t1", "t2", 2, 250);
+        one_way.first_after(Instant::now(), 20);
+        daemons[1].take().expect("an edge").kill();
+        daemons[1] = Some(Daemon::restart("b"));
+        wait_for("b is ready", 20, || ready("b"));
+        let back = Instant::now();
+        let took = one_way
+            .first_after(back, 20)
+            .saturating_duration_since(back);
+        assert!(took < HEALED, "no packet for {took:?}");
+        drop(one_way);
+
         // The authority in steady traffic and while keys are replaced: nobody notices.
         let edges = Ima::ctl("show edges");
         assert_eq!(edges.matches("\"connected\":true").count(), 2, "{edges}");

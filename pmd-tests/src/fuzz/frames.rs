@@ -9,7 +9,7 @@ fn cut(mut stream: &[u8], pieces: &[usize]) -> (Vec<Vec<u8>>, Option<BadFrame>) 
     let (mut assembler, mut frames) = (Assembler::default(), Vec::new());
     let mut pieces = pieces.iter().cycle();
     loop {
-        match assembler.next() {
+        match assembler.frame() {
             Ok(Some(frame)) => {
                 assert!((1..=MAX_FRAME).contains(&frame.len()));
                 frames.push(frame.to_vec());
@@ -44,7 +44,7 @@ pub fn start() -> Eat {
         assembler.push(stream);
         let mut frames = Vec::new();
         let bad = loop {
-            match assembler.next() {
+            match assembler.frame() {
                 Ok(Some(frame)) => frames.push(frame.to_vec()),
                 Ok(None) => break None,
                 Err(bad) => break Some(bad),

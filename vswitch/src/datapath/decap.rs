@@ -4,17 +4,15 @@
 use std::net::IpAddr;
 
 use arrayvec::ArrayVec;
-use vswitch_aead::{Backend, Job};
+use vswitch_aead::Job;
 use vswitch_net::Vni;
-use vswitch_net::checksum::Checksum;
 use vswitch_net::ip::protocol;
-use vswitch_net::outer::Outer;
 use vswitch_net::tunnel::{self, Encapsulation, Tunnel, TunnelError, Usual};
 use vswitch_sa::{Authenticated, Candidate, Inbound, OpenError, Opened};
-use vswitch_vn::{Protection, TunnelId, VnId};
+use vswitch_vn::{TunnelId, VnId};
 
+use super::chains::accept_chain;
 use super::inner::Inner;
-use super::observe::Step;
 use super::probe::{Probe, Stage};
 use super::sas::InboundSlot;
 use super::sightings::Subject;
@@ -33,48 +31,8 @@ pub(super) struct Sealed {
     pub src: IpAddr,
 }
 
-/// A tunnel packet in the clear.
-pub(super) struct Clear {
-    pub encapsulation: Encapsulation,
-    /// Where the tunnel header begins and the datagram ends.
-    pub start: usize,
-    pub end: usize,
-    pub outer: Outer,
-}
-
-/// A packet past the first replay check.
-struct Opening {
-    packet: Mbuf,
-    slot: usize,
-    start: usize,
-    end: usize,
-    state: State,
-}
-
-/// How far opening has come.
-enum State {
-    /// Past the first replay check.
-    Candidate(Candidate),
-    /// The cipher has vouched for it.
-    Authenticated(Authenticated),
-    /// It has not.
-    Forged,
-}
-
-impl State {
-    /// A candidate is what it is found to be; for nothing else is this called.
-    #[inline(always)]
-    fn judge(&mut self, find: impl FnOnce(Candidate) -> Option<Authenticated>) {
-        if let State::Candidate(candidate) = std::mem::replace(self, State::Forged)
-            && let Some(authenticated) = find(candidate)
-        {
-            *self = State::Authenticated(authenticated);
-        }
-    }
-}
-
 /// What the tunnel of an SA has inside.
-struct Expected {
+pub(super) struct Expected {
     slot: usize,
     id: TunnelId,
     vn: VnId,
@@ -98,9 +56,6 @@ impl Expected {
         Ok(parsed)
     }
 }
-
-/// Buffers in one packet at most, as in `encap`.
-const MAX_SEGMENTS: usize = 40;
 
 impl<P: Probe> Worker<P> {
     /// Opens ESP packets as one batch and forwards what they carried.
@@ -127,7 +82,7 @@ impl<P: Probe> Worker<P> {
 
     /// Opens packets that lie in one buffer each, where they are.
     #[inline(always)]
-    fn open_quickly(
+    pub(super) fn open_quickly(
         &mut self,
         port: u16,
         sealed: &mut ArrayVec<Sealed, BURST>,
@@ -190,69 +145,10 @@ impl<P: Probe> Worker<P> {
         }
     }
 
-    /// The same for chains of buffers, and where somebody watches.
-    #[inline(never)]
-    fn open_thoroughly(
-        &mut self,
-        port: u16,
-        sealed: &mut ArrayVec<Sealed, BURST>,
-        inner: &mut ArrayVec<Inner, BURST>,
-    ) {
-        let n = sealed.len();
-        let mut batch: ArrayVec<Opening, BURST> = ArrayVec::new();
-        let mut known = None;
-        for sealed in sealed.drain(..) {
-            match self.before_opening(&sealed, &mut known) {
-                Ok((candidate, slot)) => {
-                    let highest = slot.sa.highest();
-                    self.counters.step(&sealed.packet, || Step::Fresh {
-                        seq: candidate.esn(),
-                        highest,
-                    });
-                    batch.push(Opening {
-                        packet: sealed.packet,
-                        slot: sealed.slot,
-                        start: sealed.start,
-                        end: sealed.end,
-                        state: State::Candidate(candidate),
-                    });
-                }
-                Err(verdict) => self.sa_drop(port, sealed.slot, verdict, sealed.packet),
-            }
-        }
-        self.run_open(&mut batch);
-        self.counters.probe.leave(Stage::Open, n);
-
-        let mut expected = None;
-        for opening in batch.drain(..) {
-            let Opening {
-                mut packet,
-                slot,
-                start,
-                state,
-                ..
-            } = opening;
-            let State::Authenticated(authenticated) = state else {
-                self.sa_drop(port, slot, Verdict::AuthFailed, packet);
-                continue;
-            };
-            let sas = &self.sas;
-            self.counters.step(&packet, || Step::Authenticated {
-                algorithm: sas
-                    .inbound(slot)
-                    .map_or("", |slot| slot.sa.algorithm().name()),
-            });
-            match self.after_opening(slot, start, authenticated, &mut packet, &mut expected) {
-                Ok((tunnel, vn)) => inner.push(Inner { packet, tunnel, vn }),
-                Err(verdict) => self.sa_drop(port, slot, verdict, packet),
-            }
-        }
-    }
-
     /// What can be refused without the key. `known` is the last SA and source that belonged
     /// together: packets of one SA mostly follow one another.
     #[inline(always)]
-    fn before_opening(
+    pub(super) fn before_opening(
         &self,
         sealed: &Sealed,
         known: &mut Option<(usize, IpAddr)>,
@@ -278,40 +174,10 @@ impl<P: Probe> Worker<P> {
         Ok((candidate, slot))
     }
 
-    fn run_open(&self, batch: &mut ArrayVec<Opening, BURST>) {
-        let mut jobs: ArrayVec<Job<'_>, BURST> = ArrayVec::new();
-        let mut places: ArrayVec<_, BURST> = ArrayVec::new();
-        for opening in batch {
-            let Opening {
-                packet,
-                slot,
-                start,
-                end,
-                state,
-            } = opening;
-            let (Some(slot), State::Candidate(candidate)) = (self.sas.inbound(*slot), &*state)
-            else {
-                continue;
-            };
-            packet.truncate(*end);
-            if !packet.is_contiguous() {
-                state.judge(|known| open_chain(self.backend, &slot.sa, known, packet, *start));
-            } else if let Some(esp) = packet.head_mut().get_mut(*start..)
-                && let Ok(()) = slot.sa.open_job(candidate, esp, |job| jobs.push(job))
-            {
-                places.push(state);
-            }
-        }
-        self.backend.open(&mut jobs);
-        for (job, state) in jobs.iter().zip(places) {
-            state.judge(|known| known.verdict(job).ok());
-        }
-    }
-
     /// Replay once more, padding, next header, tunnel header, VNI. Leaves the inner frame.
     /// `expected` is of the packet before, which mostly was of the same SA.
     #[inline(always)]
-    fn after_opening(
+    pub(super) fn after_opening(
         &mut self,
         slot: usize,
         start: usize,
@@ -372,64 +238,8 @@ impl<P: Probe> Worker<P> {
         Ok((known.id, known.vn))
     }
 
-    /// Tunnel packets in the clear: only of VNs that ask for no protection, and from one of
-    /// their edges.
-    pub(super) fn open_clear(&mut self, port: u16, clear: &mut ArrayVec<(Mbuf, Clear), BURST>) {
-        let mut inner = ArrayVec::new();
-        for (mut packet, clear) in clear.drain(..) {
-            match self.check_clear(&clear, &packet) {
-                Ok((tunnel, vn, start)) => match packet.narrow(start, clear.end) {
-                    Ok(()) => inner.push(Inner { packet, tunnel, vn }),
-                    Err(_) => self.underlay_drop(port, Verdict::NotContiguous, packet),
-                },
-                Err(verdict) => self.underlay_drop(port, verdict, packet),
-            }
-        }
-        self.inner_input(&mut inner);
-    }
-
-    fn check_clear(
-        &self,
-        clear: &Clear,
-        packet: &Mbuf,
-    ) -> Result<(TunnelId, VnId, usize), Verdict> {
-        let Clear {
-            encapsulation,
-            start,
-            end,
-            outer,
-        } = clear;
-        let head = packet.head().get(*start..).ok_or(Verdict::NotContiguous)?;
-        let parsed =
-            tunnel::parse_clear(*encapsulation, head, end - start).map_err(tunnel_verdict)?;
-        let id = self
-            .tables
-            .vn_by_vni(parsed.vni)
-            .ok_or(Verdict::ClearUnknownVni)?;
-        let vn = self.tables.vn(id).ok_or(Verdict::ClearUnknownVni)?;
-        if vn.config.protection != Protection::None {
-            return Err(Verdict::ClearForProtected);
-        }
-        let tunnel = self
-            .tables
-            .peer_by_address(outer.src)
-            .and_then(|peer| self.tables.tunnel_between(id, peer))
-            .ok_or(Verdict::ClearUnknownPeer)?;
-        if self
-            .tables
-            .tunnel(tunnel)
-            .is_none_or(|t| t.encapsulation != *encapsulation)
-        {
-            return Err(Verdict::TunnelMalformed);
-        }
-        if !udp_checksum_ok(outer, packet) {
-            return Err(Verdict::UdpChecksum);
-        }
-        Ok((tunnel, id, start + parsed.inner))
-    }
-
     /// Ends an ESP packet and charges its SA and tunnel.
-    fn sa_drop(&mut self, port: u16, slot: usize, verdict: Verdict, packet: Mbuf) {
+    pub(super) fn sa_drop(&mut self, port: u16, slot: usize, verdict: Verdict, packet: Mbuf) {
         if !P::DRY
             && let Some(inbound) = self.sas.inbound_mut(slot)
         {
@@ -451,29 +261,6 @@ impl<P: Probe> Worker<P> {
     }
 }
 
-/// The slow way for a chain: opened alone, its segments read as one.
-fn open_chain(
-    backend: &dyn Backend,
-    sa: &Inbound,
-    candidate: Candidate,
-    packet: &mut Mbuf,
-    start: usize,
-) -> Option<Authenticated> {
-    // An array and no ArrayVec: the job borrows it for as long as the slices in it live.
-    let mut segments: [&mut [u8]; MAX_SEGMENTS] = std::array::from_fn(|_| Default::default());
-    let mut used = 0;
-    for (i, segment) in packet.segments_mut().enumerate() {
-        *segments.get_mut(i)? = segment.get_mut(if i == 0 { start } else { 0 }..)?;
-        used += 1;
-    }
-    let mut jobs = [sa
-        .open_job_segments(&candidate, segments.get_mut(..used)?)
-        .ok()?];
-    backend.open(&mut jobs);
-    let [job] = &jobs;
-    candidate.verdict(job).ok()
-}
-
 /// Replay once more, and padding, of a packet whose ESP begins at `start`.
 #[inline(always)]
 fn accept(
@@ -489,48 +276,7 @@ fn accept(
     sa.accept(authenticated, esp).map_err(open_verdict)
 }
 
-#[cold]
-#[inline(never)]
-fn accept_chain(
-    sa: &mut Inbound,
-    authenticated: Authenticated,
-    packet: &Mbuf,
-    start: usize,
-) -> Result<Opened, Verdict> {
-    let mut segments: ArrayVec<&[u8], MAX_SEGMENTS> = ArrayVec::new();
-    for (i, segment) in packet.segments().enumerate() {
-        let part = segment
-            .get(if i == 0 { start } else { 0 }..)
-            .unwrap_or_default();
-        segments
-            .try_push(part)
-            .map_err(|_| Verdict::NotContiguous)?;
-    }
-    sa.accept_segments(authenticated, &segments)
-        .map_err(open_verdict)
-}
-
-/// Whether the UDP checksum is absent (RFC 768; RFC 6935 for tunnels over IPv6) or right.
-fn udp_checksum_ok(outer: &Outer, packet: &Mbuf) -> bool {
-    let Some(udp) = outer.udp.filter(|udp| udp.checksum != 0) else {
-        return true;
-    };
-    let mut sum = Checksum::new();
-    let len = udp.end - outer.payload;
-    match (outer.src, outer.dst) {
-        (IpAddr::V4(src), IpAddr::V4(dst)) => {
-            sum.add_pseudo_v4(src, dst, protocol::UDP, len as u16);
-        }
-        (IpAddr::V6(src), IpAddr::V6(dst)) => {
-            sum.add_pseudo_v6(src, dst, protocol::UDP, len as u32);
-        }
-        _ => return false,
-    }
-    sum.add_range(packet.segments(), outer.payload, udp.end);
-    sum.finish() == 0
-}
-
-fn open_verdict(error: OpenError) -> Verdict {
+pub(super) fn open_verdict(error: OpenError) -> Verdict {
     match error {
         OpenError::Truncated | OpenError::Misaligned => Verdict::EspTruncated,
         OpenError::WrongSpi => Verdict::UnknownSpi,
@@ -543,7 +289,7 @@ fn open_verdict(error: OpenError) -> Verdict {
     }
 }
 
-fn tunnel_verdict(error: TunnelError) -> Verdict {
+pub(super) fn tunnel_verdict(error: TunnelError) -> Verdict {
     match error {
         TunnelError::CriticalOption => Verdict::GeneveCritical,
         TunnelError::NotInHead => Verdict::NotContiguous,

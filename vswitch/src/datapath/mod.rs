@@ -13,6 +13,8 @@
 mod apply;
 mod attachment;
 pub mod books;
+mod chains;
+mod clear;
 pub mod command;
 pub mod counters;
 mod decap;

@@ -12,8 +12,9 @@ use vswitch_net::outer::{self, Outer, OuterError};
 use vswitch_net::quick::{self, QuickOuter};
 use vswitch_net::tunnel::Encapsulation;
 
+use super::clear::Clear;
 use super::counters::Sum;
-use super::decap::{Clear, Sealed};
+use super::decap::Sealed;
 use super::demand::Terms;
 use super::handoff::Work;
 use super::observe::Step;

@@ -76,7 +76,7 @@ impl Bindings {
     #[inline]
     pub fn binds(&self, mac: u64, ip: Ipv4Addr) -> bool {
         let ip = ip.to_bits();
-        self.pairs.iter().any(|pair| *pair == (mac, ip))
+        self.pairs.contains(&(mac, ip))
     }
 
     /// Whether a frame may come from this port.

@@ -14,6 +14,7 @@
 //! ```
 #![forbid(unsafe_code)]
 
+mod assigned;
 mod error;
 mod esn;
 mod esp;
@@ -25,6 +26,7 @@ mod replay;
 pub mod reservation;
 mod spi;
 
+pub use assigned::{Assigned, AssignedRun, Load};
 pub use error::{ConfigError, OpenError, SealError};
 pub use esp::{
     HEADER_LEN, ICV_LEN, IV_LEN, MAX_PACKET_LEN, MIN_PACKET_LEN, PREFIX_LEN, sealed_len,
@@ -32,7 +34,7 @@ pub use esp::{
 pub use fingerprint::{Fingerprint, FingerprintError};
 pub use inbound::{Authenticated, Candidate, Inbound, InboundConfig, IvMode, Opened};
 pub use keys::{Algorithm, KeyMaterial, KeyMaterialError, SALT_LEN, decode_hex};
-pub use outbound::{Assigned, AssignedRun, Limits, Load, Outbound, OutboundConfig};
+pub use outbound::{Limits, Outbound, OutboundConfig};
 pub use replay::{MAX_WINDOW, MIN_WINDOW, ReplayError, ReplayWindow, WindowError};
 pub use spi::{Spi, SpiError};
 pub use vswitch_aead::vault::SecretBytes;

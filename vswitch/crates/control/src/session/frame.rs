@@ -28,7 +28,7 @@ impl Assembler {
     ///
     /// # Errors
     /// What comes next is no frame; nothing behind it is one either.
-    pub fn next(&mut self) -> Result<Option<Bytes>, BadFrame> {
+    pub fn frame(&mut self) -> Result<Option<Bytes>, BadFrame> {
         let Some((header, rest)) = self.buffer.split_first_chunk::<HEADER>() else {
             return Ok(None);
         };
@@ -80,7 +80,7 @@ mod tests {
             let mut out = Vec::new();
             for chunk in wire.chunks(step) {
                 assembler.push(chunk);
-                while let Some(frame) = assembler.next().unwrap() {
+                while let Some(frame) = assembler.frame().unwrap() {
                     out.push(frame.to_vec());
                 }
             }
@@ -105,7 +105,7 @@ mod tests {
         for length in [0, MAX_FRAME as u32 + 1, u32::MAX] {
             let mut assembler = Assembler::default();
             assembler.push(&length.to_be_bytes());
-            assert_eq!(assembler.next(), Err(BadFrame(length)));
+            assert_eq!(assembler.frame(), Err(BadFrame(length)));
         }
     }
 }

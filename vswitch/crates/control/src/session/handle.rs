@@ -257,7 +257,7 @@ impl Session {
             if shared.ended_here.load(Ordering::Acquire) {
                 return None;
             }
-            match self.reader.assembler.next() {
+            match self.reader.assembler.frame() {
                 Ok(Some(frame)) => return Some(frame),
                 Ok(None) => {}
                 Err(bad) => {
