@@ -104,6 +104,8 @@ impl<P: Probe> Worker<P> {
         if !batch.is_empty() {
             self.seal_batch(&mut batch);
         }
+        // In the clear that was all.
+        self.counters.probe.leave(Stage::Encapsulate, 0);
     }
 
     /// Seals packets that went the thorough way, and sends them.
