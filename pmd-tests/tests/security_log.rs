@@ -122,8 +122,7 @@ fn attack() {
 
     let datagram = Encapsulation::Geneve.datagram(9999, &good);
     let packet = from.packet(&sa.seal(6, &datagram));
-    // Ethernet, IPv4, UDP, SPI, number and IV; the trailer is gone by then.
-    let about = outer(&from, 14 + 20 + 8 + 16 + datagram.len());
+    let about = outer(&from, packet.len());
     rig.from_underlay(&[packet]);
     rig.settle().changes.expect_verdicts(&[("wrong-vni", 1)]);
     tell("vni-mismatch", "wrong-vni", 1, of_sa(), about);
