@@ -73,7 +73,7 @@ fn main() {
             .clang_args(&includes)
             .clang_args(["-include", "rte_config.h"])
             .clang_args(floor)
-            .allowlist_function("rte_(eal|eth|pktmbuf|mempool|ring|vhost|thread|lcore|socket|dev|log)_.*")
+            .allowlist_function("rte_(eal|intr|eth|pktmbuf|mempool|ring|vhost|thread|lcore|socket|dev|log)_.*")
             .allowlist_function("rte_(strerror|get_tsc_hz|free|malloc_socket|malloc_get_socket_stats|version|vlog|openlog_stream)")
             .allowlist_function("vs_.*")
             .allowlist_type("vs_.*")

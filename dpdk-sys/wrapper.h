@@ -1,7 +1,7 @@
 /* Headers of libdpdk that the switch uses, and our shim's own. */
 #include <rte_config.h>
 #include <rte_eal.h>
-#include <rte_alarm.h>
+#include <rte_interrupts.h>
 #include <rte_lcore.h>
 #include <rte_errno.h>
 #include <rte_log.h>

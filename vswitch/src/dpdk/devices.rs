@@ -7,9 +7,7 @@ use dpdk_sys as sys;
 use super::eal::EalError;
 use super::error::{Errno, NulByte, cstring};
 use super::explain::explain;
-use super::interrupts::on_interrupt_thread;
 use super::log;
-use super::quirks;
 
 /// DPDK's number of a port.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash)]
@@ -97,17 +95,13 @@ pub(in crate::dpdk) fn adopt(id: PortId) {
 }
 
 /// Closes a stopped port and removes its device if no other port is on it.
-pub(in crate::dpdk) fn detach(id: PortId, driver: &str) -> Result<(), Errno> {
+pub(in crate::dpdk) fn detach(id: PortId) -> Result<(), Errno> {
     let mut owned = OWNED.lock().unwrap_or_else(PoisonError::into_inner);
     let mut info = sys::rte_eth_dev_info::default();
     // SAFETY: EAL runs and the port is ours; the call fills `info`.
     Errno::check(unsafe { sys::rte_eth_dev_info_get(id.0, &mut info) })?;
     // SAFETY: no queue of the port is in use any more.
-    let close = || unsafe { sys::rte_eth_dev_close(id.0) };
-    let closed = Errno::check(match quirks::closes_by_interrupts(driver) {
-        true => on_interrupt_thread(close),
-        false => close(),
-    });
+    let closed = Errno::check(unsafe { sys::rte_eth_dev_close(id.0) });
     owned.retain(|o| *o != id);
     closed?;
     // SAFETY: `device` outlives its ports until it is removed.

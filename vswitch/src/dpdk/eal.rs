@@ -15,6 +15,7 @@ pub use super::log::LogLevel;
 
 use super::error::{Errno, NulByte, cstring, string_from};
 use super::explain::explain;
+use super::interrupts::park_interrupt_thread;
 use super::{hugepages, log};
 
 /// What EAL is started with.
@@ -105,6 +106,11 @@ impl Drop for Running {
     fn drop(&mut self) {
         // SAFETY: EAL runs; the string is copied at once.
         let runtime_dir = unsafe { string_from(sys::rte_eal_get_runtime_dir()) };
+        if !park_interrupt_thread() {
+            // Its memory goes with the process.
+            tracing::warn!("DPDK's interrupt thread does not answer: DPDK is not stopped");
+            return;
+        }
         // SAFETY: EAL was started, and every object that uses it held this value.
         let result = unsafe { sys::rte_eal_cleanup() };
         if let Err(error) = Errno::check(result) {

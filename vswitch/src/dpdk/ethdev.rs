@@ -13,7 +13,6 @@ pub use super::queue::{RxQueue, TxQueue};
 use super::devices::{attach, detach, name_of};
 use super::eal::{Hold, hold};
 use super::error::{Errno, string_from};
-use super::interrupts::on_interrupt_thread;
 use super::mempool::Mempool;
 use super::quirks;
 use super::ring::Ring;
@@ -359,18 +358,12 @@ impl Opened {
 impl Drop for Opened {
     fn drop(&mut self) {
         if self.started.load(Ordering::Acquire) {
-            let id = self.id.0;
             // SAFETY: the port exists, and none of its queues is left.
-            let stop = || unsafe { sys::rte_eth_dev_stop(id) };
-            let stopped = match quirks::closes_by_interrupts(&self.driver) {
-                true => on_interrupt_thread(stop),
-                false => stop(),
-            };
-            if let Err(errno) = Errno::check(stopped) {
+            if let Err(errno) = Errno::check(unsafe { sys::rte_eth_dev_stop(self.id.0) }) {
                 tracing::warn!(port = %self.name, %errno, "the port did not stop cleanly");
             }
         }
-        if let Err(errno) = detach(self.id, &self.driver) {
+        if let Err(errno) = detach(self.id) {
             tracing::warn!(port = %self.name, %errno, "the device was not removed cleanly");
         }
     }

@@ -39,12 +39,6 @@ pub(in crate::dpdk) fn correct(
     }
 }
 
-/// Whether a port of the driver is to be stopped and closed on EAL's interrupt thread, where the
-/// driver does the rest of its control work, without a lock against this.
-pub(in crate::dpdk) fn closes_by_interrupts(driver: &str) -> bool {
-    driver == "net_memif"
-}
-
 fn argument(devargs: &str, key: &str) -> Option<u32> {
     devargs
         .split(',')
