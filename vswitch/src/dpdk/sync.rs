@@ -1,5 +1,5 @@
 //! The primitives `quiescence` and `vhost::vrings` are built from, named in one place so that
-//! their model checks (`tests/quiescence_model.rs`, `tests/vhost_model.rs`) can compile the same
+//! their model checks (`tests/models/quiescence.rs`, `tests/models/vrings.rs`) can compile the same
 //! source over loom's instead.
 
 pub(super) use std::sync::atomic::{AtomicBool, AtomicU64, Ordering, fence};

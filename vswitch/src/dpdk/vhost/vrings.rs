@@ -1,7 +1,7 @@
 //! Which virtqueues of a connection may be used, and which are out: what librte_vhost's event
 //! thread, the control thread and workers share without a lock.
 //!
-//! A model check over every interleaving is in `tests/vhost_model.rs`, which compiles this
+//! A model check over every interleaving is in `tests/models/vrings.rs`, which compiles this
 //! source over loom.
 
 use crate::dpdk::sync::{AtomicBool, Ordering};

@@ -58,7 +58,7 @@ trait Kernel {
 }
 
 /// Cache lines of the stack that a kernel and what it calls use at most, in any build: what the
-/// compiler spills differs. `tests/stack.rs` looks.
+/// compiler spills differs. `tests/backends/stack.rs` looks.
 const DEPTH: usize = 128;
 
 /// Works on a batch, and leaves nothing of it on the stack: kernels spill keystream, and powers

@@ -1,0 +1,13 @@
+//! Switches under a mapping authority: daemons with agreed keys, and what keeps, kills and outlives
+//! them.
+
+mod authority;
+mod authority_blocked;
+mod authority_clock;
+mod authority_killed;
+mod authority_load;
+mod authority_moves;
+mod authority_scan;
+mod authority_strangers;
+mod demand;
+mod secrets;

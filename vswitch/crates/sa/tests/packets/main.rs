@@ -1,0 +1,7 @@
+//! Security associations from the outside: packets, numbers and limits.
+
+mod common;
+mod lifetime;
+mod replay;
+mod roundtrip;
+mod vectors;
