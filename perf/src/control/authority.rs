@@ -12,6 +12,7 @@ use clap::Args;
 use tokio::sync::oneshot;
 use vswitch_control::identity::{Clock, Credentials, Files, Role};
 use vswitch_control::session::Setup;
+use vswitch_ima::config::LimitConfig;
 use vswitch_ima::engine::Limits;
 use vswitch_ima::server::Server;
 use vswitch_ima::store::redb::Redb;
@@ -38,7 +39,9 @@ pub fn serve(options: &Serve, allocated: fn() -> usize) -> anyhow::Result<()> {
     runtime.block_on(async {
         let files = Files::in_directory(&options.credentials);
         let credentials = Credentials::load(&files, Role::Ima, Clock::system().now())?;
-        let setup = Setup::new(credentials.fixed(), &[]);
+        let mut setup = Setup::new(credentials.fixed(), &[]);
+        // As the daemon's are, unless it is told otherwise.
+        setup.limits = LimitConfig::default().session_limits();
         let begun = Instant::now();
         let store = Redb::open(&options.store)?;
         let any = SocketAddr::from(([127, 0, 0, 1], 0));

@@ -15,8 +15,8 @@ use vswitch_control::session::{Bytes, Session};
 
 use super::lab::{Lab, Sockets};
 
-/// Operators at once.
-const OPERATORS: usize = 48;
+/// Operators at once: as many as the authority stores in one transaction, so that a million placements take minutes.
+const OPERATORS: usize = 256;
 
 /// Operators with their sessions.
 pub struct Operators(Vec<Session>);

@@ -112,6 +112,8 @@ impl World {
 
     fn done(&mut self, name: &'static str, mark: &Mark, count: usize) -> anyhow::Result<()> {
         let step = self.since(mark, count)?;
+        // A run of minutes says how far it is.
+        eprintln!("{name}: {count} in {:.1} s", step.seconds);
         let known = self.steps.iter_mut().find(|(known, _)| *known == name);
         match known {
             Some((_, sum)) => {

@@ -10,7 +10,7 @@ use std::net::IpAddr;
 
 use serde::{Deserialize, Serialize};
 
-pub use authority::{Ima, ImaVn, Key, Mapping, Report, Session};
+pub use authority::{AgreedKeys, Ima, ImaVn, Key, Mapping, Report, Session};
 pub use latency::{Bucket, Latency, Percentiles};
 pub use memory::{Heap, Memory, Pages, Pool, Ring, Tables};
 

@@ -182,6 +182,23 @@ impl Default for LimitConfig {
     }
 }
 
+impl LimitConfig {
+    /// What the endpoint allows.
+    #[must_use]
+    pub fn session_limits(&self) -> session::Limits {
+        let per_second = f64::from(self.handshakes_per_source);
+        session::Limits {
+            sessions: self.sessions,
+            per_source: session::Rate {
+                per_second,
+                burst: 4.0 * per_second,
+            },
+            accepted: session::Liveness::LONG,
+            ..session::Limits::default()
+        }
+    }
+}
+
 impl Config {
     /// Reads and checks `file`. Paths in it are found from its directory.
     ///
@@ -319,16 +336,7 @@ impl Config {
     /// What the endpoint allows.
     #[must_use]
     pub fn session_limits(&self) -> session::Limits {
-        let per_second = f64::from(self.limits.handshakes_per_source);
-        session::Limits {
-            sessions: self.limits.sessions,
-            per_source: session::Rate {
-                per_second,
-                burst: 4.0 * per_second,
-            },
-            accepted: session::Liveness::LONG,
-            ..session::Limits::default()
-        }
+        self.limits.session_limits()
     }
 
     /// What is allowed and dangerous.

@@ -5,7 +5,7 @@ use std::collections::{BTreeMap, HashMap, HashSet, VecDeque};
 use std::net::IpAddr;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
-use std::time::{Duration, Instant};
+use std::time::Duration;
 
 use bytes::Bytes;
 use tokio::sync::{mpsc, oneshot};
@@ -38,6 +38,9 @@ const SHOWN: Duration = Duration::from_millis(500);
 /// The last words to the authority may take this long.
 const LAST_WORDS: Duration = Duration::from_secs(1);
 
+/// Time since the start, that of suspensions included: leases and keys end by it.
+pub(super) type Elapsed = Box<dyn Fn() -> Duration + Send>;
+
 pub(super) struct Driver {
     pub(super) me: NveName,
     pub(super) identity: Identity,
@@ -45,6 +48,8 @@ pub(super) struct Driver {
     pub(super) client: Client,
     pub(super) keying: Keying,
     pub(super) steering: Steering,
+    /// `authority.max-sas`.
+    pub(super) max_sas: usize,
     pub(super) members: Members,
     /// Of the networks that this edge is on.
     pub(super) protections: BTreeMap<VnName, Protection>,
@@ -58,7 +63,7 @@ pub(super) struct Driver {
     /// Whether other edges are not read now because of them, and how often that was so.
     held: bool,
     pub(super) held_times: u64,
-    began: Instant,
+    clock: Elapsed,
     pub(super) ima: Option<Handle>,
     pub(super) attempt: Attempt,
     /// Messages to the authority that wait for room.
@@ -79,6 +84,7 @@ impl Driver {
         identity: &Identity,
         watcher: Watcher,
         endpoint: Arc<Endpoint>,
+        clock: Elapsed,
     ) -> Result<Driver, StartError> {
         let wanted = config.authority.as_ref().ok_or(StartError::None)?;
         let me: NveName = config.name.parse()?;
@@ -118,7 +124,7 @@ impl Driver {
             rekey_jitter: rekey / 10,
             hard_after: Duration::from_secs(wanted.rekey_limit.into()),
             max_sas,
-            ample_sas: max_sas / 4 * 3,
+            ample_sas: max_sas - max_sas / 4,
             ..keying::Config::default()
         };
         let steering = Steering::default();
@@ -138,6 +144,7 @@ impl Driver {
             identity: identity.clone(),
             watcher,
             steering,
+            max_sas,
             members: Members::default(),
             protections: BTreeMap::new(),
             network: Network {
@@ -151,7 +158,7 @@ impl Driver {
             orders: Vec::new(),
             held: false,
             held_times: 0,
-            began: Instant::now(),
+            clock,
             ima: None,
             attempt: 0,
             outgoing: VecDeque::new(),
@@ -164,7 +171,7 @@ impl Driver {
     }
 
     pub(super) fn now(&self) -> Duration {
-        self.began.elapsed()
+        (self.clock)()
     }
 
     pub(super) fn workers(&self) -> u16 {
@@ -181,7 +188,7 @@ impl Driver {
         loop {
             self.act();
             self.hold();
-            let deadline = tokio::time::Instant::from_std(self.deadline());
+            let wait = self.wait();
             tokio::select! {
                 _ = &mut stopped => break,
                 Some(heard) = self.ima_heard.recv() => self.hear(heard),
@@ -209,7 +216,7 @@ impl Driver {
                 _ = shown.tick() => {
                     self.overlay.shown.send_replace(Some(Arc::new(self.ima())));
                 }
-                () = tokio::time::sleep_until(deadline) => {}
+                () = tokio::time::sleep(wait) => {}
             }
             // Whatever else there is, the authority is heard in each turn.
             for _ in 0..AT_A_TIME {
@@ -249,9 +256,12 @@ impl Driver {
         })
     }
 
-    fn deadline(&self) -> Instant {
+    /// Until something is due. Timers stand still while the host is suspended and `now` does not: what
+    /// came due meanwhile is seen by the next turn, at most [`SHOWN`] later.
+    fn wait(&self) -> Duration {
+        let now = self.now();
         let waits = !self.orders.is_empty() || !self.outgoing.is_empty();
-        let soon = waits.then(|| self.now() + SOON);
+        let soon = waits.then(|| now + SOON);
         let machines = self
             .client
             .deadline()
@@ -259,7 +269,7 @@ impl Driver {
             .chain(self.keying.next_timeout());
         let next = machines.chain(soon).min();
         // Looked at once a minute in any case.
-        self.began + next.unwrap_or_else(|| self.now() + Duration::from_secs(60))
+        next.map_or(Duration::from_secs(60), |next| next.saturating_sub(now))
     }
 
     /// Does what the machines want, until they want nothing.

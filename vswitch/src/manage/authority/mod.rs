@@ -26,11 +26,12 @@ use std::time::Duration;
 use tokio::sync::{mpsc, oneshot};
 use vswitch_control::identity::{Clock, Files, Role, WatchError, Watcher};
 use vswitch_control::session::{Endpoint, OpenError, Setup};
+use vswitch_control::uptime::Uptime;
 
 use super::config::Config;
 use super::edge::overlay::Overlay;
 use super::status::Report;
-use driver::Driver;
+use driver::{Driver, Elapsed};
 
 /// How long a listening address may take to appear: a tap's is set just before.
 const PATIENCE: Duration = Duration::from_secs(5);
@@ -102,6 +103,16 @@ impl Authority {
     /// # Errors
     /// If any of that is not to be had; the message names the key of the configuration.
     pub fn start(config: &Config, overlay: Overlay) -> Result<Authority, StartError> {
+        let began = Uptime::begin();
+        Self::start_by(config, overlay, Box::new(move || began.elapsed()))
+    }
+
+    /// The same by a given clock, which never goes back.
+    fn start_by(
+        config: &Config,
+        overlay: Overlay,
+        clock: Elapsed,
+    ) -> Result<Authority, StartError> {
         let wanted = config.authority.as_ref().ok_or(StartError::None)?;
         let files = Files {
             chain: wanted.certificate.clone(),
@@ -135,7 +146,14 @@ impl Authority {
         let (stop, stopped) = oneshot::channel();
         let (questions, asked) = mpsc::channel(QUESTIONS);
         let (alive, ended) = oneshot::channel();
-        let driver = Driver::new(config, overlay, &identity, watcher, Arc::new(endpoint))?;
+        let driver = Driver::new(
+            config,
+            overlay,
+            &identity,
+            watcher,
+            Arc::new(endpoint),
+            clock,
+        )?;
         let thread = std::thread::Builder::new()
             .name("vswitch-ima".into())
             .spawn(move || {

@@ -20,8 +20,9 @@ pub(super) const IMA_HEARD: usize = 256;
 pub(super) const PEERS_HEARD: usize = 256;
 /// Messages of one edge a second: what its exchanges come to if each moves the SAs of ten workers.
 const PEER_MESSAGES: u32 = 4000;
-/// So many at once.
-const PEER_BURST: u32 = 8000;
+/// So many at once: as many as it takes to come to new keys in the most networks that two edges can have in
+/// common (4096), some eight of each edge for a network.
+const PEER_BURST: u32 = 32_768;
 
 /// Which session with the authority, counted from the first.
 pub(super) type Attempt = u64;

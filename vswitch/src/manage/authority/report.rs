@@ -3,7 +3,7 @@
 use vswitch_control::keying::{Direction, SaState};
 
 use super::driver::Driver;
-use crate::manage::status::{Ima, ImaVn, Key, Mapping, Report, Session};
+use crate::manage::status::{AgreedKeys, Ima, ImaVn, Key, Mapping, Report, Session};
 
 impl Driver {
     /// The authority and this edge's networks.
@@ -47,6 +47,13 @@ impl Driver {
             limited: status.questions.limited,
             orders: self.orders.len(),
             held: self.held_times,
+            keys: AgreedKeys {
+                outbound: self.keying.count(Direction::Outbound),
+                inbound: self.keying.count(Direction::Inbound),
+                limit: self.max_sas,
+                shared: self.keying.shares().count(),
+                denied: self.keying.counters().denied,
+            },
             vns: vns.collect(),
         }
     }

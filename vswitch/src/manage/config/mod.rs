@@ -131,6 +131,11 @@ impl Config {
         adapted
     }
 
+    /// The same without a copy.
+    pub(in crate::manage) fn adjust(&mut self, change: impl FnOnce(&mut Model)) {
+        change(&mut self.model);
+    }
+
     /// The file it came from.
     pub fn file(&self) -> &Path {
         &self.file

@@ -1,5 +1,6 @@
 //! `vswitchctl pki`: the lab CA. Files only; no switch is asked.
 
+use std::collections::BTreeSet;
 use std::io::Write;
 use std::path::PathBuf;
 use std::time::{Duration, SystemTime};
@@ -7,7 +8,9 @@ use std::time::{Duration, SystemTime};
 use anyhow::Context;
 use clap::{Args, Subcommand};
 use serde::Serialize;
-use vswitch_control::identity::{Certificate, Clock, Credentials, Identity, Role, TrustDomain};
+use vswitch_control::identity::{
+    Certificate, Clock, Credentials, Identity, Role, Serial, TrustDomain,
+};
 use vswitch_control::pki::Ca;
 
 /// A CA for the laboratory.
@@ -55,6 +58,22 @@ enum What {
         #[arg(long, value_name = "TIME", default_value = "30days", value_parser = validity)]
         valid: Duration,
     },
+    /// Revoke all certificates that were issued to a name, renewals included.
+    ///
+    /// Writes DIR/crl.pem, and a copy beside each bundle in DIR: copy it beside the bundle of every host.
+    /// Running processes take it by themselves, and end sessions with whoever is on it within seconds.
+    /// A certificate that is issued to the name later counts.
+    Revoke {
+        /// The CA's directory.
+        #[arg(value_name = "DIR")]
+        directory: PathBuf,
+
+        /// What its owner is: nve, ima or operator.
+        role: Role,
+
+        /// Its owner's name.
+        name: String,
+    },
     /// Show the CA and what it has issued.
     Show {
         /// The CA's directory.
@@ -80,6 +99,15 @@ struct CaView {
     issued: Vec<IssuedView>,
 }
 
+/// What was revoked, as JSON.
+#[derive(Serialize)]
+struct RevokedView {
+    /// Certificates that were not before.
+    revoked: usize,
+    /// The file.
+    list: PathBuf,
+}
+
 /// An identity, as JSON.
 #[derive(Serialize)]
 struct IssuedView {
@@ -88,17 +116,25 @@ struct IssuedView {
     not_after: String,
     /// Whether it has expired by now.
     expired: bool,
+    /// Whether it is on the CA's list.
+    revoked: bool,
     directory: PathBuf,
 }
 
 impl IssuedView {
-    fn of(directory: PathBuf, certificate: &Certificate, now: SystemTime) -> Self {
+    fn of(
+        directory: PathBuf,
+        certificate: &Certificate,
+        now: SystemTime,
+        revoked: &BTreeSet<Serial>,
+    ) -> Self {
         let until = until(certificate);
         Self {
             identity: certificate.identity.clone(),
             serial: certificate.serial.to_string(),
             not_after: date(until),
             expired: until < now,
+            revoked: revoked.contains(&certificate.serial),
             directory,
         }
     }
@@ -140,8 +176,27 @@ impl Pki {
                 let credentials = Credentials::load(&files, *role, Clock::system().now())
                     .context("the certificate issued cannot be used")?;
                 let place = files.chain.parent().unwrap_or(directory).to_owned();
-                let view = IssuedView::of(place, credentials.certificate(), now);
+                let view = IssuedView::of(place, credentials.certificate(), now, &ca.revoked()?);
                 print(&view, json, out, |out| row(&view, out))
+            }
+            What::Revoke {
+                directory,
+                role,
+                name,
+            } => {
+                let ca = Ca::open(directory)?;
+                let view = RevokedView {
+                    revoked: ca.revoke(*role, name, now)?,
+                    list: ca.list(),
+                };
+                print(&view, json, out, |out| {
+                    let RevokedView { revoked, list } = &view;
+                    let list = list.display();
+                    writeln!(
+                        out,
+                        "{role} {name}: {revoked} certificates more are revoked in {list}; copy it beside the bundle of every host"
+                    )
+                })
             }
             What::Show { directory } => show(&Ca::open(directory)?, json, now, out),
         }
@@ -149,13 +204,13 @@ impl Pki {
 }
 
 fn show(ca: &Ca, json: bool, now: SystemTime, out: &mut impl Write) -> anyhow::Result<()> {
-    let issued = ca.issued()?;
+    let (issued, revoked) = (ca.issued()?, ca.revoked()?);
     let view = CaView {
         domain: ca.domain().clone(),
         not_after: date(ca.not_after()),
         issued: issued
             .into_iter()
-            .map(|(place, certificate)| IssuedView::of(place, &certificate, now))
+            .map(|(place, certificate)| IssuedView::of(place, &certificate, now, &revoked))
             .collect(),
     };
     print(&view, json, out, |out| {
@@ -165,10 +220,10 @@ fn show(ca: &Ca, json: bool, now: SystemTime, out: &mut impl Write) -> anyhow::R
 }
 
 fn row(issued: &IssuedView, out: &mut impl Write) -> std::io::Result<()> {
-    let state = if issued.expired {
-        "expired on"
-    } else {
-        "valid until"
+    let state = match (issued.revoked, issued.expired) {
+        (true, _) => "revoked, until",
+        (false, true) => "expired on",
+        (false, false) => "valid until",
     };
     let IssuedView {
         identity,

@@ -78,6 +78,23 @@ pub(super) fn questions(status: &Status) -> Vec<Sample> {
     .collect()
 }
 
+pub(super) fn agreed(status: &Status) -> Vec<Sample> {
+    let ima = status.ima.iter();
+    ima.flat_map(|ima| {
+        [
+            ("outbound", ima.keys.outbound),
+            ("inbound", ima.keys.inbound),
+        ]
+    })
+    .map(|(direction, n)| {
+        (
+            vec![("direction", direction.to_owned())],
+            Value::Whole(n as u64),
+        )
+    })
+    .collect()
+}
+
 pub(super) fn ima_vns(status: &Status, of: fn(&ImaVn) -> u64) -> Vec<Sample> {
     let vns = status.ima.iter().flat_map(|ima| &ima.vns);
     vns.map(|vn| (vec![("vn", vn.vn.clone())], Value::Whole(of(vn))))

@@ -203,6 +203,10 @@ fn authority() -> Vec<Metric> {
         Gauge, "ima_connected", "Whether there is a session with the mapping authority (1) or not (0).", |s| figures::ima(s, |i| u64::from(i.state == "connected"));
         Gauge, "ima_lease_seconds", "Seconds until the membership lease ends; 0 when it has.", |s| figures::ima(s, |i| i.lease_left.unwrap_or(0));
         Counter, "ima_questions", "Unknown destinations of tenants: asked of the authority, known not to exist or asked already, or above a limit.", figures::questions;
+        Gauge, "agreed_keys", "Workers with an agreed key of their own, by network and edge: here (outbound) and at other edges (inbound).", figures::agreed;
+        Gauge, "agreed_keys_limit", "Most of them in a direction (authority.max-sas); from three quarters on further workers share.", |s| figures::ima(s, |i| i.keys.limit as u64);
+        Gauge, "agreed_keys_shared", "Workers here that send with another worker's key, because of a limit.", |s| figures::ima(s, |i| i.keys.shared as u64);
+        Counter, "agreed_keys_denied", "Times that a worker got no key because of the limit: its frames are dropped.", |s| figures::ima(s, |i| i.keys.denied);
         Gauge, "ima_vn_joined", "Whether this edge is on a network of the authority (1) or not (0).", |s| figures::ima_vns(s, |vn| u64::from(vn.epoch.is_some()));
         Gauge, "ima_vn_members", "Other edges on a network of the authority.", |s| figures::ima_vns(s, |vn| vn.members as u64);
         Gauge, "ima_vn_mappings", "Mappings of a network at other edges.", |s| figures::ima_vns(s, |vn| vn.mappings as u64);

@@ -44,6 +44,12 @@ pub(super) fn ima(ima: Option<&Ima>) -> String {
         "orders     {} waiting, other edges held back {} times",
         ima.orders, ima.held
     );
+    let keys = ima.keys;
+    let _ = writeln!(
+        out,
+        "keys       {} to send and {} to receive of {} each, {} workers share, {} denied",
+        keys.outbound, keys.inbound, keys.limit, keys.shared, keys.denied
+    );
     let mut table = Table::new([
         ("VN", Left),
         ("STATE", Left),

@@ -45,8 +45,26 @@ pub struct Ima {
     /// How often other edges were not read because of these.
     #[serde(default)]
     pub held: u64,
+    /// How many agreed keys there are, and what the limit has done.
+    #[serde(default)]
+    pub keys: AgreedKeys,
     /// Networks.
     pub vns: Vec<ImaVn>,
+}
+
+/// Agreed keys of `show ima`, counted.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq, Serialize, Deserialize)]
+pub struct AgreedKeys {
+    /// Workers that may send with one of their own, by network and edge.
+    pub outbound: usize,
+    /// Workers of other edges that may.
+    pub inbound: usize,
+    /// `authority.max-sas`: so many each way. From three quarters on, further workers share.
+    pub limit: usize,
+    /// Workers here that send with another's now.
+    pub shared: usize,
+    /// Times that a worker, here or of another edge, got none: its frames are dropped as `no-key`.
+    pub denied: u64,
 }
 
 /// A network of `show ima`.

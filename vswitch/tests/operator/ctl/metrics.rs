@@ -315,6 +315,13 @@ fn authority(e: &mut Expected<'_>) {
         let labels = [("outcome", outcome.to_owned())];
         e.put("ima_questions_total", &labels, &ima[outcome]);
     }
+    for direction in ["outbound", "inbound"] {
+        let labels = [("direction", direction.to_owned())];
+        e.put("agreed_keys", &labels, &ima["keys"][direction]);
+    }
+    e.put("agreed_keys_limit", &[], &ima["keys"]["limit"]);
+    e.put("agreed_keys_shared", &[], &ima["keys"]["shared"]);
+    e.put("agreed_keys_denied_total", &[], &ima["keys"]["denied"]);
     for vn in ima["vns"].as_array().expect("vns") {
         let labels = [("vn", label(vn, "vn"))];
         let joined = Value::from(!vn["epoch"].is_null());

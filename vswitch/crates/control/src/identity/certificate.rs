@@ -75,6 +75,10 @@ impl Serial {
         let zeros = bytes.iter().take_while(|b| **b == 0).count();
         Self(bytes.get(zeros..).unwrap_or_default().into())
     }
+
+    pub(crate) fn bytes(&self) -> &[u8] {
+        &self.0
+    }
 }
 
 impl fmt::Display for Serial {

@@ -21,6 +21,7 @@ use super::certificate::{Certificate, CertificateError};
 use super::denied::Denied;
 use super::files::{FileError, Files, Guard, quoted, read};
 use super::name::{Identity, Role};
+use super::revoked::{CRL, Lists};
 use super::tls::provider;
 use super::verify::{Expect, Verifier, why};
 
@@ -73,6 +74,14 @@ pub enum CredentialsError {
     /// All of the bundle is too old.
     #[error("all CAs in {0} have expired; get the current bundle")]
     StaleBundle(String),
+    /// Nobody could be told from a thief by it.
+    #[error("{file} is no list of a CA in the bundle beside it: {why}")]
+    List {
+        /// Which.
+        file: String,
+        /// What is wrong with it.
+        why: String,
+    },
     /// Certificate and bundle are of different CAs.
     #[error("the certificate in {chain} does not lead to a CA in {bundle}: {why}")]
     Chain {
@@ -91,6 +100,7 @@ pub(super) struct Trust {
     pub(super) own: Identity,
     pub(super) roots: Arc<RootCertStore>,
     pub(super) clients: Arc<dyn ClientCertVerifier>,
+    pub(super) lists: Lists,
 }
 
 /// Certificate, key and trust bundle of one identity. The key is not to be got out of it.
@@ -103,7 +113,9 @@ pub struct Credentials {
 }
 
 impl Credentials {
-    /// Reads and checks all three files; `role` is what their owner has to be.
+    /// Reads and checks all files, the list of what was revoked among them if there is one; `role` is what
+    /// their owner has to be. That our own certificate was revoked is logged and no error: we are told by
+    /// everybody else.
     ///
     /// # Errors
     /// When anything is wrong that would make sessions fail later; it names the file.
@@ -133,7 +145,8 @@ impl Credentials {
         certificate.check(found.domain(), now).map_err(leaf)?;
 
         let signer = signer(&chain, &key, files)?;
-        let trust = trust(&bundle, found, now, &files.bundle)?;
+        let mut trust = trust(&bundle, found, now, &files.bundle)?;
+        trust.lists = Lists::beside(&files.bundle)?;
         trust
             .verify_both(first, rest, now)
             .map_err(|error| CredentialsError::Chain {
@@ -141,6 +154,20 @@ impl Credentials {
                 bundle: quoted(&files.bundle),
                 why: why(&error),
             })?;
+        match trust.is_revoked(first, rest, now) {
+            Ok(false) => {}
+            Ok(true) => tracing::error!(
+                identity = %found, file = file(),
+                "our own certificate is revoked: nobody with the same list takes it"
+            ),
+            Err(error) => {
+                let list = files.bundle.with_file_name(CRL);
+                return Err(CredentialsError::List {
+                    file: quoted(&list),
+                    why: error.to_string(),
+                });
+            }
+        }
         let (signer, trust) = (Arc::new(signer), Arc::new(trust));
         Ok(Self {
             certificate,
@@ -175,12 +202,14 @@ impl Credentials {
         Arc::new(Verifier::new(self.trust.clone(), expect, denied.clone()))
     }
 
-    /// Whether a peer's certificate, and those behind it, lead to a CA of this bundle now.
+    /// Whether a peer's certificate, and those behind it, lead to a CA of this bundle now, and none of
+    /// them is revoked.
     #[must_use]
     pub fn trusts(&self, chain: &[CertificateDer<'_>], now: UnixTime) -> bool {
-        chain
-            .split_first()
-            .is_some_and(|(leaf, rest)| self.trust.verify_either(leaf, rest, now).is_ok())
+        chain.split_first().is_some_and(|(leaf, rest)| {
+            self.trust.verify_either(leaf, rest, now).is_ok()
+                && matches!(self.trust.is_revoked(leaf, rest, now), Ok(false))
+        })
     }
 
     /// For those who never renew, such as a command that runs once.
@@ -189,10 +218,12 @@ impl Credentials {
         watch::channel(Arc::new(self)).1
     }
 
-    /// Whether these are the same certificates.
+    /// Whether these are the same certificates and lists.
     #[must_use]
     pub fn same(&self, other: &Self) -> bool {
-        self.chain == other.chain && self.bundle == other.bundle
+        self.chain == other.chain
+            && self.bundle == other.bundle
+            && self.trust.lists.der == other.trust.lists.der
     }
 
     pub(super) fn signer(&self) -> Arc<SingleCertAndKey> {
@@ -281,5 +312,6 @@ fn trust(
         own,
         roots,
         clients,
+        lists: Lists::default(),
     })
 }

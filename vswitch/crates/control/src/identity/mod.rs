@@ -2,7 +2,7 @@
 //!
 //! An identity is `spiffe://<domain>/<nve|ima|operator>/<name>` in an X.509 certificate (SPIFFE's
 //! X509-SVID) from any CA. `Credentials` are our own, `Watcher` keeps them fresh, a `Verifier` judges
-//! one peer, `Denied` says who is refused nevertheless. See docs/identity.md.
+//! one peer, `revoked` are the lists of CAs, `Denied` says who is refused nevertheless. See docs/identity.md.
 
 mod certificate;
 mod clock;
@@ -10,6 +10,7 @@ mod credentials;
 mod denied;
 pub(crate) mod files;
 mod name;
+pub(crate) mod revoked;
 pub mod tls;
 mod verify;
 mod watch;

@@ -61,6 +61,9 @@ pub enum Refusal {
     /// Revoked.
     #[error("{0} is revoked")]
     Denied(Identity),
+    /// Its CA has revoked the certificate.
+    #[error("the certificate of {0} is revoked by its CA")]
+    Revoked(Identity),
     /// Somebody leads our own packets back to us, or two run as one.
     #[error("the peer has our own identity")]
     Ourselves,
@@ -80,7 +83,7 @@ impl Refusal {
             | Self::Unexpected { .. }
             | Self::Ourselves => TlsError::ApplicationVerificationFailure,
             Self::Certificate(_) => TlsError::BadEncoding,
-            Self::Denied(_) => TlsError::Revoked,
+            Self::Denied(_) | Self::Revoked(_) => TlsError::Revoked,
         };
         Error::InvalidCertificate(error)
     }
@@ -119,10 +122,11 @@ impl Verifier {
     fn judge(
         &self,
         leaf: &CertificateDer<'_>,
+        intermediates: &[CertificateDer<'_>],
         chain: Result<(), Error>,
         now: UnixTime,
     ) -> Result<(), Error> {
-        let verdict = self.opinion(leaf, chain, now);
+        let verdict = self.opinion(leaf, intermediates, chain, now);
         let answer = verdict.as_ref().map(|_| ()).map_err(Refusal::alert);
         // A second certificate in one handshake would be a fault of the TLS library.
         self.verdict
@@ -134,6 +138,7 @@ impl Verifier {
     fn opinion(
         &self,
         leaf: &CertificateDer<'_>,
+        intermediates: &[CertificateDer<'_>],
         chain: Result<(), Error>,
         now: UnixTime,
     ) -> Result<Certificate, Refusal> {
@@ -142,6 +147,11 @@ impl Verifier {
         // Ours first, because they say more than "invalid"; both must be content.
         let certificate = checked?;
         chain.map_err(|error| Refusal::Untrusted(why(&error)))?;
+        match self.trust.is_revoked(leaf, intermediates, now) {
+            Ok(false) => {}
+            Ok(true) => return Err(Refusal::Revoked(certificate.identity)),
+            Err(error) => return Err(Refusal::Untrusted(error.to_string())),
+        }
         let found = &certificate.identity;
         let welcome = match &self.expect {
             Expect::Roles(roles) => roles.contains(&found.role()),
@@ -206,7 +216,7 @@ impl ServerCertVerifier for Verifier {
         now: UnixTime,
     ) -> Result<ServerCertVerified, Error> {
         let chain = self.trust.verify_server(leaf, intermediates, now);
-        self.judge(leaf, chain, now)?;
+        self.judge(leaf, intermediates, chain, now)?;
         Ok(ServerCertVerified::assertion())
     }
 
@@ -246,7 +256,7 @@ impl ClientCertVerifier for Verifier {
         now: UnixTime,
     ) -> Result<ClientCertVerified, Error> {
         let chain = self.trust.verify_client(leaf, intermediates, now);
-        self.judge(leaf, chain, now)?;
+        self.judge(leaf, intermediates, chain, now)?;
         Ok(ClientCertVerified::assertion())
     }
 

@@ -42,9 +42,12 @@ pub struct Config {
     pub ample_sas: usize,
     /// No more than so many in a direction (those of a rekey not counted).
     pub max_sas: usize,
-    /// Exchanges that one peer may begin each second, and that are begun with it.
+    /// Exchanges that one peer may begin each second, and that are begun with it; a tenth of those at once
+    /// if that is more.
     pub requests_per_second: u32,
-    /// At once so many of them; four fifths of it from here, so that who keeps to it is never refused.
+    /// At once so many of them; four fifths of it from here, so that who keeps to it is never refused. A
+    /// peer with which there are more VNs may begin one for each, and a quarter more: what both lost to a
+    /// restart comes back at once, and no peer costs more than the VNs that it is in.
     pub requests_at_once: u32,
     /// Exchanges with one peer that were begun here and are not answered; others wait in a queue.
     pub requests_under_way: usize,

@@ -50,8 +50,11 @@ impl Keying {
         let other_algorithm = vn.algorithm != algorithm;
         vn.epoch = epoch;
         vn.algorithm = algorithm;
-        vn.members = members;
         let pairs: Vec<_> = vn.pairs.iter().cloned().collect();
+        let before = core::mem::replace(&mut vn.members, members.clone());
+        for peer in before.symmetric_difference(&members) {
+            self.in_common(peer, members.contains(peer));
+        }
         for peer in pairs {
             let vn = name.clone();
             let key = PairKey { peer, vn };
@@ -78,6 +81,9 @@ impl Keying {
         let Some(vn) = self.vns.remove(name) else {
             return;
         };
+        for peer in &vn.members {
+            self.in_common(peer, false);
+        }
         for peer in vn.pairs {
             let vn = name.clone();
             self.end(now, &PairKey { peer, vn });
@@ -88,6 +94,7 @@ impl Keying {
         for vn in self.vns.values_mut() {
             vn.members.remove(peer);
         }
+        self.shared.remove(peer);
         for key in self.vns_with(peer) {
             self.end(now, &key);
         }

@@ -65,6 +65,8 @@ pub struct Keying {
     rng: fastrand::Rng,
     steering: Box<dyn Steering>,
     vns: BTreeMap<VnName, Vn>,
+    /// In how many VNs another edge is too.
+    shared: BTreeMap<NveName, u32>,
     peers: BTreeMap<NveName, Peer>,
     pairs: BTreeMap<NveName, BTreeMap<VnName, Pair>>,
     /// Whose each inbound SPI is.
@@ -100,6 +102,7 @@ impl Keying {
             rng: fastrand::Rng::with_seed(seed),
             steering,
             vns: BTreeMap::new(),
+            shared: BTreeMap::new(),
             peers: BTreeMap::new(),
             pairs: BTreeMap::new(),
             spis: BTreeMap::new(),
@@ -196,6 +199,15 @@ impl Keying {
             pairs.map(move |(vn, pair)| (peer, vn, pair))
         });
         pairs.flat_map(|(peer, vn, pair)| pair.sas(peer, vn, &self.config))
+    }
+
+    /// (VN, peer, worker) that may send, or that may be received: what the limits count.
+    #[must_use]
+    pub const fn count(&self, direction: Direction) -> usize {
+        match direction {
+            Direction::Outbound => self.senders,
+            Direction::Inbound => self.receivers,
+        }
     }
 
     /// Workers that use another's SA.

@@ -83,6 +83,14 @@ impl Bucket {
         }
     }
 
+    /// From now on this rate; what was taken stays taken.
+    pub(crate) fn resize(&mut self, per_second: u32, at_once: u32) {
+        let Self {
+            interval, depth, ..
+        } = Self::with_burst(per_second, at_once);
+        (self.interval, self.depth) = (interval, depth);
+    }
+
     /// From now on one of so many equal parts of this rate; at least one at once.
     pub(crate) fn share(&mut self, per_second: u32, parts: u32) {
         let whole = Self::new(per_second);
@@ -148,6 +156,19 @@ mod tests {
         assert_eq!(given(&mut bucket, ms(60_000)), 10);
         assert_eq!(given(&mut Bucket::new(0), ms(60_000)), 0);
         assert_eq!(given(&mut Bucket::new(u32::MAX), ms(0)), 100);
+    }
+
+    #[test]
+    fn another_rate_forgets_nothing() {
+        let mut bucket = Bucket::with_burst(10, 2);
+        assert!(bucket.take(ms(0)) && bucket.take(ms(0)) && !bucket.take(ms(0)));
+        // Three more places; of those there were, all are taken.
+        bucket.resize(10, 5);
+        let given = |bucket: &mut Bucket, at| (0..100).filter(|_| bucket.take(at)).count();
+        assert_eq!(given(&mut bucket, ms(0)), 3);
+        bucket.resize(10, 2);
+        assert_eq!(given(&mut bucket, ms(300)), 0);
+        assert_eq!(given(&mut bucket, ms(60_000)), 2);
     }
 
     #[test]

@@ -29,6 +29,11 @@ pub struct Session {
 /// SAs that a peer may ask for each second, for each exchange that it may begin.
 const WANTS: u32 = 16;
 
+/// Of what a peer admits at once, what is asked of it.
+fn begun(burst: u32) -> u32 {
+    burst - burst / 5
+}
+
 /// Another edge, while there is a session or any pair with it.
 pub struct Peer {
     pub session: Option<Session>,
@@ -47,18 +52,45 @@ pub struct Peer {
 }
 
 impl Keying {
-    pub(super) fn peer(&mut self, name: &NveName) -> &mut Peer {
+    /// How many exchanges a peer may begin each second, and how many at once.
+    fn rate(&self, name: &NveName) -> (u32, u32) {
+        let shared = self.shared.get(name).copied().unwrap_or(0);
         let (rate, burst) = (
             self.config.requests_per_second,
             self.config.requests_at_once,
         );
+        let burst = burst.max(shared.saturating_add(shared / 4));
+        (rate.max(burst / 10), burst)
+    }
+
+    /// There are more VNs with a peer, or fewer: so may it begin exchanges.
+    pub(super) fn in_common(&mut self, name: &NveName, one_more: bool) {
+        let shared = self.shared.entry(name.clone()).or_default();
+        *shared = match one_more {
+            true => shared.saturating_add(1),
+            false => shared.saturating_sub(1),
+        };
+        if *shared == 0 {
+            self.shared.remove(name);
+        }
+        let (rate, burst) = self.rate(name);
+        if let Some(peer) = self.peers.get_mut(name) {
+            peer.requests.resize(rate, burst);
+            peer.turns.resize(rate, begun(burst));
+            peer.wants
+                .resize(rate.saturating_mul(WANTS), burst.saturating_mul(WANTS));
+        }
+    }
+
+    pub(super) fn peer(&mut self, name: &NveName) -> &mut Peer {
+        let (rate, burst) = self.rate(name);
         self.peers.entry(name.clone()).or_insert_with(|| Peer {
             session: None,
             boot: None,
             without: None,
             unreached: false,
             requests: Bucket::with_burst(rate, burst),
-            turns: Turns::new(rate, burst / 5 * 4),
+            turns: Turns::new(rate, begun(burst)),
             wants: Bucket::with_burst(rate.saturating_mul(WANTS), burst.saturating_mul(WANTS)),
         })
     }

@@ -27,6 +27,11 @@ impl Turns {
         }
     }
 
+    /// From now on at this rate.
+    pub fn resize(&mut self, per_second: u32, at_once: u32) {
+        self.pace.resize(per_second, at_once);
+    }
+
     /// How many are under way, or have their place among those.
     #[cfg(test)]
     pub fn under_way(&self) -> usize {

@@ -3,8 +3,9 @@
 //!
 //! `<dir>/ca.pem` and `<dir>/ca_key.pem` are the CA's; each identity has a directory
 //! `<dir>/<role>/<name>` of its own with `svid.pem`, `svid_key.pem` and `bundle.pem`, which is what
-//! goes to its host.
+//! goes to its host. `<dir>/issued.txt` says what was issued to whom, `<dir>/crl.pem` what of it is revoked.
 
+mod revocation;
 mod store;
 
 use std::path::{Path, PathBuf};
@@ -59,6 +60,12 @@ pub enum PkiError {
     /// A certificate in the directory is none.
     #[error("{0}: {1}")]
     Certificate(String, CertificateError),
+    /// Nobody's name.
+    #[error("nothing was issued to {0} here")]
+    Unknown(Identity),
+    /// Its own list of what was revoked.
+    #[error("{0} is no list of revoked certificates in PEM")]
+    List(String),
     /// Key or signature could not be made.
     #[error("the certificate could not be made: {0}")]
     Make(#[from] rcgen::Error),
@@ -173,6 +180,8 @@ impl Ca {
         let key = KeyPair::generate()?;
         let pem = params.signed_by(&key, &self.issuer)?.pem();
         let text = Zeroizing::new(key.serialize_pem());
+        let serial = params.serial_number.as_ref();
+        self.note(&identity, &serial.ok_or(PkiError::Random)?.to_bytes())?;
 
         let place = self.directory.join(role.as_str());
         store::directory(&place)?;
@@ -184,6 +193,7 @@ impl Ca {
             bundle: place.join("bundle.pem"),
         };
         store::replace(&files.bundle, &self.pem, 0o644)?;
+        self.copy_list(&place)?;
         store::replace(&files.key, text.as_bytes(), 0o600)?;
         store::replace(&files.chain, pem.as_bytes(), 0o644)?;
         Ok(files)

@@ -27,7 +27,7 @@ fn keys_are_for_their_owner_alone_and_nothing_is_left_behind() {
         names.sort();
         names
     };
-    assert_eq!(names(root), ["ca.pem", "ca_key.pem", "nve"]);
+    assert_eq!(names(root), ["ca.pem", "ca_key.pem", "issued.txt", "nve"]);
     assert_eq!(
         names(&root.join("nve/a")),
         ["bundle.pem", "svid.pem", "svid_key.pem"]
@@ -105,4 +105,37 @@ fn nothing_outlives_the_ca_and_names_are_checked() {
         .issue(Role::Nve, "a", DAY, now + 31 * DAY)
         .unwrap_err();
     assert!(matches!(error, PkiError::Expired(_)), "{error}");
+}
+
+/// A name's renewals are all revoked with it, a later one is not, and nobody else.
+#[test]
+fn whoever_is_revoked_is_so_with_all_that_was_issued_to_it() {
+    let lab = Lab::new("lab");
+    let root = lab.directory.path();
+    let now = SystemTime::now();
+    let serial = |name: &str| {
+        let files = lab.files(Role::Ima, name);
+        load(&files, Role::Ima).certificate().serial.clone()
+    };
+    let (first, renewed, other) = (serial("one"), serial("one"), serial("two"));
+    let ca = Ca::open(root).unwrap();
+    assert!(ca.revoked().unwrap().is_empty());
+    assert_eq!(ca.revoke(Role::Ima, "one", now).unwrap(), 2);
+    let listed = ca.revoked().unwrap();
+    assert!(listed.contains(&first) && listed.contains(&renewed) && !listed.contains(&other));
+    // Once is enough; what is on the list stays there.
+    assert_eq!(ca.revoke(Role::Ima, "one", now).unwrap(), 0);
+    let later = serial("one");
+    assert_eq!(ca.revoke(Role::Ima, "two", now).unwrap(), 1);
+    let listed = ca.revoked().unwrap();
+    assert_eq!(listed.len(), 3);
+    assert!(!listed.contains(&later));
+    // It lies beside all bundles, of those too that come later.
+    let list = fs::read(root.join("crl.pem")).unwrap();
+    lab.files(Role::Nve, "new");
+    for place in ["ima/one", "ima/two", "nve/new"] {
+        assert_eq!(fs::read(root.join(place).join("crl.pem")).unwrap(), list);
+    }
+    let error = ca.revoke(Role::Nve, "one", now).unwrap_err();
+    assert!(matches!(error, PkiError::Unknown(_)), "{error}");
 }

@@ -272,9 +272,8 @@ impl Inner {
                 | Refusal::Ourselves,
             ) => &counters.failed_identity,
             Failure::Refused(Refusal::Certificate(_)) => &counters.failed_certificate,
-            Failure::Refused(Refusal::Denied(_)) | Failure::Local(Code::Revoked) => {
-                &counters.failed_revoked
-            }
+            Failure::Refused(Refusal::Denied(_) | Refusal::Revoked(_))
+            | Failure::Local(Code::Revoked) => &counters.failed_revoked,
             Failure::Lost(error) if negotiation(error) => &counters.failed_negotiation,
             Failure::Timeout => &counters.failed_timeout,
             Failure::Local(Code::Full) => &counters.refused_full,

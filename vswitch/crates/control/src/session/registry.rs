@@ -168,7 +168,7 @@ impl Sessions {
     /// files have changed: a CA that was taken out of the bundle is out for those it let in, too.
     pub fn reconsider(&self, credentials: &Credentials) -> usize {
         let now = self.clock.now();
-        let why = "no CA of the bundle has issued the peer's certificate";
+        let why = "no CA of the bundle vouches for the peer's certificate";
         self.end_all(Code::Untrusted, why, |session| {
             !session
                 .chain()

@@ -16,6 +16,7 @@ use vswitch_control::message::overlay::VnSettings;
 use vswitch_control::pki::Ca;
 use vswitch_control::session::Setup;
 use vswitch_control::types::{Epoch, NveName};
+use vswitch_control::uptime::Uptime;
 use vswitch_ima::client::Client;
 use vswitch_ima::engine::Limits;
 use vswitch_ima::server::Server;
@@ -118,7 +119,10 @@ ports:
             notices,
             shown,
         } = control;
-        let authority = Authority::start(&config, overlay).unwrap();
+        let slept = Arc::new(AtomicU64::new(0));
+        let (began, skipped) = (Uptime::begin(), Arc::clone(&slept));
+        let clock = move || began.elapsed() + Duration::from_secs(skipped.load(Ordering::Relaxed));
+        let authority = Authority::start_by(&config, overlay, Box::new(clock)).unwrap();
         notices
             .try_send(Notice::Configuration(Arc::new(config)))
             .unwrap();
@@ -130,9 +134,19 @@ ports:
             listen,
             authority: Some(authority),
             plane,
+            slept,
             shown,
             _notices: notices,
             thread: Some(thread),
+        }
+    }
+}
+
+impl Lab {
+    /// The authority is gone.
+    pub fn stop_server(&mut self) {
+        if let Some(server) = self.server.take() {
+            self.runtime.block_on(server.stop()).unwrap();
         }
     }
 }
@@ -201,6 +215,7 @@ impl Plane {
                         open.remove(&spi);
                     }
                     Order::Edges { peers, .. } => *self.edges.lock().unwrap() = peers,
+                    Order::LeaveVn { .. } => self.edges.lock().unwrap().clear(),
                     _ => {}
                 }
             }
@@ -213,12 +228,18 @@ pub struct Edge {
     pub listen: SocketAddr,
     authority: Option<Authority>,
     pub plane: Arc<Plane>,
+    slept: Arc<AtomicU64>,
     shown: tokio::sync::watch::Receiver<Option<Arc<crate::manage::status::Ima>>>,
     _notices: mpsc::Sender<Notice>,
     thread: Option<std::thread::JoinHandle<()>>,
 }
 
 impl Edge {
+    /// As if the host had been suspended for so many seconds: its clock has gone on, timers have not.
+    pub fn wake_behind(&self, seconds: u64) {
+        self.slept.fetch_add(seconds, Ordering::Relaxed);
+    }
+
     pub fn shown(&self) -> Arc<crate::manage::status::Ima> {
         self.shown.borrow().clone().unwrap_or_default()
     }

@@ -198,3 +198,32 @@ fn the_authority_has_a_queue_of_its_own() {
         assert!(matches!(heard, Heard::Ima(1, _)), "{heard:?}");
     });
 }
+
+/// A host that was suspended for longer than the lease: when it wakes, the network is left before the
+/// authority has said a word, though the process's timers saw nothing of that time.
+#[test]
+fn a_lease_ends_while_the_host_is_suspended() {
+    let mut lab = Lab::start();
+    let (a, _m) = (lab.edge("a", 1), lab.edge("m", 2));
+    a.knows("m");
+    let state = |edge: &Edge| edge.shown().vns.first().map(|vn| vn.state.clone());
+    lab.stop_server();
+    until("the authority is away", || {
+        state(&a).as_deref() == Some("joined before")
+    });
+    // Less than the lease: nothing happens.
+    a.wake_behind(1800);
+    let begin = Instant::now();
+    while begin.elapsed() < Duration::from_secs(2) {
+        assert!(!a.plane.edges.lock().unwrap().is_empty());
+        std::thread::sleep(Duration::from_millis(20));
+    }
+    a.wake_behind(1800);
+    let begin = Instant::now();
+    until("the network is left", || {
+        a.plane.edges.lock().unwrap().is_empty()
+    });
+    let took = begin.elapsed();
+    assert!(took < Duration::from_secs(2), "{took:?}");
+    assert_ne!(state(&a).as_deref(), Some("joined before"));
+}

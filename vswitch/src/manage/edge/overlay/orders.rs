@@ -1,10 +1,14 @@
 //! Orders carried out: what is wanted becomes steps as a changed file does, keys become SAs, and
 //! whoever ordered them hears when the last worker follows.
 
-use vswitch_sa::Spi;
+use std::sync::Arc;
 
+use vswitch_sa::Spi;
+use vswitch_vn::Change;
+
+use super::moves::Touched;
 use super::{Installing, Notice, Order};
-use crate::datapath::command::WorkerId;
+use crate::datapath::command::{Command, WorkerId};
 use crate::manage::change::Refused;
 use crate::manage::edge::control::Control;
 use crate::manage::edge::rounds::Then;
@@ -20,17 +24,17 @@ impl Control {
         if let Some(ends) = &self.overlay {
             batches.extend(ends.orders.try_iter().take(BATCHES));
         }
-        let mut told = Vec::new();
-        let mut changed = false;
+        // What is wanted first, all of it as one change: a key is for a tunnel that may have been ordered
+        // just before it, and one whose network has gone behind it finds no tunnel, which undoes nothing.
+        let mut touched = Touched::default();
+        let mut about_keys = Vec::new();
         for order in batches.into_iter().flatten() {
-            let Some(about_key) = self.wanted.take(order) else {
-                changed = true;
-                continue;
-            };
-            // A key is for a tunnel that may have been ordered just before it.
-            if std::mem::take(&mut changed) {
-                self.follow_authority();
-            }
+            touched.note(&order);
+            about_keys.extend(self.wanted.take(order));
+        }
+        self.follow_authority(&touched);
+        let mut told = Vec::new();
+        for about_key in about_keys {
             let (id, done) = match about_key {
                 Order::InstallOutbound(id, key) => (id, self.install_outbound(id, &key)),
                 Order::InstallInbound(id, key) => (id, self.install_inbound(id, &key)),
@@ -55,9 +59,6 @@ impl Control {
                 Ok(installing) => told.push(installing),
                 Err(why) => self.answer(Notice::Failed(id, why)),
             }
-        }
-        if changed {
-            self.follow_authority();
         }
         if !told.is_empty() {
             self.begin_round(Then::Ordered(told));
@@ -94,14 +95,34 @@ impl Control {
     }
 
     /// Makes what runs into what is wanted now.
-    fn follow_authority(&mut self) {
-        if let Err(error) = self.try_follow() {
+    fn follow_authority(&mut self, touched: &Touched) {
+        let followed = match touched.is_empty() {
+            true => Ok(()),
+            false => {
+                let followed = self.try_follow(touched);
+                self.wanted.behind = followed.is_err();
+                followed
+            }
+        };
+        if let Err(error) = followed {
             // What ran goes on; the next word of the authority is tried as a whole again.
             tracing::error!(%error, "what the authority says cannot be carried out");
         }
     }
 
-    fn try_follow(&mut self) -> Result<(), Refused> {
+    fn try_follow(&mut self, touched: &Touched) -> Result<(), Refused> {
+        let now = (&*self.config, &self.plan, &self.tables);
+        if let Some(mut moves) = self.wanted.moves(touched, now, self.generation + 1) {
+            if moves.changes.is_empty() {
+                return Ok(());
+            }
+            self.tables.transact(&moves.changes)?;
+            self.generation += 1;
+            moves.note_in(Arc::make_mut(&mut self.config));
+            let changes: Arc<[Change]> = moves.changes.into();
+            self.tell_all(|_| Command::Tables(Arc::clone(&changes)));
+            return Ok(());
+        }
         let config = self.wanted.adapt(&self.local);
         let plan = self.plan.next(&self.config, &config, &self.resting)?;
         let old = Numbered {

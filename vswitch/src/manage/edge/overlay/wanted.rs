@@ -23,6 +23,8 @@ struct Network {
 pub(in crate::manage::edge) struct Wanted {
     networks: BTreeMap<String, Network>,
     peers: BTreeMap<String, Vec<IpAddr>>,
+    /// It could not be carried out: the next word is looked at as a whole again.
+    pub(super) behind: bool,
 }
 
 impl Wanted {
@@ -82,6 +84,17 @@ impl Wanted {
             about_keys => return Some(about_keys),
         }
         None
+    }
+
+    /// Where an address is, as the authority says.
+    pub(super) fn mapped(&self, vn: &str, mac: MacAddr) -> Option<&Remote> {
+        self.networks.get(vn)?.mappings.get(&mac)
+    }
+
+    /// Whether it is one of a port here.
+    pub(super) fn is_admitted(&self, vn: &str, mac: MacAddr) -> bool {
+        let network = self.networks.get(vn);
+        network.is_some_and(|network| network.admitted.contains(&mac))
     }
 
     /// The operator's configuration with what the authority says of its networks. What would

@@ -142,3 +142,43 @@ fn nothing_of_the_key_is_shown() {
         "{shown}"
     );
 }
+
+/// A list that is not of the bundle's CA, or none, or that others may write, is not taken, and without it nobody
+/// begins; one's own name on it is said and no reason not to begin.
+#[test]
+fn a_list_of_revoked_certificates_is_what_it_says() {
+    let (lab, other) = (Lab::new("lab"), Lab::new("lab"));
+    let files = lab.files(Role::Nve, "a");
+    let list = files.bundle.with_file_name("crl.pem");
+    let refused = || Credentials::load(&files, Role::Nve, Clock::system().now()).unwrap_err();
+    for lab in [&lab, &other] {
+        lab.files(Role::Ima, "one");
+        let ca = crate::pki::Ca::open(lab.directory.path()).unwrap();
+        ca.revoke(Role::Ima, "one", SystemTime::now()).unwrap();
+    }
+    load(&files, Role::Nve);
+    // The same name, another key.
+    let theirs = fs::read(other.directory.path().join("crl.pem")).unwrap();
+    fs::write(&list, theirs).unwrap();
+    assert!(
+        matches!(refused(), CredentialsError::List { .. }),
+        "{}",
+        refused()
+    );
+    fs::write(&list, "nothing").unwrap();
+    assert!(
+        matches!(refused(), CredentialsError::Pem { .. }),
+        "{}",
+        refused()
+    );
+    fs::copy(lab.directory.path().join("crl.pem"), &list).unwrap();
+    mode(&list, 0o666);
+    let permissions = |error: &CredentialsError| {
+        matches!(error, CredentialsError::File(FileError::Permissions { .. }))
+    };
+    assert!(permissions(&refused()), "{}", refused());
+    mode(&list, 0o644);
+    let ca = crate::pki::Ca::open(lab.directory.path()).unwrap();
+    ca.revoke(Role::Nve, "a", SystemTime::now()).unwrap();
+    load(&files, Role::Nve);
+}
