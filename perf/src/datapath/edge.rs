@@ -238,9 +238,9 @@ pub(super) fn knowledge(side: Side, common: &Common) -> anyhow::Result<Vec<Comma
     let mut commands = vec![Command::Tables(tables(side, common)?.into())];
     for vn in 0..common.vns {
         let bindings = match side {
-            Side::Near if one => Some(Bindings::new([(TENANT_MAC, vec![IpAddr::V4(TENANT_IP)])])),
-            // Not measured, and no port has a thousand addresses; a VLAN's are not bound.
-            _ => None,
+            Side::Near => Some(Bindings::new([(TENANT_MAC, vec![IpAddr::V4(TENANT_IP)])])),
+            // Not measured, and no port has a thousand addresses.
+            Side::Far => None,
         };
         commands.push(Command::Port(Box::new(PortSetup {
             id: PortId(vn),

@@ -146,7 +146,7 @@ impl<P: Probe> Worker<P> {
                 let now = self.clock.seconds(self.now);
                 self.tables.maintain(now, MAINTAINED_SLOTS);
                 self.tell_sightings();
-                self.tell_idle();
+                self.look_for_idle();
             }
             Command::Observe(observation) => {
                 if let Some(first) = self.counters.probe.observe(observation) {

@@ -4,11 +4,14 @@
 
 use std::collections::VecDeque;
 
+use arrayvec::ArrayVec;
 use vswitch_sa::Spi;
 use vswitch_vn::{TunnelId, VnId};
 
 use super::command::Event;
 use super::probe::Probe;
+use super::sas::SaTable;
+use super::tunnels::TunnelTable;
 use super::verdict::Verdict;
 use super::worker::{Gathered, Worker};
 
@@ -284,38 +287,77 @@ impl<P: Probe> Worker<P> {
         }
     }
 
-    /// Once a second: reports SAs that have sealed or accepted nothing for as long as the terms say,
-    /// and again each time that passes once more.
-    pub(super) fn tell_idle(&mut self) {
-        let Some(Terms { idle, .. }) = self.terms else {
-            return;
-        };
-        let mut found: Vec<(TunnelId, Spi)> = Vec::new();
-        for (id, state) in self.tunnels.iter_mut() {
-            let out = state.sa.and_then(|slot| self.sas.outbound(slot));
-            let (Some(demand), Some(out)) = (&mut state.demand, out) else {
-                continue;
-            };
-            if demand.quiet.second(out.sa.counters().packets, idle) {
-                found.push((id, out.sa.spi()));
-            }
-        }
-        for (id, spi) in found.drain(..) {
-            self.tell(Event::IdleSa(self.id, id, spi));
-        }
-        let idle = idle.saturating_add(INBOUND_LONGER);
-        for slot in self.sas.inbound_iter_mut() {
-            let packets = slot.sa.counters().packets;
-            let tunnel = self.tunnels.get(slot.tunnel);
-            let on_demand = tunnel.is_some_and(|state| state.demand.is_some());
-            if on_demand && slot.quiet.second(packets, idle) {
-                found.push((slot.tunnel, slot.sa.spi()));
-            }
-        }
-        for (id, spi) in found {
-            self.tell(Event::IdleInbound(self.id, id, spi));
+    /// Once a second: begins to look for SAs that have sealed or accepted nothing for as long as the
+    /// terms say. They are reported, again each time that passes once more.
+    pub(super) fn look_for_idle(&mut self) {
+        if self.terms.is_some() && self.idle_sweep.is_none() {
+            self.idle_sweep = Some(IdleSweep::default());
         }
     }
+
+    /// Goes on with it: a few at a time, for each is somewhere else in memory.
+    #[cold]
+    pub(super) fn sweep_idle(&mut self) {
+        let (Some(Terms { idle, .. }), Some(sweep)) = (self.terms, self.idle_sweep.as_mut()) else {
+            self.idle_sweep = None;
+            return;
+        };
+        let mut found: ArrayVec<Event, IDLE_SLICE> = ArrayVec::new();
+        let (tunnels, inbound) = (self.tunnels.places(), self.sas.inbound_places());
+        let end = (sweep.next + IDLE_SLICE).min(tunnels + inbound);
+        for place in sweep.next..end {
+            let event = match place.checked_sub(tunnels) {
+                None => {
+                    let id = TunnelId(place as u32);
+                    idle_outbound(&mut self.tunnels, &self.sas, id, idle)
+                        .map(|spi| Event::IdleSa(self.id, id, spi))
+                }
+                Some(slot) => {
+                    let idle = idle.saturating_add(INBOUND_LONGER);
+                    idle_inbound(&self.tunnels, &mut self.sas, slot, idle)
+                        .map(|(id, spi)| Event::IdleInbound(self.id, id, spi))
+                }
+            };
+            found.extend(event);
+        }
+        sweep.next = end;
+        if end == tunnels + inbound {
+            self.idle_sweep = None;
+        }
+        for event in found {
+            self.tell(event);
+        }
+    }
+}
+
+/// Where the search for idle SAs is: first in the tunnels, then among the inbound SAs.
+#[derive(Debug, Default)]
+pub(super) struct IdleSweep {
+    next: usize,
+}
+
+/// Places looked at in a pass: some microseconds if all are far away.
+const IDLE_SLICE: usize = 64;
+
+/// The SA that a tunnel seals with, if it is idle and came on demand.
+fn idle_outbound(tunnels: &mut TunnelTable, sas: &SaTable, id: TunnelId, idle: u32) -> Option<Spi> {
+    let out = sas.outbound(tunnels.get(id)?.sa?)?;
+    let demand = tunnels.demand(id)?;
+    let over = demand.quiet.second(out.sa.counters().packets, idle);
+    over.then(|| out.sa.spi())
+}
+
+/// The inbound SA in a slot, if it is.
+fn idle_inbound(
+    tunnels: &TunnelTable,
+    sas: &mut SaTable,
+    slot: usize,
+    idle: u32,
+) -> Option<(TunnelId, Spi)> {
+    let inbound = sas.inbound_mut(slot)?;
+    tunnels.get(inbound.tunnel)?.demand.as_ref()?;
+    let over = inbound.quiet.second(inbound.sa.counters().packets, idle);
+    over.then(|| (inbound.tunnel, inbound.sa.spi()))
 }
 
 #[cfg(test)]

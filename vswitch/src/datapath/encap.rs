@@ -82,7 +82,7 @@ impl<P: Probe> Worker<P> {
         let mut frames = gathered.drain(..);
         let mut next = frames.next();
         while let Some(frame) = next {
-            if !batch.is_empty() {
+            if !batch.is_empty() && self.may_be_usual(&frame) {
                 // What is behind an unusual frame stays behind it.
                 self.seal_runs(&mut ready);
                 self.seal_batch(&mut batch);
@@ -248,8 +248,14 @@ impl<P: Probe> Worker<P> {
                         SealError::TooLong => Verdict::TooBig,
                         _ => Verdict::SaHardLimit,
                     };
-                    if verdict == Verdict::SaHardLimit && !P::DRY && !out.asked {
-                        let event = Event::HardLimit(self.id, id, out.sa.spi());
+                    let spi = out.sa.spi();
+                    let event = match verdict {
+                        Verdict::SaHardLimit => Some(Event::HardLimit(self.id, id, spi)),
+                        // Nobody heard it while there was some left.
+                        Verdict::SaReservation => Some(Event::ReservationLow(self.id, id, spi)),
+                        _ => None,
+                    };
+                    if let Some(event) = event.filter(|_| !P::DRY && !out.asked) {
                         out.asked = self.events.try_send(event).is_ok();
                     }
                     // As the tenant sent it: what tells of the drop must not read headroom.

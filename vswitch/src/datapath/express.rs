@@ -19,6 +19,7 @@ use super::command::Event;
 use super::encap::Sealing;
 use super::outlet::Note;
 use super::probe::{Probe, Stage};
+use super::tunnels::TunnelState;
 use super::verdict::Verdict;
 use super::worker::{Gathered, SEAL_BATCH, Worker};
 use crate::dpdk::mbuf::Mbuf;
@@ -55,7 +56,17 @@ pub(super) struct Runs {
 const BEHIND: usize = sa::sealed_len(3) - sa::PREFIX_LEN - 3;
 
 impl<P: Probe> Worker<P> {
-    /// Takes up a frame, and those of its tunnel that follow it.
+    /// Whether [`Self::express`] may take a frame up.
+    #[inline(never)]
+    pub(super) fn may_be_usual(&self, frame: &Gathered) -> bool {
+        let usual = |state: &TunnelState| state.sa.is_some() && state.envelope.is_some();
+        !P::OBSERVES
+            && !P::DRY
+            && self.tunnels.get(frame.tunnel).is_some_and(usual)
+            && frame.packet.has_room(envelope::LEN, BEHIND)
+    }
+
+    /// Takes up a frame, and those of its tunnel that follow it, while no unusual frame waits.
     #[inline]
     pub(super) fn express(
         &mut self,

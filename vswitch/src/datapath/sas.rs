@@ -229,9 +229,9 @@ impl SaTable {
         self.inbound.get_mut(slot)
     }
 
-    /// All inbound SAs, to note their use.
-    pub fn inbound_iter_mut(&mut self) -> impl Iterator<Item = &mut InboundSlot> {
-        self.inbound.iter_mut().map(|(_, slot)| slot)
+    /// Slots of inbound SAs are below this.
+    pub fn inbound_places(&self) -> usize {
+        self.inbound.capacity()
     }
 
     /// Stores an outbound SA and returns its slot.

@@ -62,14 +62,15 @@ struct Usual {
 }
 
 impl Usual {
-    /// The SPI of a usual ESP packet for us. `None` decides nothing.
+    /// The SPI of a usual ESP packet for us, one of whose addresses mostly is asked for first. `None`
+    /// decides nothing.
     #[inline(always)]
-    fn esp(&self, packet: &Mbuf) -> Option<(u32, QuickOuter)> {
+    fn esp(&self, packet: &Mbuf, local: &[IpAddr]) -> Option<(u32, QuickOuter)> {
         let head = packet.head();
         let quick = quick::outer(head, packet.len())?;
         let ours = quick.dport == self.esp_port
             && self.mac == Some(quick.dst_mac)
-            && self.dst == Some(quick.dst)
+            && (self.dst == Some(quick.dst) || local.contains(&IpAddr::V4(quick.dst)))
             && quick.end >= QuickOuter::PAYLOAD + esp::HEADER_LEN;
         let spi = head.get(QuickOuter::PAYLOAD..)?.first_chunk()?;
         let spi = u32::from_be_bytes(*spi);
@@ -118,16 +119,15 @@ impl<P: Probe> Worker<P> {
                 continue;
             }
             // What nearly all packets are is found out quickly: ESP over UDP and IPv4, for us.
-            if let Some((spi, quick)) = usual.esp(&packet) {
+            if let Some((spi, quick)) = usual.esp(&packet, &self.endpoints.local) {
                 // Packets of one SA mostly follow one another.
-                let slot = match last {
-                    Some((known, slot)) if known == spi && !P::OBSERVES => Some(slot),
-                    _ => match self.locate(spi, QuickOuter::PAYLOAD, &packet) {
-                        Some(Located::Mine(slot)) => Some(slot),
-                        _ => None,
-                    },
+                let located = match last {
+                    Some((known, slot)) if known == spi && !P::OBSERVES => {
+                        Some(Located::Mine(slot))
+                    }
+                    _ => self.locate(spi, QuickOuter::PAYLOAD, &packet),
                 };
-                if let Some(slot) = slot {
+                if let Some(Located::Mine(slot)) = located {
                     last = Some((spi, slot));
                     sealed.push(Sealed {
                         packet,
@@ -136,8 +136,10 @@ impl<P: Probe> Worker<P> {
                         end: quick.end,
                         src: IpAddr::V4(quick.src),
                     });
-                    continue;
+                } else {
+                    self.not_mine(port, located, spi, packet, handed_in);
                 }
+                continue;
             }
             match self.classify(port, &packet) {
                 Kind::Esp {
@@ -155,20 +157,7 @@ impl<P: Probe> Worker<P> {
                             src,
                         });
                     }
-                    Some(Located::Colleague(worker)) if !handed_in => {
-                        self.handoff
-                            .send(worker, Work::Open(port), packet, &mut self.counters);
-                    }
-                    // Handed in and not ours: the SA moved away meanwhile.
-                    Some(Located::Colleague(_)) | None => {
-                        let reserved = spi < esp::MIN_SPI;
-                        let verdict = if reserved {
-                            Verdict::SpiReserved
-                        } else {
-                            Verdict::UnknownSpi
-                        };
-                        self.underlay_drop(port, verdict, packet);
-                    }
+                    other => self.not_mine(port, other, spi, packet, handed_in),
                 },
                 Kind::Clear(tunnel) => {
                     self.counters
@@ -196,6 +185,27 @@ impl<P: Probe> Worker<P> {
             let n = clear.len();
             self.open_clear(port, &mut clear);
             self.counters.probe.leave(Stage::Decapsulate, n);
+        }
+    }
+
+    /// An ESP packet whose SA is a colleague's, or nobody's.
+    #[inline(never)]
+    fn not_mine(
+        &mut self,
+        port: u16,
+        located: Option<Located>,
+        spi: u32,
+        packet: Mbuf,
+        handed_in: bool,
+    ) {
+        match located {
+            Some(Located::Colleague(worker)) if !handed_in => {
+                let work = Work::Open(port);
+                self.handoff.send(worker, work, packet, &mut self.counters);
+            }
+            // Handed in and not ours: the SA moved away meanwhile.
+            _ if spi < esp::MIN_SPI => self.underlay_drop(port, Verdict::SpiReserved, packet),
+            _ => self.underlay_drop(port, Verdict::UnknownSpi, packet),
         }
     }
 

@@ -14,7 +14,7 @@ use vswitch_vn::{PortId, Tables, TunnelId};
 use super::attachment::Attachment;
 use super::command::{Command, Event, WorkerId};
 use super::counters::Counters;
-use super::demand::{Terms, Waiting};
+use super::demand::{IdleSweep, Terms, Waiting};
 use super::handoff::Handoff;
 use super::latency::Follower;
 use super::ledger::Ledger;
@@ -130,6 +130,8 @@ pub struct Worker<P: Probe = NoProbe> {
     pub(super) keyless: Waiting,
     /// On which terms keys are made on demand.
     pub(super) terms: Option<Terms>,
+    /// How far the search for idle SAs is.
+    pub(super) idle_sweep: Option<IdleSweep>,
     /// Unknown destinations reported lately.
     pub(super) misses: Misses,
     /// Frames on their way into a tunnel, gathered for one batch: [`SEAL_BATCH`] at most, for
@@ -225,6 +227,7 @@ impl<P: Probe> Worker<P> {
             sightings: Sightings::default(),
             keyless: Waiting::default(),
             terms: None,
+            idle_sweep: None,
             misses: Misses::new(setup.seed),
             sealing: Vec::with_capacity(SEAL_BATCH),
             waiting: Vec::new(),
@@ -307,6 +310,7 @@ impl<P: Probe> Worker<P> {
             sightings: self.sightings,
             keyless: self.keyless,
             terms: self.terms,
+            idle_sweep: self.idle_sweep,
             misses: self.misses,
             sealing: self.sealing,
             waiting: self.waiting,
@@ -327,6 +331,9 @@ impl<P: Probe> Worker<P> {
         self.counters.latency.pass_begins(self.now);
         if !self.keyless.is_empty() {
             self.tend_waiting();
+        }
+        if self.idle_sweep.is_some() {
+            self.sweep_idle();
         }
         let mut packets = 0;
         packets += self.poll_ethernet();

@@ -50,12 +50,8 @@ pub(in crate::dpdk) fn park_interrupt_thread() -> bool {
                 ))
             })
     };
-    if registered.is_err() {
-        // SAFETY: nobody took it; it is the box made above.
-        drop(unsafe { Box::from_raw(parking) });
-        return false;
-    }
-    wait.recv_timeout(PATIENCE).is_ok()
+    // `parking` is kept after an error too: one of them is told when the callback is in place.
+    registered.is_ok() && wait.recv_timeout(PATIENCE).is_ok()
 }
 
 unsafe extern "C" fn park(parking: *mut c_void) {

@@ -4,4 +4,5 @@ mod common;
 mod lifetime;
 mod replay;
 mod roundtrip;
+mod runs;
 mod vectors;

@@ -5,7 +5,9 @@
 
 mod hash;
 mod long;
+mod open;
 mod ops;
+mod seal;
 mod short;
 
 use crate::backend::{Backend, Sealed};
@@ -65,28 +67,54 @@ impl Kernel for Avx512 {
     ];
 
     unsafe fn short<const SEAL: bool>(class: usize, packets: &mut [Packet<'_, '_>]) {
-        // SAFETY: the features are there, and the packets fit into so many registers.
+        let long_keys = packets.first().is_some_and(|(key, _)| key.rounds() == 14);
+        // SAFETY: the features are there, the packets fit into so many registers, and their keys
+        // have the same length.
         unsafe {
-            match class {
-                0 => short::short::<1, SEAL>(packets),
-                1 => short::short::<2, SEAL>(packets),
-                2 => short::short::<3, SEAL>(packets),
-                _ => short::short::<4, SEAL>(packets),
+            match (class, long_keys) {
+                (0, false) => of_class::<1, SEAL, 10>(packets),
+                (1, false) => of_class::<2, SEAL, 10>(packets),
+                (2, false) => of_class::<3, SEAL, 10>(packets),
+                (_, false) => of_class::<4, SEAL, 10>(packets),
+                (0, true) => of_class::<1, SEAL, 14>(packets),
+                (1, true) => of_class::<2, SEAL, 14>(packets),
+                (2, true) => of_class::<3, SEAL, 14>(packets),
+                (_, true) => of_class::<4, SEAL, 14>(packets),
             }
         }
     }
 
     unsafe fn long<const SEAL: bool>(packets: &mut [Packet<'_, '_>]) {
-        // A chunk at least: what its safety rests on.
+        // More than four registers: what its safety rests on.
         const { assert!(Self::CLASSES[CLASSES - 1] + 16 > 16 * (POWERS - 2)) };
         for packet in packets {
             // SAFETY: the features are there, and the packet is longer than any short one.
-            unsafe { long::long::<SEAL>(packet) }
+            unsafe {
+                match packet.0.rounds() {
+                    10 => long::long::<SEAL, 10>(packet),
+                    _ => long::long::<SEAL, 14>(packet),
+                }
+            }
         }
     }
 
     unsafe fn hash(schedule: &Schedule, state: &[u8; 16], blocks: &[[u8; 16]]) -> [u8; 16] {
         // SAFETY: the features are there.
         unsafe { hash::hash(schedule, state, blocks) }
+    }
+}
+
+/// # Safety
+/// The CPU has the features; as for [`seal::seal`] and [`open::open`].
+#[inline(always)]
+unsafe fn of_class<const Z: usize, const SEAL: bool, const ROUNDS: usize>(
+    packets: &mut [Packet<'_, '_>],
+) {
+    // SAFETY: as this function's.
+    unsafe {
+        match SEAL {
+            true => seal::seal::<Z, ROUNDS>(packets),
+            false => open::open::<Z, ROUNDS>(packets),
+        }
     }
 }

@@ -31,6 +31,17 @@ pub(super) unsafe fn load_masked(at: *const u8, mask: u64) -> V {
     unsafe { _mm512_maskz_loadu_epi8(mask, at.cast()) }
 }
 
+/// Writes all of it.
+///
+/// # Safety
+/// 64 bytes can be written there.
+#[inline]
+#[target_feature(enable = "avx512f,avx512bw,avx512vl,avx512dq,vaes,vpclmulqdq,bmi2")]
+pub(super) unsafe fn store(at: *mut u8, value: V) {
+    // SAFETY: as this function's.
+    unsafe { _mm512_storeu_si512(at.cast(), value) }
+}
+
 /// Writes the bytes of the mask.
 ///
 /// # Safety
@@ -111,21 +122,23 @@ impl Between for () {
     unsafe fn step<const ROUND: usize>(&mut self) {}
 }
 
-/// Enciphers counter blocks, `N` registers for each of `P` keys with the same number of
-/// rounds; the first round key is in them already.
+/// Enciphers counter blocks, `N` registers for each of `P` keys with `ROUNDS` rounds, 10 or 14; the
+/// first round key is in them already.
 ///
-/// The number of rounds is public, so there is a branch on it.
+/// The number of rounds is a constant: behind a branch on it, the optimizer would do the work that
+/// goes between rounds.
 ///
 /// # Safety
-/// The CPU has AVX-512F and VAES. Always inlined, where states are registers: a function with
-/// features of its own, which the language does not let us inline always, would have them in
-/// memory.
+/// The CPU has AVX-512F and VAES, and the keys have so many rounds. Always inlined, where states
+/// are registers: a function with features of its own, which the language does not let us inline
+/// always, would have them in memory.
 #[inline(always)]
-pub(super) unsafe fn encipher<const P: usize, const N: usize>(
+pub(super) unsafe fn encipher<const P: usize, const N: usize, const ROUNDS: usize>(
     schedules: [&Schedule; P],
     states: &mut [[V; N]; P],
     between: &mut impl Between,
 ) {
+    const { assert!(ROUNDS == 10 || ROUNDS == 14) };
     // SAFETY: the features are there, and rounds go up to 14.
     unsafe {
         macro_rules! rounds {
@@ -137,16 +150,14 @@ pub(super) unsafe fn encipher<const P: usize, const N: usize>(
             };
         }
         rounds!(1 2 3 4 5 6 7 8 9);
-        let mut last = 10;
-        if schedules.first().is_some_and(|s| s.rounds() != last) {
-            last = 14;
+        if ROUNDS == 14 {
             one_round(schedules, states, 10);
             one_round(schedules, states, 11);
             one_round(schedules, states, 12);
             one_round(schedules, states, 13);
         }
         unrolled!(I < P; {
-            let key = broadcast(schedules[I].round_key(last));
+            let key = broadcast(schedules[I].round_key(ROUNDS));
             unrolled!(Z < N; {
                 states[I][Z] = _mm512_aesenclast_epi128(states[I][Z], key);
             });

@@ -1,24 +1,21 @@
 //! Short packets, four in lockstep: their chains of AES rounds hide one another's latency, and
-//! their hashes are reduced together. Between the rounds of four packets goes the hash of the
-//! four before them: AES and multiplication keep one port each.
+//! their hashes are reduced together. Between the rounds of AES goes a hash, for AES and
+//! multiplication keep one port each.
 //!
 //! A register holds four blocks of one packet, so a packet of `Z` registers is: the block of
-//! associated data (under it, J0's keystream for the tag), the data, the block of lengths.
-//! Opening computes and compares the tags first; data that is not authentic is never
-//! deciphered in the buffer, but overwritten with zeros.
+//! associated data (under it, J0's keystream for the tag), the data, the block of lengths. This
+//! room has what sealing (`seal.rs`) and opening (`open.rs`) share.
 
 use core::arch::x86_64::*;
 
 use super::ops::{
-    Between, Products, V, block, broadcast, encipher, first_bytes, load, load_masked, reverse,
-    store_masked, xor,
+    Between, Products, V, block, broadcast, encipher, first_bytes, load, reverse, xor,
 };
-use crate::job::Outcome;
-use crate::wide::lane::{Lane, Packet};
+use crate::wide::lane::Lane;
 use crate::wide::unroll::unrolled;
 
 /// Packets that go together.
-const TOGETHER: usize = 4;
+pub(super) const TOGETHER: usize = 4;
 
 /// Data bytes of the longest packet in so many registers: 4, 8, 12 or 16 blocks are hashed.
 pub(super) const fn longest(registers: usize) -> usize {
@@ -67,7 +64,7 @@ unsafe fn place(i: usize) -> V {
 /// Where the register's worth at `z` lies, and which of its bytes are data.
 #[inline]
 #[target_feature(enable = "avx512f,avx512bw,avx512vl,avx512dq,vaes,vpclmulqdq,bmi2")]
-fn window<const Z: usize>(lane: &mut Lane<'_>, z: usize) -> (*mut u8, u64) {
+pub(super) fn window<const Z: usize>(lane: &Lane<'_>, z: usize) -> (*const u8, u64) {
     // Of all but the last two, every byte is data, for the data goes up to the last but one at
     // least. The first block is none: it would be before the data.
     let all = if z + 2 < Z {
@@ -78,37 +75,53 @@ fn window<const Z: usize>(lane: &mut Lane<'_>, z: usize) -> (*mut u8, u64) {
     let mask = if z == 0 { all & !0xffff } else { all };
     // Wrapping: for z = 0 this is before the data, and may be behind it otherwise. The mask has
     // exactly the bytes of the data.
-    let at = lane.data.as_mut_ptr().wrapping_sub(16);
+    let at = lane.data.as_ptr().wrapping_sub(16);
     (at.wrapping_add(64 * z), mask)
 }
 
-/// Packets whose keystream there is.
-struct Group<'l, const P: usize, const Z: usize> {
-    lanes: [Lane<'l>; P],
-    /// What is to be hashed.
-    hashed: [[V; Z]; P],
-    /// What is to be written if it is authentic.
-    plain: [[V; Z]; P],
-    /// First registers of keystream, whose first blocks are J0's.
-    first: [V; 4],
-}
-
-/// Enciphers the counters of `P` packets, and the packets if sealing.
+/// What is hashed of the register at `R`, from what of it is enciphered.
 ///
 /// # Safety
-/// As for [`encipher`], and as always inlined. The packets are of at most [`longest`] bytes for
-/// `Z`, and of more than for one register less.
+/// The data ends in the last of `Z` registers or the one before.
+#[inline]
+#[target_feature(enable = "avx512f,avx512bw,avx512vl,avx512dq,vaes,vpclmulqdq,bmi2")]
+pub(super) unsafe fn blocks<const R: usize, const Z: usize>(
+    lane: &Lane<'_>,
+    mask: u64,
+    cipher: V,
+) -> V {
+    // Where no data is: the associated data in the first block, zeros behind it.
+    let other = if R == 0 {
+        _mm512_zextsi128_si512(block(lane.aad))
+    } else {
+        _mm512_setzero_si512()
+    };
+    let blocks = reverse(_mm512_mask_mov_epi8(other, mask, cipher));
+    if R + 1 < Z {
+        return blocks;
+    }
+    // SAFETY: 16 bytes, and a number modulo 4: that of the block behind the data, which is in the
+    // last register.
+    unsafe {
+        let lengths = broadcast(lane.lengths.as_ptr().cast());
+        let place = place((lane.data.len().div_ceil(16) + 1) % 4);
+        _mm512_ternarylogic_epi64::<0x78>(blocks, lengths, place)
+    }
+}
+
+/// Keystream of `P` packets, whose keys have `ROUNDS` rounds.
+///
+/// # Safety
+/// As for [`encipher`], and as always inlined.
 #[inline(always)]
-unsafe fn start<'l, const P: usize, const Z: usize, const SEAL: bool>(
-    packets: &'l mut [Packet<'_, '_>; P],
+pub(super) unsafe fn keystream<const P: usize, const Z: usize, const ROUNDS: usize>(
+    lanes: &[Lane<'_>; P],
     between: &mut impl Between,
-) -> Group<'l, P, Z> {
+) -> [[V; Z]; P] {
     // SAFETY: the features are there.
     unsafe {
-        let mut lanes = packets.each_mut().map(Lane::of);
         let schedules = lanes.each_ref().map(|lane| lane.schedule);
-        let zero = _mm512_setzero_si512();
-        let mut keystream = [[zero; Z]; P];
+        let mut keystream = [[_mm512_setzero_si512(); Z]; P];
         unrolled!(I < P, at most 4; {
             // SAFETY: 16 bytes each.
             let nonce = broadcast(lanes[I].counter.as_ptr());
@@ -119,227 +132,101 @@ unsafe fn start<'l, const P: usize, const Z: usize, const SEAL: bool>(
                 keystream[I][R] = _mm512_ternarylogic_epi64::<0x96>(nonce, key, counters);
             });
         });
-        encipher(schedules, &mut keystream, between);
-        let (mut hashed, mut plain) = ([[zero; Z]; P], [[zero; Z]; P]);
-        let mut first = [zero; 4];
-        unrolled!(I < P, at most 4; {
-            let lane = &mut lanes[I];
-            first[I] = keystream[I][0];
-            unrolled!(R < Z; {
-                let (at, mask) = window::<Z>(lane, R);
-                // SAFETY: the mask has bytes of the data only.
-                let input = load_masked(at, mask);
-                let output = xor(input, keystream[I][R]);
-                if SEAL {
-                    // SAFETY: as above.
-                    store_masked(at, mask, output);
-                } else {
-                    plain[I][R] = output;
-                }
-                let cipher = if SEAL { output } else { input };
-                // Where no data is: the associated data in the first block, zeros behind it.
-                let other = if R == 0 {
-                    _mm512_zextsi128_si512(block(lane.aad))
-                } else {
-                    zero
-                };
-                hashed[I][R] = reverse(_mm512_mask_mov_epi8(other, mask, cipher));
-                if R == Z - 1 {
-                    // SAFETY: 16 bytes, and a number modulo 4: that of the block behind the
-                    // data, which is in the last register.
-                    let lengths = broadcast(lane.lengths.as_ptr().cast());
-                    let place = place((lane.data.len().div_ceil(16) + 1) % 4);
-                    hashed[I][R] = _mm512_ternarylogic_epi64::<0x78>(hashed[I][R], lengths, place);
-                }
-            });
-        });
-        Group {
-            lanes,
-            hashed,
-            plain,
-            first,
-        }
+        encipher::<P, Z, ROUNDS>(schedules, &mut keystream, between);
+        keystream
     }
 }
 
-/// The hash of a group, in steps.
-struct Hash<'g, 'l, const P: usize, const Z: usize> {
-    group: &'g Group<'l, P, Z>,
+/// Hashes of up to four packets in the making.
+pub(super) struct Hashes {
     /// Products of each packet, then of pairs in the first of each.
-    products: [Products; 4],
-    tags: V,
+    products: [Products; TOGETHER],
+    hash: V,
 }
 
-impl<'g, 'l, const P: usize, const Z: usize> Hash<'g, 'l, P, Z> {
+impl Hashes {
     /// # Safety
     /// As for [`encipher`], and as always inlined.
     #[inline(always)]
-    unsafe fn new(group: &'g Group<'l, P, Z>) -> Self {
+    pub(super) unsafe fn new() -> Self {
         // SAFETY: the features are there.
         unsafe {
             Self {
-                group,
-                products: [Products::none(); 4],
-                tags: _mm512_setzero_si512(),
+                products: [Products::none(); TOGETHER],
+                hash: _mm512_setzero_si512(),
             }
         }
     }
 
-    /// Multiplies the blocks of a packet with their powers.
+    /// Multiplies the blocks of packet `I` with their powers.
     ///
     /// # Safety
-    /// As for [`Self::new`].
+    /// As for [`Self::new`], and the packet is one of `Z` registers.
     #[inline(always)]
-    unsafe fn multiply<const I: usize>(&mut self) {
-        if I >= P {
-            return;
-        }
-        // SAFETY: the features are there.
+    pub(super) unsafe fn multiply<const I: usize, const Z: usize>(
+        &mut self,
+        lane: &Lane<'_>,
+        mut blocks: impl FnMut(usize) -> V,
+    ) {
+        // SAFETY: the features are there. The first block's power is that of the data's blocks
+        // and two, at most 4 * Z, at most POWERS; that of a later one may be beyond the table's
+        // end by 4 * Z - 2 blocks at most, which is within the schedule. Those blocks are zero,
+        // for what they meet is no power.
         unsafe {
-            let lane = &self.group.lanes[I];
-            let blocks = lane.data.len().div_ceil(16);
-            // SAFETY: the first block's power is blocks + 2, at most 4 * Z, at most POWERS; that
-            // of a later one may be beyond the table's end by 4 * Z - 2 blocks at most, which is
-            // within the schedule. Those blocks are zero, for what they meet is no power.
-            let powers = lane.schedule.power(blocks + 2);
+            let powers = lane.schedule.power(lane.data.len().div_ceil(16) + 2);
             unrolled!(R < Z; {
-                let hashed = self.group.hashed[I][R];
+                let blocks = blocks(R);
                 let powers = load(powers.add(64 * R));
                 if R == 0 {
-                    self.products[I] = Products::of(hashed, powers);
+                    self.products[I] = Products::of(blocks, powers);
                 } else {
-                    self.products[I].add(hashed, powers);
+                    self.products[I].add(blocks, powers);
                 }
             });
         }
     }
 
+    /// What follows the multiplications of packets 0 and 1 (`FIRST` 0), or 2 and 3 (2).
+    ///
     /// # Safety
     /// As for [`Self::new`].
     #[inline(always)]
-    unsafe fn finish(&mut self) {
+    pub(super) unsafe fn pair<const FIRST: usize>(&mut self) {
         // SAFETY: the features are there.
         unsafe {
-            let [a, b, c, d] = self.group.first;
+            self.products[FIRST] = self.products[FIRST].pairs(self.products[FIRST + 1]);
+        }
+    }
+
+    /// What follows that.
+    ///
+    /// # Safety
+    /// As for [`Self::new`].
+    #[inline(always)]
+    pub(super) unsafe fn finish(&mut self) {
+        // SAFETY: the features are there.
+        self.hash = unsafe { self.products[0].quads(self.products[2]).reduce() };
+    }
+
+    /// The tags, from the packets' first registers of keystream, in which J0's is the first block.
+    ///
+    /// # Safety
+    /// As for [`Self::new`].
+    #[inline(always)]
+    pub(super) unsafe fn tags(&self, [a, b, c, d]: [V; TOGETHER]) -> [__m128i; TOGETHER] {
+        // SAFETY: the features are there.
+        unsafe {
             let j0 = _mm512_shuffle_i32x4::<0x88>(
                 _mm512_shuffle_i32x4::<0>(a, b),
                 _mm512_shuffle_i32x4::<0>(c, d),
             );
-            let hash = self.products[0].quads(self.products[2]).reduce();
-            self.tags = xor(reverse(hash), j0);
-        }
-    }
-}
-
-impl<const P: usize, const Z: usize> Between for Hash<'_, '_, P, Z> {
-    #[inline(always)]
-    unsafe fn step<const ROUND: usize>(&mut self) {
-        // SAFETY: as this function's.
-        unsafe {
-            match ROUND {
-                1 => self.multiply::<0>(),
-                3 => self.multiply::<1>(),
-                4 => self.products[0] = self.products[0].pairs(self.products[1]),
-                5 => self.multiply::<2>(),
-                7 => self.multiply::<3>(),
-                8 => self.products[2] = self.products[2].pairs(self.products[3]),
-                9 => self.finish(),
-                _ => {}
-            }
-        }
-    }
-}
-
-impl<const P: usize, const Z: usize> Group<'_, P, Z> {
-    /// Hashes and ends it with nothing beside.
-    ///
-    /// # Safety
-    /// As for [`encipher`], and as always inlined.
-    #[inline(always)]
-    unsafe fn alone<const SEAL: bool>(self) {
-        // SAFETY: as this function's.
-        unsafe {
-            let mut hash = Hash::new(&self);
-            hash.multiply::<0>();
-            hash.multiply::<1>();
-            hash.multiply::<2>();
-            hash.multiply::<3>();
-            hash.products[0] = hash.products[0].pairs(hash.products[1]);
-            hash.products[2] = hash.products[2].pairs(hash.products[3]);
-            hash.finish();
-            let tags = hash.tags;
-            self.end::<SEAL>(tags);
-        }
-    }
-
-    /// Writes tags, or compares them and deciphers.
-    ///
-    /// # Safety
-    /// As for [`encipher`], and as always inlined.
-    #[inline(always)]
-    unsafe fn end<const SEAL: bool>(mut self, tags: V) {
-        // SAFETY: the features are there.
-        unsafe {
-            let tags = [
+            let tags = xor(reverse(self.hash), j0);
+            [
                 _mm512_extracti32x4_epi32::<0>(tags),
                 _mm512_extracti32x4_epi32::<1>(tags),
                 _mm512_extracti32x4_epi32::<2>(tags),
                 _mm512_extracti32x4_epi32::<3>(tags),
-            ];
-            unrolled!(I < P, at most 4; {
-                let lane = &mut self.lanes[I];
-                if SEAL {
-                    // SAFETY: 16 bytes.
-                    _mm_storeu_si128(lane.tag.as_mut_ptr().cast(), tags[I]);
-                    *lane.outcome = Outcome::Sealed;
-                } else {
-                    // All 128 bits at once. From here on the verdict is public.
-                    if _mm_cmpneq_epi64_mask(tags[I], block(lane.tag)) == 0 {
-                        unrolled!(R < Z; {
-                            let (at, mask) = window::<Z>(lane, R);
-                            // SAFETY: the mask has bytes of the data only.
-                            store_masked(at, mask, self.plain[I][R]);
-                        });
-                        *lane.outcome = Outcome::Authentic;
-                    } else {
-                        // Not lost to the optimizer: the buffer is the caller's.
-                        lane.data.fill(0);
-                        *lane.outcome = Outcome::Failed;
-                    }
-                }
-            });
-        }
-    }
-}
-
-/// Seals or opens packets whose keys have the same number of rounds.
-///
-/// # Safety
-/// Each is of at most [`longest`] bytes for `Z`, which is 1 to 4, and of more than for one
-/// register less.
-#[target_feature(enable = "avx512f,avx512bw,avx512vl,avx512dq,vaes,vpclmulqdq,bmi2")]
-pub(super) unsafe fn short<const Z: usize, const SEAL: bool>(packets: &mut [Packet<'_, '_>]) {
-    const { assert!(Z >= 1 && Z <= 4) };
-    let (groups, rest) = packets.as_chunks_mut::<TOGETHER>();
-    // SAFETY: this function has the features, and packets are as they should be.
-    unsafe {
-        if let Some((first, groups)) = groups.split_first_mut() {
-            let mut group = start::<4, Z, SEAL>(first, &mut ());
-            for next in groups {
-                let mut hash = Hash::new(&group);
-                let next = start::<4, Z, SEAL>(next, &mut hash);
-                let tags = hash.tags;
-                group.end::<SEAL>(tags);
-                group = next;
-            }
-            group.alone::<SEAL>();
-        }
-        if let Some(three) = rest.first_chunk_mut::<3>() {
-            start::<3, Z, SEAL>(three, &mut ()).alone::<SEAL>();
-        } else if let Some(two) = rest.first_chunk_mut::<2>() {
-            start::<2, Z, SEAL>(two, &mut ()).alone::<SEAL>();
-        } else if let Some(one) = rest.first_chunk_mut::<1>() {
-            start::<1, Z, SEAL>(one, &mut ()).alone::<SEAL>();
+            ]
         }
     }
 }
