@@ -7,6 +7,7 @@ use serde_json::Value;
 
 use crate::daemon::binary;
 use crate::lab::{DIR, wait_for};
+use crate::overlay::Tenant;
 
 /// What `vswitchctl show` prints, if the edge answers.
 pub fn shown(host: &str, what: &str) -> Result<Value, String> {
@@ -52,6 +53,30 @@ pub fn network<'a>(ima: &'a Value, vn: &str) -> Option<&'a Value> {
 pub fn stands(host: &str, vn: &str, wanted: &[&str]) {
     wait_for(&format!("{host} has {wanted:?} in {vn}"), 30, || {
         (standing(host, vn) == wanted).then_some(())
+    });
+}
+
+/// Waits until all of these are admitted, of which no host has two in one network.
+#[track_caller]
+pub fn all_admitted(tenants: &[Tenant]) {
+    for Tenant { host, vn, n, .. } in tenants {
+        stands(host, vn, &[&format!("vm{n}: admitted")]);
+    }
+}
+
+/// Waits until every key that a host seals with, for one peer or all, is another.
+#[track_caller]
+pub fn rekeyed(host: &str, peer: Option<&str>) {
+    rekeyed_since(host, peer, &sealing(host, peer));
+}
+
+/// The same of the keys of an earlier moment, of which there were some.
+#[track_caller]
+pub fn rekeyed_since(host: &str, peer: Option<&str>, before: &[u64]) {
+    assert!(!before.is_empty());
+    wait_for(&format!("{host} has other keys"), 15, || {
+        let now = sealing(host, peer);
+        (!now.is_empty() && now.iter().all(|spi| !before.contains(spi))).then_some(())
     });
 }
 

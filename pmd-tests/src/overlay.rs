@@ -3,6 +3,7 @@
 
 use std::fs::{self, File};
 use std::process::{Child, Command, Stdio};
+use std::sync::OnceLock;
 
 use rustix::process::{Pid, Signal, kill_process};
 use serde_json::Value;
@@ -11,10 +12,24 @@ use crate::daemon::binary;
 use crate::lab::{DIR, sh, wait_for};
 use crate::testpmd::Testpmd;
 
-/// Where the authority takes sessions.
+/// Where the authority takes sessions, in the namespace `ima`, unless [`authority_at`] says otherwise.
 pub const AUTHORITY: &str = "192.0.2.250:4700";
 /// Control port of edges.
 pub const CONTROL: u16 = 4600;
+
+static PLACE: OnceLock<(&str, &str)> = OnceLock::new();
+
+/// The authority of this process's laboratory is in this namespace, and takes sessions at this address.
+pub fn authority_at(host: &'static str, address: &'static str) {
+    PLACE
+        .set((host, address))
+        .expect("said before anybody asked");
+}
+
+/// Namespace and address of the authority.
+fn place() -> (&'static str, &'static str) {
+    *PLACE.get_or_init(|| ("ima", AUTHORITY))
+}
 
 /// A machine in a namespace of its own, at a vhost-user port of a host.
 #[derive(Debug, Clone, Copy)]
@@ -38,7 +53,26 @@ pub enum By {
     Switches,
 }
 
+/// A machine at each of two hosts, in one network.
+pub const PAIR: [Tenant; 2] = [
+    Tenant::new("t1", "a", "red", 1),
+    Tenant::new("t2", "b", "red", 2),
+];
+
+/// The same in each of two networks.
+pub const TWO_PAIRS: [Tenant; 4] = [
+    PAIR[0],
+    PAIR[1],
+    Tenant::new("t3", "a", "blue", 3),
+    Tenant::new("t4", "b", "blue", 4),
+];
+
 impl Tenant {
+    /// Machine `n` in the namespace `name`, at this host and in this network.
+    pub const fn new(name: &'static str, host: &'static str, vn: &'static str, n: u8) -> Self {
+        Tenant { name, host, vn, n }
+    }
+
     /// Its entry in `ports` of a configuration.
     pub fn port(&self, by: By) -> String {
         let Tenant { name, vn, n, .. } = self;
@@ -62,9 +96,9 @@ impl Tenant {
     }
 }
 
-/// Plugs tenants in, all by one testpmd of this name, behind which switches have ports for all. Each tenant knows the others of its network among `all`: what is measured is
-/// not how long their kernels ask for neighbours.
-pub fn plug(name: &str, by: By, tenants: &[Tenant], all: &[Tenant]) -> Testpmd {
+/// Joins a tap in each tenant's namespace, `eth0`, to its port, all by one testpmd of this name. The
+/// interfaces have no addresses yet, and nothing is forwarded before `start`.
+pub fn taps(name: &str, by: By, tenants: &[Tenant]) -> Testpmd {
     let mut args: Vec<String> = Vec::new();
     let server = u8::from(by == By::Machines);
     for (i, Tenant { name, n, .. }) in tenants.iter().enumerate() {
@@ -88,16 +122,29 @@ pub fn plug(name: &str, by: By, tenants: &[Tenant], all: &[Tenant]) -> Testpmd {
         "--stats-period=0",
     ];
     args.extend(options.map(str::to_owned));
-    let mut testpmd = Testpmd::start(name, &args);
-    for Tenant { name, vn, n, .. } in tenants {
+    let testpmd = Testpmd::start(name, &args);
+    for Tenant { name, n, .. } in tenants {
         sh(&format!(
             "ip netns add {name}
              ip link set {name} netns {name}
-             ip netns exec {name} sysctl -qw net.ipv6.conf.all.accept_dad=0 \
-                 net.ipv6.conf.default.accept_dad=0 net.ipv6.conf.{name}.accept_dad=0 \
-                 net.ipv6.conf.{name}.router_solicitations=0
              ip -n {name} link set lo up
-             ip -n {name} link set {name} name eth0 mtu 1300 address 52:54:00:00:00:0{n} up
+             ip -n {name} link set {name} name eth0 mtu 1300 address 52:54:00:00:00:0{n}"
+        ));
+    }
+    testpmd
+}
+
+/// Plugs tenants in, all by one testpmd of this name, behind which switches have ports for all. Each
+/// tenant knows the others of its network among `all`: what is measured is not how long their kernels
+/// ask for neighbours.
+pub fn plug(name: &str, by: By, tenants: &[Tenant], all: &[Tenant]) -> Testpmd {
+    let mut testpmd = taps(name, by, tenants);
+    for Tenant { name, vn, n, .. } in tenants {
+        sh(&format!(
+            "ip netns exec {name} sysctl -qw net.ipv6.conf.all.accept_dad=0 \
+                 net.ipv6.conf.default.accept_dad=0 net.ipv6.conf.eth0.accept_dad=0 \
+                 net.ipv6.conf.eth0.router_solicitations=0
+             ip -n {name} link set eth0 up
              ip -n {name} addr add 10.0.0.{n}/24 dev eth0
              ip -n {name} addr add fd00::{n}/64 dev eth0 nodad"
         ));
@@ -151,7 +198,7 @@ underlay:
       addresses: [192.0.2.{n}/24]
       tap: vsw0
 authority:
-  servers: ["{AUTHORITY}"]
+  servers: ["{server}"]
   certificate: pki/nve/{name}/svid.pem
   private-key: pki/nve/{name}/svid_key.pem
   bundle: pki/nve/{name}/bundle.pem
@@ -160,6 +207,7 @@ authority:
 vns:
 "#,
         cores = cores.join(", "),
+        server = place().1,
         aead = crate::aead::name(),
     );
     let mine = || tenants.iter().filter(|t| t.host == name);
@@ -195,7 +243,7 @@ pub fn declaration(networks: &[(&str, &str)], members: &[&str], tenants: &[Tenan
     text
 }
 
-/// The server of the authority, in the namespace `ima`. Dropping it kills it.
+/// The server of the authority. Dropping it kills it.
 pub struct Ima(Child);
 
 impl Ima {
@@ -206,8 +254,9 @@ impl Ima {
 
     /// The same with variables of the environment.
     pub fn start_with(settings: &str, environment: &[(&str, &str)]) -> Ima {
+        let (_, listen) = place();
         let config = format!(
-            "listen: {AUTHORITY}\ncredentials: pki/ima/one\nstore: {{redb: {DIR}/ima.redb}}\n{settings}"
+            "listen: {listen}\ncredentials: pki/ima/one\nstore: {{redb: {DIR}/ima.redb}}\n{settings}"
         );
         fs::write(format!("{DIR}/ima.yaml"), config).expect("configuration");
         let ima = Ima::again_with(environment);
@@ -228,7 +277,7 @@ impl Ima {
             .open(format!("{DIR}/ima.log"))
             .expect("log");
         let child = Command::new("ip")
-            .args(["netns", "exec", "ima"])
+            .args(["netns", "exec", place().0])
             .arg(binary("vswitch-ima"))
             .args(["--config", &format!("{DIR}/ima.yaml"), "run"])
             .envs(environment.iter().copied())
@@ -265,8 +314,9 @@ impl Ima {
     pub fn ctl(what: &str) -> String {
         let ima = binary("vswitch-ima");
         let ima = ima.display();
+        let (host, server) = place();
         sh(&format!(
-            "ip netns exec ima {ima} --log-format json ctl --server {AUTHORITY} \
+            "ip netns exec {host} {ima} --log-format json ctl --server {server} \
              --credentials {DIR}/pki/operator/op {what}"
         ))
     }

@@ -3,40 +3,13 @@
 
 use std::time::{Duration, Instant};
 
-use pmd_tests::asking::{drops, network, place, security, show, stands};
+use pmd_tests::asking::{all_admitted, drops, network, place, security, show, stands};
 use pmd_tests::bridge::{Cut, UNDER_WAY, part, wire};
 use pmd_tests::daemon::Daemon;
 use pmd_tests::isolate::isolated_in_lab;
 use pmd_tests::lab::wait_for;
-use pmd_tests::overlay::{By, Ima, Tenant, declaration, edge, pki, plug};
+use pmd_tests::overlay::{By, Ima, TWO_PAIRS, declaration, edge, pki, plug};
 use pmd_tests::stream::Stream;
-
-const TENANTS: [Tenant; 4] = [
-    Tenant {
-        name: "t1",
-        host: "a",
-        vn: "red",
-        n: 1,
-    },
-    Tenant {
-        name: "t2",
-        host: "b",
-        vn: "red",
-        n: 2,
-    },
-    Tenant {
-        name: "t3",
-        host: "a",
-        vn: "blue",
-        n: 3,
-    },
-    Tenant {
-        name: "t4",
-        host: "b",
-        vn: "blue",
-        n: 4,
-    },
-];
 
 /// The shortest there is.
 const LEASE: u64 = 10;
@@ -67,15 +40,12 @@ fn a_revoked_edge_outlives_a_blocked_authority_by_the_lease_at_most() {
         pki(&["nve a", "nve b"]);
         let ima = Ima::start(&format!("lease: {LEASE}\n"));
         let networks = [("red", "lease-end: stop"), ("blue", "lease-end: keep")];
-        Ima::declare(&declaration(&networks, &["a", "b"], &TENANTS));
+        Ima::declare(&declaration(&networks, &["a", "b"], &TWO_PAIRS));
         let rekey = "  rekey: 5";
-        let a = Daemon::start("a", &edge("a", 1, 1, rekey, (By::Switches, &TENANTS)));
-        let b = Daemon::start("b", &edge("b", 2, 1, rekey, (By::Switches, &TENANTS)));
-        let _tenants = plug("tenants", By::Switches, &TENANTS, &TENANTS);
-        for tenant in &TENANTS {
-            let admitted = format!("vm{}: admitted", tenant.n);
-            stands(tenant.host, tenant.vn, &[&admitted]);
-        }
+        let a = Daemon::start("a", &edge("a", 1, 1, rekey, (By::Switches, &TWO_PAIRS)));
+        let b = Daemon::start("b", &edge("b", 2, 1, rekey, (By::Switches, &TWO_PAIRS)));
+        let _tenants = plug("tenants", By::Switches, &TWO_PAIRS, &TWO_PAIRS);
+        all_admitted(&TWO_PAIRS);
         let red = [
             Stream::start("t1", "t2", 2, 100),
             Stream::start("t2", "t1", 1, 100),

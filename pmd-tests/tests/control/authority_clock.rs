@@ -3,29 +3,14 @@
 
 use std::time::{Duration, Instant};
 
-use pmd_tests::asking::{sealing, show, stands};
+use pmd_tests::asking::{all_admitted, rekeyed_since, sealing, show};
 use pmd_tests::bridge::wire;
 use pmd_tests::clock::WallClock;
 use pmd_tests::daemon::Daemon;
 use pmd_tests::isolate::isolated_in_lab;
 use pmd_tests::lab::wait_for;
-use pmd_tests::overlay::{By, Ima, Tenant, declaration, edge, pki, plug};
+use pmd_tests::overlay::{By, Ima, PAIR, declaration, edge, pki, plug};
 use pmd_tests::stream::Stream;
-
-const TENANTS: [Tenant; 2] = [
-    Tenant {
-        name: "t1",
-        host: "a",
-        vn: "red",
-        n: 1,
-    },
-    Tenant {
-        name: "t2",
-        host: "b",
-        vn: "red",
-        n: 2,
-    },
-];
 
 const HOUR: i64 = 3600;
 /// Certificates of the laboratory's CA are valid for 30 days, and from five minutes before.
@@ -56,11 +41,7 @@ fn trouble(host: &str, why: &str) {
 fn rekeyed() {
     let before = [sealing("a", None), sealing("b", None)];
     for (host, before) in ["a", "b"].iter().zip(before) {
-        assert!(!before.is_empty());
-        wait_for(&format!("{host} has other keys"), 15, || {
-            let now = sealing(host, None);
-            (!now.is_empty() && now.iter().all(|spi| !before.contains(spi))).then_some(())
-        });
+        rekeyed_since(host, None, &before);
     }
 }
 
@@ -72,18 +53,17 @@ fn steps_of_the_wall_clock_cost_nothing_but_what_certificates_say() {
         let clocks = ["ima", "a", "b"].map(WallClock::new);
         let [of_ima, of_a, of_b] = &clocks;
         let ima = Ima::start_with("", &of_ima.environment());
-        Ima::declare(&declaration(&[("red", "")], &["a", "b"], &TENANTS));
+        Ima::declare(&declaration(&[("red", "")], &["a", "b"], &PAIR));
         // By use, every second or so.
         let rekey = "  rekey-blocks: 6000";
         let start = |name: &str, n, clock: &WallClock| {
-            let text = edge(name, n, 1, rekey, (By::Switches, &TENANTS));
+            let text = edge(name, n, 1, rekey, (By::Switches, &PAIR));
             Daemon::start_with(name, &text, &clock.environment())
         };
         let a = start("a", 1, of_a);
         let b = start("b", 2, of_b);
-        let _tenants = plug("tenants", By::Switches, &TENANTS, &TENANTS);
-        stands("a", "red", &["vm1: admitted"]);
-        stands("b", "red", &["vm2: admitted"]);
+        let _tenants = plug("tenants", By::Switches, &PAIR, &PAIR);
+        all_admitted(&PAIR);
         let streams = [
             Stream::start("t1", "t2", 2, 250),
             Stream::start("t2", "t1", 1, 250),

@@ -4,29 +4,14 @@
 
 use std::time::{Duration, Instant};
 
-use pmd_tests::asking::{sealing, shown, standing};
+use pmd_tests::asking::{rekeyed_since, sealing, shown, standing};
 use pmd_tests::bridge::{self, Observer, cut, lost, mend, nothing_in_the_clear, wire};
 use pmd_tests::daemon::Daemon;
 use pmd_tests::isolate::isolated_in_lab;
 use pmd_tests::lab::wait_for;
-use pmd_tests::overlay::{By, Ima, Tenant, declaration, edge, pki, plug};
+use pmd_tests::overlay::{By, Ima, PAIR, declaration, edge, pki, plug};
 use pmd_tests::peer::tunnel;
 use pmd_tests::stream::{SECRET, Stream};
-
-const TENANTS: [Tenant; 2] = [
-    Tenant {
-        name: "t1",
-        host: "a",
-        vn: "red",
-        n: 1,
-    },
-    Tenant {
-        name: "t2",
-        host: "b",
-        vn: "red",
-        n: 2,
-    },
-];
 
 /// Keys are replaced every second or so, by use; a stream uses some 5000 blocks a second.
 const REKEY: &str = "  rekey-blocks: 6000";
@@ -39,7 +24,7 @@ fn config(name: &str) -> String {
         if name == "a" { 1 } else { 2 },
         2,
         REKEY,
-        (By::Machines, &TENANTS),
+        (By::Machines, &PAIR),
     )
 }
 
@@ -104,14 +89,6 @@ fn held_up_in_a_rekey() {
     wait_for("a key is to be replaced", 15, || (lost() > 0).then_some(()));
 }
 
-#[track_caller]
-fn rekeyed(host: &str, before: &[u64]) {
-    wait_for(&format!("{host} has other keys"), 15, || {
-        let now = sealing(host, None);
-        (!now.is_empty() && now.iter().all(|spi| !before.contains(spi))).then_some(())
-    });
-}
-
 /// What one edge sent the other received, while nothing else is lost.
 #[track_caller]
 fn counters_add_up(a: &Daemon, b: &Daemon) {
@@ -148,7 +125,7 @@ fn whoever_is_killed_at_whatever_phase_comes_back() {
         pki(&["nve a", "nve b"]);
         let observer = Observer::start();
         let ima = Ima::start("");
-        Ima::declare(&declaration(&[("red", "")], &["a", "b"], &TENANTS));
+        Ima::declare(&declaration(&[("red", "")], &["a", "b"], &PAIR));
 
         // The authority, while an edge joins: the edge's words end in the middle.
         cut("iifname a udp dport 4700 quota over 7000 bytes");
@@ -160,7 +137,7 @@ fn whoever_is_killed_at_whatever_phase_comes_back() {
         let ima = Ima::again();
         let b = Daemon::start("b", &config("b"));
         let mut daemons = [Some(a), Some(b)];
-        let _tenants = plug("tenants", By::Machines, &TENANTS, &TENANTS);
+        let _tenants = plug("tenants", By::Machines, &PAIR, &PAIR);
         for edge in ["a", "b"] {
             wait_for(&format!("{edge} is ready"), 30, || ready(edge));
         }
@@ -174,8 +151,8 @@ fn whoever_is_killed_at_whatever_phase_comes_back() {
         mend();
         let since = streams.flow(Instant::now(), Duration::from_secs(5));
         let before = (sealing("a", None), sealing("b", None));
-        rekeyed("a", &before.0);
-        rekeyed("b", &before.1);
+        rekeyed_since("a", None, &before.0);
+        rekeyed_since("b", None, &before.1);
         streams.whole(since);
         let ima = Ima::again();
         drop(streams);
@@ -232,8 +209,8 @@ fn whoever_is_killed_at_whatever_phase_comes_back() {
         ima.kill();
         mend();
         let before = (sealing("a", None), sealing("b", None));
-        rekeyed("a", &before.0);
-        rekeyed("b", &before.1);
+        rekeyed_since("a", None, &before.0);
+        rekeyed_since("b", None, &before.1);
         streams.whole(since);
         drop(streams);
         let [Some(a), Some(b)] = daemons else {

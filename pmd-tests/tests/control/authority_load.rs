@@ -5,41 +5,21 @@ use std::net::SocketAddr;
 use std::path::Path;
 use std::time::{Duration, Instant};
 
-use pmd_tests::asking::{sealing, show, stands};
+use pmd_tests::asking::{rekeyed, show, stands};
 use pmd_tests::bridge::{count, passed, wire};
 use pmd_tests::daemon::Daemon;
 use pmd_tests::isolate::isolated_in_lab;
-use pmd_tests::lab::{DIR, on_host, sh, wait_for};
+use pmd_tests::lab::{DIR, on_host, sh};
 use pmd_tests::overlay::{AUTHORITY, By, Ima, Tenant, declaration, edge, pause, pki, plug};
 use pmd_tests::spoof::flood;
 use pmd_tests::stream::Stream;
 
 const TENANTS: [Tenant; 4] = [
-    Tenant {
-        name: "t1",
-        host: "a",
-        vn: "red",
-        n: 1,
-    },
-    Tenant {
-        name: "t2",
-        host: "b",
-        vn: "red",
-        n: 2,
-    },
-    Tenant {
-        name: "t3",
-        host: "c",
-        vn: "red",
-        n: 3,
-    },
+    Tenant::new("t1", "a", "red", 1),
+    Tenant::new("t2", "b", "red", 2),
+    Tenant::new("t3", "c", "red", 3),
     // Beside the first: what it gets at once from who stood still fills its ring, and no other's.
-    Tenant {
-        name: "t4",
-        host: "a",
-        vn: "red",
-        n: 4,
-    },
+    Tenant::new("t4", "a", "red", 4),
 ];
 
 /// By use, every second or so.
@@ -57,17 +37,6 @@ fn memory(pid: u32) -> u64 {
     let line = status.lines().find_map(|l| l.strip_prefix("VmRSS:"));
     let number = line.and_then(|l| l.split_whitespace().next()?.parse::<u64>().ok());
     number.expect("VmRSS") * 1024
-}
-
-/// Every key of a host with a peer is replaced.
-#[track_caller]
-fn rekeyed(host: &str, peer: &str) {
-    let before = sealing(host, Some(peer));
-    assert!(!before.is_empty());
-    wait_for(&format!("{host} has other keys with {peer}"), 15, || {
-        let now = sealing(host, Some(peer));
-        (!now.is_empty() && now.iter().all(|spi| !before.contains(spi))).then_some(())
-    });
 }
 
 #[test]
@@ -94,15 +63,15 @@ fn rekeying_goes_on_beside_a_peer_that_stands_still_and_a_flood_of_handshakes() 
             stream.first_after(began, 20);
         }
         let since = Instant::now();
-        rekeyed("a", "b");
-        rekeyed("a", "c");
+        rekeyed("a", Some("b"));
+        rekeyed("a", Some("c"));
 
         // `c` stands still, for longer than keys last.
         pause(c.pid(), true);
         let paused = Instant::now();
         while paused.elapsed() < Duration::from_secs(3) {
-            rekeyed("a", "b");
-            rekeyed("b", "a");
+            rekeyed("a", Some("b"));
+            rekeyed("b", Some("a"));
         }
         pause(c.pid(), false);
         let resumed = Instant::now();
@@ -110,8 +79,8 @@ fn rekeying_goes_on_beside_a_peer_that_stands_still_and_a_flood_of_handshakes() 
             let first = stream.first_after(resumed, 20);
             assert!(first - resumed < Duration::from_secs(2));
         }
-        rekeyed("a", "c");
-        rekeyed("c", "a");
+        rekeyed("a", Some("c"));
+        rekeyed("c", Some("a"));
         for stream in &near {
             stream.whole(since);
         }
@@ -139,8 +108,8 @@ fn rekeying_goes_on_beside_a_peer_that_stands_still_and_a_flood_of_handshakes() 
                 })
             });
             while !flooding.is_finished() {
-                rekeyed("a", "b");
-                rekeyed("b", "a");
+                rekeyed("a", Some("b"));
+                rekeyed("b", Some("a"));
                 rekeyings += 1;
             }
             flooding.join().expect("no panic")

@@ -12,30 +12,10 @@ use pmd_tests::lab::{DIR, wait_for};
 use pmd_tests::overlay::{By, Ima, Tenant, declaration, edge, pki, plug};
 use serde_json::Value;
 
-const HERE: Tenant = Tenant {
-    name: "t3a",
-    host: "a",
-    vn: "red",
-    n: 3,
-};
-const THERE: Tenant = Tenant {
-    name: "t3b",
-    host: "b",
-    vn: "red",
-    n: 3,
-};
-const T1: Tenant = Tenant {
-    name: "t1",
-    host: "a",
-    vn: "red",
-    n: 1,
-};
-const T2: Tenant = Tenant {
-    name: "t2",
-    host: "b",
-    vn: "red",
-    n: 2,
-};
+const HERE: Tenant = Tenant::new("t3a", "a", "red", 3);
+const THERE: Tenant = Tenant::new("t3b", "b", "red", 3);
+const T1: Tenant = Tenant::new("t1", "a", "red", 1);
+const T2: Tenant = Tenant::new("t2", "b", "red", 2);
 
 /// Has an edge run another configuration.
 #[track_caller]

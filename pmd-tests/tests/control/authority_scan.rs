@@ -4,39 +4,12 @@
 use std::process::{Command, Stdio};
 use std::time::{Duration, Instant};
 
-use pmd_tests::asking::{show, stands};
+use pmd_tests::asking::{all_admitted, show};
 use pmd_tests::bridge::{count, passed, wire};
 use pmd_tests::daemon::Daemon;
 use pmd_tests::isolate::isolated_in_lab;
 use pmd_tests::lab::{sh, wait_for};
-use pmd_tests::overlay::{By, Ima, Tenant, declaration, edge, pki, plug};
-
-const TENANTS: [Tenant; 4] = [
-    Tenant {
-        name: "t1",
-        host: "a",
-        vn: "red",
-        n: 1,
-    },
-    Tenant {
-        name: "t2",
-        host: "b",
-        vn: "red",
-        n: 2,
-    },
-    Tenant {
-        name: "t3",
-        host: "a",
-        vn: "blue",
-        n: 3,
-    },
-    Tenant {
-        name: "t4",
-        host: "b",
-        vn: "blue",
-        n: 4,
-    },
-];
+use pmd_tests::overlay::{By, Ima, TWO_PAIRS, declaration, edge, pki, plug};
 
 /// Addresses that the scanner looks for, at least.
 const SCANNED: u64 = 1_000_000;
@@ -74,14 +47,11 @@ fn known_addresses_are_answered_here_and_a_scan_of_a_million_costs_its_limit() {
         pki(&["nve a", "nve b"]);
         let ima_process = Ima::start("");
         let networks = [("red", ""), ("blue", "")];
-        Ima::declare(&declaration(&networks, &["a", "b"], &TENANTS));
-        let a = Daemon::start("a", &edge("a", 1, 1, "", (By::Switches, &TENANTS)));
-        let b = Daemon::start("b", &edge("b", 2, 1, "", (By::Switches, &TENANTS)));
-        let _tenants = plug("tenants", By::Switches, &TENANTS, &TENANTS);
-        for tenant in &TENANTS {
-            let admitted = format!("vm{}: admitted", tenant.n);
-            stands(tenant.host, tenant.vn, &[&admitted]);
-        }
+        Ima::declare(&declaration(&networks, &["a", "b"], &TWO_PAIRS));
+        let a = Daemon::start("a", &edge("a", 1, 1, "", (By::Switches, &TWO_PAIRS)));
+        let b = Daemon::start("b", &edge("b", 2, 1, "", (By::Switches, &TWO_PAIRS)));
+        let _tenants = plug("tenants", By::Switches, &TWO_PAIRS, &TWO_PAIRS);
+        all_admitted(&TWO_PAIRS);
 
         // Known addresses. Nothing but questions leaves the machine: its kernel asks, and what it
         // then would send goes no further.

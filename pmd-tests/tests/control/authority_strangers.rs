@@ -9,22 +9,7 @@ use pmd_tests::clock::WallClock;
 use pmd_tests::daemon::{Daemon, binary};
 use pmd_tests::isolate::isolated_in_lab;
 use pmd_tests::lab::{DIR, sh, wait_for};
-use pmd_tests::overlay::{AUTHORITY, By, Ima, Tenant, declaration, edge};
-
-const TENANTS: [Tenant; 2] = [
-    Tenant {
-        name: "t1",
-        host: "a",
-        vn: "red",
-        n: 1,
-    },
-    Tenant {
-        name: "t2",
-        host: "b",
-        vn: "red",
-        n: 2,
-    },
-];
+use pmd_tests::overlay::{AUTHORITY, By, Ima, PAIR, declaration, edge};
 
 const DAY: i64 = 24 * 3600;
 
@@ -101,12 +86,12 @@ fn wrong_roles_expired_certificates_and_other_domains_are_refused_with_a_reason(
                  {ctl} pki issue {DIR}/pki operator a"
         ));
         let ima = Ima::start("");
-        Ima::declare(&declaration(&[("red", "")], &["a", "b"], &TENANTS));
-        let b = Daemon::start("b", &edge("b", 2, 1, "", (By::Machines, &TENANTS)));
+        Ima::declare(&declaration(&[("red", "")], &["a", "b"], &PAIR));
+        let b = Daemon::start("b", &edge("b", 2, 1, "", (By::Machines, &PAIR)));
         stands("b", "red", &["vm2: admitted"]);
 
         // Its own certificate has expired: it does not begin, whatever the reason.
-        let a = edge("a", 1, 1, "", (By::Machines, &TENANTS));
+        let a = edge("a", 1, 1, "", (By::Machines, &PAIR));
         let vswitchd = |text: &str| {
             std::fs::write(format!("{DIR}/a.yaml"), text).expect("configuration");
             let mut command = Command::new("ip");

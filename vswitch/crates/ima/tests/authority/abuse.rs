@@ -3,43 +3,13 @@
 
 use std::time::{Duration, Instant};
 
-use crate::support::{Edge, Lab, Told, ips, mac, nve, vn};
+use crate::support::{Edge, Lab, Told, declare, ips, mac, nve, place, runtime, with_server};
 use vswitch_control::identity::Role;
 use vswitch_control::message::ima::{FromEdge, FromIma, Goodbye, Rejection, VnFromEdge, VnFromIma};
 use vswitch_control::message::operator::{Change, Denied, Places, Text};
-use vswitch_control::message::overlay::{Admission, VnSettings, Vni};
+use vswitch_control::message::overlay::Admission;
 use vswitch_ima::client::{Client, ClientError};
 use vswitch_ima::engine::{Limits, Rates};
-
-fn runtime() -> tokio::runtime::Runtime {
-    tokio::runtime::Builder::new_multi_thread()
-        .worker_threads(2)
-        .enable_all()
-        .build()
-        .unwrap()
-}
-
-async fn red(operator: &mut Client, members: &[&str]) {
-    let settings = VnSettings {
-        vni: Vni::try_from(1).unwrap(),
-        protection: Default::default(),
-        lease_end: Default::default(),
-        admission: Admission::FirstClaim,
-    };
-    let vn = vn("red");
-    let add = Change::VnAdd {
-        vn: vn.clone(),
-        settings,
-    };
-    operator.change(add).await.unwrap();
-    for member in members {
-        let (vn, nve) = (vn.clone(), nve(member));
-        operator
-            .change(Change::MemberAdd { vn, nve })
-            .await
-            .unwrap();
-    }
-}
 
 async fn counter(operator: &mut Client, name: &str) -> u64 {
     let server = operator.server().await.unwrap();
@@ -51,23 +21,20 @@ async fn counter(operator: &mut Client, name: &str) -> u64 {
 /// allow, and another edge is served meanwhile.
 #[test]
 fn a_flood_is_stored_and_told_no_faster_than_its_rate() {
-    runtime().block_on(async {
-        let lab = Lab::new();
-        let mut limits = Limits::default();
-        limits.edge.messages_per_second = 100_000;
-        limits.edge.burst = 100_000;
-        limits.rates = Rates {
-            registrations: 5,
-            ..Rates::default()
-        };
-        let server = lab.redb(limits).await;
-        let mut operator = lab.operator(server.address()).await;
-        red(&mut operator, &["a", "flood"]).await;
-        let mut a = lab.edge("a", 1, server.address()).await;
-        let mut flood = lab.edge("flood", 2, server.address()).await;
+    let mut limits = Limits::default();
+    limits.edge.messages_per_second = 100_000;
+    limits.edge.burst = 100_000;
+    limits.rates = Rates {
+        registrations: 5,
+        ..Rates::default()
+    };
+    with_server(limits, async |lab, server, operator| {
+        declare(operator, "red", 1, Admission::FirstClaim, &["a", "flood"]).await;
+        let mut a = lab.edge("a", 1, server).await;
+        let mut flood = lab.edge("flood", 2, server).await;
         a.join("red").await.unwrap();
         flood.join("red").await.unwrap();
-        let commits = counter(&mut operator, "store-commits").await;
+        let commits = counter(operator, "store-commits").await;
         let (begin, mut refused, mut taken) = (Instant::now(), 0_u64, 0_u64);
         let mut slowest = Duration::ZERO;
         for round in 0..20_u16 {
@@ -103,15 +70,13 @@ fn a_flood_is_stored_and_told_no_faster_than_its_rate() {
         let most = 50 + 5 * (begin.elapsed().as_secs() + 1);
         assert!((50..=most).contains(&taken), "{taken} of at most {most}");
         assert_eq!(refused, 2000 - taken);
-        assert_eq!(counter(&mut operator, "registrations-busy").await, refused);
-        let commits = counter(&mut operator, "store-commits").await - commits;
+        assert_eq!(counter(operator, "registrations-busy").await, refused);
+        let commits = counter(operator, "store-commits").await - commits;
         assert!(commits <= taken + 21, "{commits}: renewals are not stored");
         let vns = operator.vns().await.unwrap();
         let version = vns.first().unwrap().version.0;
         assert!(version <= 2 + taken + 20, "{version}");
         assert!(slowest < Duration::from_secs(5), "{slowest:?}");
-        operator.close().await;
-        server.stop().await.unwrap();
     });
 }
 
@@ -169,28 +134,15 @@ fn a_tunnel_address_has_one_owner() {
 /// Who claims what nobody placed is written down.
 #[test]
 fn first_claims_are_counted() {
-    runtime().block_on(async {
-        let lab = Lab::new();
-        let server = lab.redb(Limits::default()).await;
-        let mut operator = lab.operator(server.address()).await;
-        red(&mut operator, &["a"]).await;
-        let placement = vswitch_control::message::overlay::Placement {
-            mac: mac(1),
-            ips: ips(1),
-            nve: nve("a"),
-            port: "vm1".parse().unwrap(),
-        };
-        let vn = vn("red");
-        let place = Change::PlacementAdd { vn, placement };
-        operator.change(place).await.unwrap();
-        let mut a = lab.edge("a", 1, server.address()).await;
+    with_server(Limits::default(), async |lab, server, operator| {
+        declare(operator, "red", 1, Admission::FirstClaim, &["a"]).await;
+        place(operator, "red", 1, "a").await;
+        let mut a = lab.edge("a", 1, server).await;
         a.join("red").await.unwrap();
         for n in [1, 2, 2, 3] {
             a.register("red", n).await;
         }
-        assert_eq!(counter(&mut operator, "first-claims").await, 2);
-        operator.close().await;
-        server.stop().await.unwrap();
+        assert_eq!(counter(operator, "first-claims").await, 2);
     });
 }
 
@@ -203,7 +155,7 @@ fn a_revoked_operator_is_out() {
         let mut root = lab.operator(server.address()).await;
         let files = lab.files(Role::Operator, "former");
         let mut former = Client::connect(&files, &[server.address()]).await.unwrap();
-        red(&mut former, &[]).await;
+        declare(&mut former, "red", 1, Admission::FirstClaim, &[]).await;
         let revoke = |name: &str| Change::OperatorRevoke {
             name: name.parse().unwrap(),
             reason: Text::of("has left"),

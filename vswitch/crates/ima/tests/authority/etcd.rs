@@ -3,24 +3,16 @@
 use std::time::Duration;
 
 use crate::support::etcd::{Cluster, skip};
-use crate::support::{Edge, Lab, PATIENCE, Told, ips, mac, nve, vn};
+use crate::support::{Edge, Lab, PATIENCE, Told, declare, ips, mac, nve, runtime, vn};
 use tokio::time::{Instant, timeout};
 use vswitch_control::identity::Role;
 use vswitch_control::message::ima::{FromIma, Goodbye, Rejection, VnFromEdge, VnFromIma};
 use vswitch_control::message::operator::{Change, Text};
-use vswitch_control::message::overlay::{Admission, Placement, VnSettings, Vni};
+use vswitch_control::message::overlay::{Admission, Placement};
 use vswitch_ima::engine::Limits;
 use vswitch_ima::model::{Key, Op, Plan, Record, Revoked, State, Transaction};
 use vswitch_ima::store::etcd::Etcd;
 use vswitch_ima::store::{Commit, Store};
-
-fn runtime() -> tokio::runtime::Runtime {
-    tokio::runtime::Builder::new_multi_thread()
-        .worker_threads(2)
-        .enable_all()
-        .build()
-        .unwrap()
-}
 
 fn record(text: &str) -> Record {
     Record::Revoked(Revoked {
@@ -121,26 +113,8 @@ fn a_killed_member_loses_nothing_and_any_server_will_do() {
         }
         let (first, second) = (servers[0].address(), servers[1].address());
         let mut operator = lab.operator(first).await;
-        let settings = VnSettings {
-            vni: Vni::try_from(1).unwrap(),
-            protection: Default::default(),
-            lease_end: Default::default(),
-            admission: Admission::FirstClaim,
-        };
-        operator
-            .change(Change::VnAdd {
-                vn: vn("red"),
-                settings,
-            })
-            .await
-            .unwrap();
-        for member in ["a", "b"] {
-            let change = Change::MemberAdd {
-                vn: vn("red"),
-                nve: nve(member),
-            };
-            operator.change(change).await.unwrap();
-        }
+        let members = ["a", "b"];
+        declare(&mut operator, "red", 1, Admission::FirstClaim, &members).await;
         let mut a = lab.edge("a", 1, first).await;
         let mut b = lab.edge("b", 2, second).await;
         a.join("red").await.unwrap();
@@ -274,17 +248,7 @@ fn of_two_servers_only_one_gives_an_address_away() {
         }
         // The same IP address for two machines, in a strict VN.
         let mut operators = [lab.operator(first).await, lab.operator(second).await];
-        let settings = VnSettings {
-            vni: Vni::try_from(1).unwrap(),
-            protection: Default::default(),
-            lease_end: Default::default(),
-            admission: Admission::Strict,
-        };
-        let add = Change::VnAdd {
-            vn: vn("red"),
-            settings,
-        };
-        operators[0].change(add).await.unwrap();
+        declare(&mut operators[0], "red", 1, Admission::Strict, &[]).await;
         while operators[1].vns().await.unwrap().is_empty() {}
         for n in 0..20_u16 {
             let place = |of: u16| Change::PlacementAdd {
@@ -329,17 +293,7 @@ fn a_bad_key_stops_nobody() {
         let store = Etcd::open(&config).await.unwrap();
         let server = lab.server("one", store, Limits::default()).await;
         let mut operator = lab.operator(server.address()).await;
-        let settings = VnSettings {
-            vni: Vni::try_from(1).unwrap(),
-            protection: Default::default(),
-            lease_end: Default::default(),
-            admission: Admission::FirstClaim,
-        };
-        let add = Change::VnAdd {
-            vn: vn("red"),
-            settings,
-        };
-        operator.change(add).await.unwrap();
+        declare(&mut operator, "red", 1, Admission::FirstClaim, &[]).await;
         // Writing it again repairs it.
         let member = Change::MemberAdd {
             vn: vn("red"),

@@ -2,7 +2,9 @@
 
 use std::time::{Duration, Instant};
 
-use crate::support::{Edge, Lab, PATIENCE, Told, ips, mac, nve, vn};
+use crate::support::{
+    Edge, Lab, PATIENCE, Told, declare, mac, nve, place, runtime, vn, with_server,
+};
 use tokio::time::timeout;
 use vswitch_control::identity::Role;
 use vswitch_control::message::encode;
@@ -10,75 +12,18 @@ use vswitch_control::message::ima::{
     FromEdge, FromIma, Goodbye, Refusal, Rejection, SealedBytes, VnFromEdge, VnFromIma, Wanted,
 };
 use vswitch_control::message::operator::{Change, Denied, FromOperator, PROTOCOL, Request, Text};
-use vswitch_control::message::overlay::{Admission, Placement, VnSettings, Vni};
+use vswitch_control::message::overlay::Admission;
 use vswitch_control::session::Bytes;
 use vswitch_ima::client::{Client, ClientError};
 use vswitch_ima::engine::Limits;
 
-fn runtime() -> tokio::runtime::Runtime {
-    tokio::runtime::Builder::new_multi_thread()
-        .worker_threads(2)
-        .enable_all()
-        .build()
-        .unwrap()
-}
-
-async fn declare(
-    operator: &mut Client,
-    net: &str,
-    vni: u32,
-    admission: Admission,
-    members: &[&str],
-) {
-    let settings = VnSettings {
-        vni: Vni::try_from(vni).unwrap(),
-        protection: Default::default(),
-        lease_end: Default::default(),
-        admission,
-    };
-    operator
-        .change(Change::VnAdd {
-            vn: vn(net),
-            settings,
-        })
-        .await
-        .unwrap();
-    for member in members {
-        let change = Change::MemberAdd {
-            vn: vn(net),
-            nve: nve(member),
-        };
-        operator.change(change).await.unwrap();
-    }
-}
-
-async fn place(operator: &mut Client, net: &str, n: u16, on: &str) {
-    let port = format!("vm{n}").parse().unwrap();
-    let placement = Placement {
-        mac: mac(n),
-        ips: ips(n),
-        nve: nve(on),
-        port,
-    };
-    operator
-        .change(Change::PlacementAdd {
-            vn: vn(net),
-            placement,
-        })
-        .await
-        .unwrap();
-}
-
 #[test]
 fn edges_learn_of_each_other_and_of_a_move() {
-    runtime().block_on(async {
-        let lab = Lab::new();
-        let server = lab.redb(Limits::default()).await;
-        let mut operator = lab.operator(server.address()).await;
-        declare(&mut operator, "red", 1, Admission::Strict, &["a", "b"]).await;
-        place(&mut operator, "red", 1, "a").await;
-        let mut a = lab.edge("a", 1, server.address()).await;
-        let mut b = lab.edge("b", 2, server.address()).await;
+    with_server(Limits::default(), async |lab, server, operator| {
+        declare(operator, "red", 1, Admission::Strict, &["a", "b"]).await;
+        place(operator, "red", 1, "a").await;
+        let mut a = lab.edge("a", 1, server).await;
+        let mut b = lab.edge("b", 2, server).await;
         a.join("red").await.unwrap();
         b.join("red").await.unwrap();
         assert!(matches!(
@@ -138,32 +83,20 @@ fn edges_learn_of_each_other_and_of_a_move() {
         a.until(|a| a.mappings("red").is_empty()).await;
         a.until(|a| a.views[&vn("red")].members.len() == 1).await;
         assert_eq!(a.views[&vn("red")].fulls, 1, "told step by step");
-        operator.close().await;
-        server.stop().await.unwrap();
     });
 }
 
 #[test]
 fn nobody_is_heard_about_a_vn_it_is_not_in() {
-    runtime().block_on(async {
-        let lab = Lab::new();
-        let server = lab.redb(Limits::default()).await;
-        let mut operator = lab.operator(server.address()).await;
-        declare(
-            &mut operator,
-            "red",
-            1,
-            Admission::FirstClaim,
-            &["a", "liar"],
-        )
-        .await;
-        declare(&mut operator, "blue", 2, Admission::FirstClaim, &["a"]).await;
-        let mut a = lab.edge("a", 1, server.address()).await;
+    with_server(Limits::default(), async |lab, server, operator| {
+        declare(operator, "red", 1, Admission::FirstClaim, &["a", "liar"]).await;
+        declare(operator, "blue", 2, Admission::FirstClaim, &["a"]).await;
+        let mut a = lab.edge("a", 1, server).await;
         a.join("red").await.unwrap();
         a.join("blue").await.unwrap();
         a.register("blue", 1).await;
         // Not a member; and what is said about it without a channel is not even answered.
-        let mut liar = lab.edge("liar", 2, server.address()).await;
+        let mut liar = lab.edge("liar", 2, server).await;
         assert_eq!(liar.join("blue").await, Err(Refusal::NotMember));
         liar.join("red").await.unwrap();
         let (epoch, channel) = liar.channels.get_mut(&vn("red")).unwrap();
@@ -192,12 +125,12 @@ fn nobody_is_heard_about_a_vn_it_is_not_in() {
             "nothing was believed"
         );
         // Another's tunnel address, and garbage.
-        let (endpoint, session) = lab.dial(Role::Nve, "liar", server.address()).await.unwrap();
+        let (endpoint, session) = lab.dial(Role::Nve, "liar", server).await.unwrap();
         let mut again = Edge::new("liar", endpoint, session);
         again.hello(1).await;
         assert_eq!(again.goodbye().await, Some(Goodbye::AddressTaken));
         for garbage in [&b"\xff\xff\xff"[..], &[0; 100], b"GET / HTTP/1.1\r\n\r\n"] {
-            let (endpoint, session) = lab.dial(Role::Nve, "liar", server.address()).await.unwrap();
+            let (endpoint, session) = lab.dial(Role::Nve, "liar", server).await.unwrap();
             let mut edge = Edge::new("liar", endpoint, session);
             edge.session
                 .send(Bytes::copy_from_slice(garbage))
@@ -205,19 +138,14 @@ fn nobody_is_heard_about_a_vn_it_is_not_in() {
                 .unwrap();
             assert_eq!(edge.goodbye().await, Some(Goodbye::Protocol));
         }
-        operator.close().await;
-        server.stop().await.unwrap();
     });
 }
 
 #[test]
 fn an_edge_is_no_operator_and_no_server() {
-    runtime().block_on(async {
-        let lab = Lab::new();
-        let server = lab.redb(Limits::default()).await;
-        let mut operator = lab.operator(server.address()).await;
+    with_server(Limits::default(), async |lab, server, operator| {
         // An operator's words, in an edge's session.
-        let (endpoint, session) = lab.dial(Role::Nve, "a", server.address()).await.unwrap();
+        let (endpoint, session) = lab.dial(Role::Nve, "a", server).await.unwrap();
         let mut edge = Edge::new("a", endpoint, session);
         let change = Change::Revoke {
             nve: nve("b"),
@@ -238,24 +166,19 @@ fn an_edge_is_no_operator_and_no_server() {
         assert_eq!(edge.goodbye().await, Some(Goodbye::Protocol));
         assert!(operator.edges().await.unwrap().is_empty());
         // Nobody of the authority's own role may open a session with it.
-        assert!(lab.dial(Role::Ima, "two", server.address()).await.is_none());
+        assert!(lab.dial(Role::Ima, "two", server).await.is_none());
         // An edge's certificate does not pass for an operator's.
         let files = lab.files(Role::Nve, "a");
-        assert!(Client::connect(&files, &[server.address()]).await.is_err());
-        operator.close().await;
-        server.stop().await.unwrap();
+        assert!(Client::connect(&files, &[server]).await.is_err());
     });
 }
 
 #[test]
 fn a_revoked_edge_is_out_within_a_second() {
-    runtime().block_on(async {
-        let lab = Lab::new();
-        let server = lab.redb(Limits::default()).await;
-        let mut operator = lab.operator(server.address()).await;
-        declare(&mut operator, "red", 1, Admission::FirstClaim, &["a", "b"]).await;
-        let mut a = lab.edge("a", 1, server.address()).await;
-        let mut b = lab.edge("b", 2, server.address()).await;
+    with_server(Limits::default(), async |lab, server, operator| {
+        declare(operator, "red", 1, Admission::FirstClaim, &["a", "b"]).await;
+        let mut a = lab.edge("a", 1, server).await;
+        let mut b = lab.edge("b", 2, server).await;
         a.join("red").await.unwrap();
         b.join("red").await.unwrap();
         b.register("red", 1).await;
@@ -278,7 +201,7 @@ fn a_revoked_edge_is_out_within_a_second() {
         let elapsed = begin.elapsed();
         assert!(elapsed < Duration::from_secs(1), "{elapsed:?}");
         assert!(
-            lab.dial(Role::Nve, "b", server.address()).await.is_none(),
+            lab.dial(Role::Nve, "b", server).await.is_none(),
             "refused by TLS"
         );
         let edges = operator.edges().await.unwrap();
@@ -288,10 +211,8 @@ fn a_revoked_edge_is_out_within_a_second() {
             .change(Change::Unrevoke { nve: nve("b") })
             .await
             .unwrap();
-        let mut b = lab.edge("b", 2, server.address()).await;
+        let mut b = lab.edge("b", 2, server).await;
         b.join("red").await.unwrap();
-        operator.close().await;
-        server.stop().await.unwrap();
     });
 }
 
@@ -334,27 +255,24 @@ fn operators_are_answered_and_remembered() {
 
 #[test]
 fn a_slow_edge_costs_nobody_anything() {
-    runtime().block_on(async {
-        let lab = Lab::new();
-        // Its log is short, so that the slow one has to be told everything; and one edge may change much.
-        let mut limits = Limits {
-            log: 64,
-            ..Limits::default()
-        };
-        limits.rates.registrations = 10_000;
-        let server = lab.redb(limits).await;
-        let mut operator = lab.operator(server.address()).await;
+    // Its log is short, so that the slow one has to be told everything; and one edge may change much.
+    let mut limits = Limits {
+        log: 64,
+        ..Limits::default()
+    };
+    limits.rates.registrations = 10_000;
+    with_server(limits, async |lab, server, operator| {
         declare(
-            &mut operator,
+            operator,
             "red",
             1,
             Admission::FirstClaim,
             &["a", "b", "slow"],
         )
         .await;
-        let mut a = lab.edge("a", 1, server.address()).await;
-        let mut b = lab.edge("b", 2, server.address()).await;
-        let mut slow = lab.edge("slow", 3, server.address()).await;
+        let mut a = lab.edge("a", 1, server).await;
+        let mut b = lab.edge("b", 2, server).await;
+        let mut slow = lab.edge("slow", 3, server).await;
         for edge in [&mut a, &mut b, &mut slow] {
             edge.join("red").await.unwrap();
         }
@@ -395,7 +313,7 @@ fn a_slow_edge_costs_nobody_anything() {
             if slow.next().await.is_none() {
                 // On a busy machine it took nothing for so long that its session was ended.
                 let views = std::mem::take(&mut slow.views);
-                slow = lab.edge("slow", 3, server.address()).await;
+                slow = lab.edge("slow", 3, server).await;
                 slow.views = views;
                 slow.join("red").await.unwrap();
             }
@@ -408,30 +326,18 @@ fn a_slow_edge_costs_nobody_anything() {
             "everything, one by one"
         );
         assert!(slow.heard < b.heard, "{}: it was told sums", slow.heard);
-        operator.close().await;
-        server.stop().await.unwrap();
     });
 }
 
 #[test]
 fn who_sends_too_much_waits_alone() {
-    runtime().block_on(async {
-        let lab = Lab::new();
-        let mut limits = Limits::default();
-        limits.edge.messages_per_second = 100;
-        limits.edge.burst = 20;
-        let server = lab.redb(limits).await;
-        let mut operator = lab.operator(server.address()).await;
-        declare(
-            &mut operator,
-            "red",
-            1,
-            Admission::FirstClaim,
-            &["a", "flood"],
-        )
-        .await;
-        let mut a = lab.edge("a", 1, server.address()).await;
-        let mut flood = lab.edge("flood", 2, server.address()).await;
+    let mut limits = Limits::default();
+    limits.edge.messages_per_second = 100;
+    limits.edge.burst = 20;
+    with_server(limits, async |lab, server, operator| {
+        declare(operator, "red", 1, Admission::FirstClaim, &["a", "flood"]).await;
+        let mut a = lab.edge("a", 1, server).await;
+        let mut flood = lab.edge("flood", 2, server).await;
         a.join("red").await.unwrap();
         flood.join("red").await.unwrap();
         let begin = Instant::now();
@@ -450,7 +356,5 @@ fn who_sends_too_much_waits_alone() {
         let slowed = begin.elapsed();
         assert!(slowed > Duration::from_millis(1700), "{slowed:?}");
         assert!(fair < slowed, "{fair:?} {slowed:?}");
-        operator.close().await;
-        server.stop().await.unwrap();
     });
 }

@@ -7,6 +7,7 @@ use std::net::SocketAddr;
 use std::time::{Duration, Instant, SystemTime};
 
 use tempfile::TempDir;
+use tokio::runtime::{Builder, Runtime};
 use tokio::time::timeout;
 use vswitch_control::hybrid::{ExchangeId, Initiator, Transcript};
 use vswitch_control::identity::{Clock, Credentials, Expect, Files, Role};
@@ -14,7 +15,10 @@ use vswitch_control::message::ima::{
     Base, EXPORTER_LABEL, FromEdge, FromIma, Goodbye, LogId, PROTOCOL, Refusal, Resume,
     SealedBytes, Update, VnFromEdge, VnFromIma,
 };
-use vswitch_control::message::overlay::{Endpoint as Place, Ips, Mapping};
+use vswitch_control::message::operator::Change;
+use vswitch_control::message::overlay::{
+    Admission, Endpoint as Place, Ips, Mapping, Placement, VnSettings, Vni,
+};
 use vswitch_control::message::{decode, encode};
 use vswitch_control::pki::Ca;
 use vswitch_control::session::{Bytes, Endpoint, Session, Setup};
@@ -47,6 +51,69 @@ pub fn mac(n: u16) -> Mac {
 pub fn ips(n: u16) -> Ips {
     let [high, low] = n.to_be_bytes();
     vec![[10, 0, high, low].into()].try_into().unwrap()
+}
+
+/// Declares a network and its members.
+pub async fn declare(
+    operator: &mut Client,
+    net: &str,
+    vni: u32,
+    admission: Admission,
+    members: &[&str],
+) {
+    let settings = VnSettings {
+        vni: Vni::try_from(vni).unwrap(),
+        protection: Default::default(),
+        lease_end: Default::default(),
+        admission,
+    };
+    let vn_add = Change::VnAdd {
+        vn: vn(net),
+        settings,
+    };
+    operator.change(vn_add).await.unwrap();
+    for member in members {
+        let add = Change::MemberAdd {
+            vn: vn(net),
+            nve: nve(member),
+        };
+        operator.change(add).await.unwrap();
+    }
+}
+
+/// Declares that machine `n` of a network belongs at port `vmN` of an edge.
+pub async fn place(operator: &mut Client, net: &str, n: u16, on: &str) {
+    let placement = Placement {
+        mac: mac(n),
+        ips: ips(n),
+        nve: nve(on),
+        port: format!("vm{n}").parse().unwrap(),
+    };
+    let vn = vn(net);
+    let add = Change::PlacementAdd { vn, placement };
+    operator.change(add).await.unwrap();
+}
+
+/// What runs the sessions of a test.
+pub fn runtime() -> Runtime {
+    Builder::new_multi_thread()
+        .worker_threads(2)
+        .enable_all()
+        .build()
+        .unwrap()
+}
+
+/// Runs `test` with one server of these limits, which it is given the address of, and with an
+/// operator. Both end as they should, or the test fails.
+pub fn with_server(limits: Limits, test: impl AsyncFnOnce(&Lab, SocketAddr, &mut Client)) {
+    runtime().block_on(async {
+        let lab = Lab::new();
+        let server = lab.redb(limits).await;
+        let mut operator = lab.operator(server.address()).await;
+        test(&lab, server.address(), &mut operator).await;
+        operator.close().await;
+        server.stop().await.unwrap();
+    });
 }
 
 pub struct Lab {
