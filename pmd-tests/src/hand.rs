@@ -263,6 +263,22 @@ impl Hand {
         self.port(PORTS[port], frames);
     }
 
+    /// As [`Hand::tenant`], of frames that each lie in as many buffers as they have pieces.
+    pub fn tenant_pieces(&mut self, port: usize, frames: &[Vec<&[u8]>]) {
+        let chain = |pieces: &Vec<&[u8]>| {
+            let mut pieces = pieces.iter().map(|piece| self.mbuf(piece));
+            let mut head = pieces.next().expect("a piece");
+            for piece in pieces {
+                let appended = head.append_segment(piece);
+                appended.map_err(drop).expect("few segments");
+            }
+            head
+        };
+        let mut burst: Burst = frames.iter().map(chain).collect();
+        self.worker.tenant_burst(PORTS[port], &mut burst);
+        self.worker.pass();
+    }
+
     /// As [`Hand::tenant`], of any port.
     pub fn port<'a>(&mut self, port: PortId, frames: impl IntoIterator<Item = &'a [u8]>) {
         let mut burst: Burst = frames.into_iter().map(|f| self.mbuf(f)).collect();

@@ -17,6 +17,7 @@ mod jumbo;
 mod learning;
 mod lifetime;
 mod refusals;
+mod runs;
 mod senders;
 mod too_big;
 mod underlay;
