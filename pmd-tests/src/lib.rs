@@ -16,6 +16,7 @@ pub mod asking;
 pub mod bridge;
 pub mod changes;
 pub mod clock;
+pub mod cluster;
 pub mod daemon;
 pub mod discovery;
 pub mod frames;

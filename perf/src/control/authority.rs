@@ -11,7 +11,7 @@ use anyhow::Context;
 use clap::Args;
 use tokio::sync::oneshot;
 use vswitch_control::identity::{Clock, Credentials, Files, Role};
-use vswitch_control::session::Setup;
+use vswitch_control::session::{Liveness, Setup};
 use vswitch_ima::config::LimitConfig;
 use vswitch_ima::engine::Limits;
 use vswitch_ima::server::Server;
@@ -19,6 +19,13 @@ use vswitch_ima::store::redb::Redb;
 
 /// The hidden subcommand.
 pub const SUBCOMMAND: &str = "control-authority";
+
+/// Something is said as often as usual; but on a machine that has no time for either side nobody is taken for
+/// dead, which would end the measurement.
+pub const PATIENT: Liveness = Liveness {
+    idle_timeout: Duration::from_secs(120),
+    keepalive: Liveness::LONG.keepalive,
+};
 
 /// What the authority's process is told.
 #[derive(Debug, Clone, Args)]
@@ -42,6 +49,7 @@ pub fn serve(options: &Serve, allocated: fn() -> usize) -> anyhow::Result<()> {
         let mut setup = Setup::new(credentials.fixed(), &[]);
         // As the daemon's are, unless it is told otherwise.
         setup.limits = LimitConfig::default().session_limits();
+        setup.limits.accepted = PATIENT;
         let begun = Instant::now();
         let store = Redb::open(&options.store)?;
         let any = SocketAddr::from(([127, 0, 0, 1], 0));

@@ -13,6 +13,8 @@ use vswitch_control::identity::{Clock, Credentials, Expect, Identity, Role};
 use vswitch_control::pki::Ca;
 use vswitch_control::session::{Endpoint, Limits, Session, Setup};
 
+use super::authority::PATIENT;
+
 /// Trust domain.
 pub const DOMAIN: &str = "perf.test";
 /// Name of the authority.
@@ -82,6 +84,7 @@ impl Sockets {
             setup.limits = Limits {
                 sessions: usize::MAX,
                 sessions_per_identity: usize::MAX,
+                dialled: PATIENT,
                 ..Limits::default()
             };
             let host = Ipv4Addr::new(127, 0, 1, u8::try_from(n + 1)?);

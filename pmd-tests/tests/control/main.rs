@@ -4,10 +4,14 @@
 mod authority;
 mod authority_blocked;
 mod authority_clock;
+mod authority_cluster;
+mod authority_exception;
 mod authority_killed;
+mod authority_limit;
 mod authority_load;
 mod authority_moves;
 mod authority_scan;
+mod authority_steps;
 mod authority_strangers;
 mod demand;
 mod secrets;
