@@ -70,7 +70,10 @@ fn beyond_the_limit_workers_share_keys_and_it_is_shown() {
         // In this order, so that it is known who comes too late.
         let own = Stream::start("t1", "t3", 3, 250);
         own.first_after(Instant::now(), 20);
-        assert_eq!((keys("a", "outbound"), keys("a", "limit")), (1, 1));
+        wait_for("its key is shown", 10, || {
+            (keys("a", "outbound") == 1).then_some(())
+        });
+        assert_eq!(keys("a", "limit"), 1);
         assert_eq!((keys("a", "shared"), sharing("a")), (0, vec![]));
 
         // One worker more: it hands over to the one that has a key.
