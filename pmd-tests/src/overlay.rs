@@ -138,16 +138,39 @@ pub fn taps(name: &str, by: By, tenants: &[Tenant]) -> Testpmd {
 /// tenant knows the others of its network among `all`: what is measured is not how long their kernels
 /// ask for neighbours.
 pub fn plug(name: &str, by: By, tenants: &[Tenant], all: &[Tenant]) -> Testpmd {
-    let mut testpmd = taps(name, by, tenants);
-    for Tenant { name, vn, n, .. } in tenants {
-        sh(&format!(
+    plugged(name, by, tenants, all, |name, n| {
+        format!(
             "ip netns exec {name} sysctl -qw net.ipv6.conf.all.accept_dad=0 \
                  net.ipv6.conf.default.accept_dad=0 net.ipv6.conf.eth0.accept_dad=0 \
                  net.ipv6.conf.eth0.router_solicitations=0
              ip -n {name} link set eth0 up
-             ip -n {name} addr add 10.0.0.{n}/24 dev eth0
              ip -n {name} addr add fd00::{n}/64 dev eth0 nodad"
-        ));
+        )
+    })
+}
+
+/// As [`plug`], of machines that send nothing by themselves: without IPv6, which announces itself.
+pub fn plug_quiet(name: &str, by: By, tenants: &[Tenant], all: &[Tenant]) -> Testpmd {
+    plugged(name, by, tenants, all, |name, _| {
+        format!(
+            "ip netns exec {name} sysctl -qw net.ipv6.conf.all.disable_ipv6=1 \
+                 net.ipv6.conf.default.disable_ipv6=1 net.ipv6.conf.eth0.disable_ipv6=1
+             ip -n {name} link set eth0 up"
+        )
+    })
+}
+
+fn plugged(
+    name: &str,
+    by: By,
+    tenants: &[Tenant],
+    all: &[Tenant],
+    up: impl Fn(&str, u8) -> String,
+) -> Testpmd {
+    let mut testpmd = taps(name, by, tenants);
+    for Tenant { name, vn, n, .. } in tenants {
+        sh(&up(name, *n));
+        sh(&format!("ip -n {name} addr add 10.0.0.{n}/24 dev eth0"));
         for other in all.iter().filter(|t| t.vn == *vn && t.n != *n) {
             let n = other.n;
             sh(&format!(

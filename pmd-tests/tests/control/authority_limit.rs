@@ -8,7 +8,7 @@ use pmd_tests::bridge::wire;
 use pmd_tests::daemon::Daemon;
 use pmd_tests::isolate::isolated_in_lab;
 use pmd_tests::lab::{DIR, sh, wait_for};
-use pmd_tests::overlay::{By, Ima, Tenant, declaration, edge, pki, plug};
+use pmd_tests::overlay::{By, Ima, Tenant, declaration, edge, pki, plug_quiet};
 use pmd_tests::stream::Stream;
 
 const fn tenant(name: &'static str, host: &'static str, vn: &'static str, n: u8) -> Tenant {
@@ -58,7 +58,7 @@ fn beyond_the_limit_workers_share_keys_and_it_is_shown() {
         }
         let a = Daemon::start("a", &text);
         let b = Daemon::start("b", &edge("b", 2, 1, "", (By::Switches, &TENANTS)));
-        let _tenants = plug("tenants", By::Switches, &TENANTS, &TENANTS);
+        let _tenants = plug_quiet("tenants", By::Switches, &TENANTS, &TENANTS);
         for (host, vn, wanted) in [
             ("a", "red", &["vm1: admitted", "vm2: admitted"][..]),
             ("b", "red", &["vm3: admitted"]),
@@ -67,7 +67,7 @@ fn beyond_the_limit_workers_share_keys_and_it_is_shown() {
         ] {
             stands(host, vn, wanted);
         }
-        // In this order, so that it is known who comes too late.
+        // In this order, and nothing else is sent, so that it is known who comes too late.
         let own = Stream::start("t1", "t3", 3, 250);
         own.first_after(Instant::now(), 20);
         wait_for("its key is shown", 10, || {
