@@ -10,29 +10,10 @@ use pmd_tests::cluster::{self, Etcd, Server, order, with_servers};
 use pmd_tests::daemon::Daemon;
 use pmd_tests::isolate::{isolated_in_lab, skipped};
 use pmd_tests::lab::{DIR, wait_for};
-use pmd_tests::overlay::{By, Tenant, declaration, edge, pki, plug};
+use pmd_tests::overlay::{By, PAIR, Tenant, declaration, edge, pki, plug};
 use pmd_tests::stream::Stream;
 
-const TENANTS: [Tenant; 3] = [
-    Tenant {
-        name: "t1",
-        host: "a",
-        vn: "red",
-        n: 1,
-    },
-    Tenant {
-        name: "t2",
-        host: "b",
-        vn: "red",
-        n: 2,
-    },
-    Tenant {
-        name: "t3",
-        host: "b",
-        vn: "red",
-        n: 3,
-    },
-];
+const TENANTS: [Tenant; 3] = [PAIR[0], PAIR[1], Tenant::new("t3", "b", "red", 3)];
 const NAMES: [&str; 2] = ["one", "two"];
 const EDGES: [&str; 2] = ["a", "b"];
 /// From the end of a session to the next with another server: the client's first wait and, once, a dial

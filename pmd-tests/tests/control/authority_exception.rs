@@ -14,15 +14,10 @@ use pmd_tests::lab::{on_host, wait_for};
 use pmd_tests::overlay::{By, Ima, Tenant, declaration, edge, pki, plug};
 use pmd_tests::stream::Stream;
 
-const fn tenant(name: &'static str, host: &'static str, n: u8) -> Tenant {
-    let vn = "red";
-    Tenant { name, host, vn, n }
-}
-
 const TENANTS: [Tenant; 3] = [
-    tenant("t1", "a", 1),
-    tenant("t2", "b", 2),
-    tenant("t3", "b", 3),
+    Tenant::new("t1", "a", "red", 1),
+    Tenant::new("t2", "b", "red", 2),
+    Tenant::new("t3", "b", "red", 3),
 ];
 /// How long he goes on: longer than a session between edges lives in silence, several times over.
 const FLOOD: Duration = Duration::from_secs(8);

@@ -11,17 +11,13 @@ use pmd_tests::lab::{DIR, sh, wait_for};
 use pmd_tests::overlay::{By, Ima, Tenant, declaration, edge, pki, plug_quiet};
 use pmd_tests::stream::Stream;
 
-const fn tenant(name: &'static str, host: &'static str, vn: &'static str, n: u8) -> Tenant {
-    Tenant { name, host, vn, n }
-}
-
 /// Of the first network, two machines at `a`, behind a worker each.
 const TENANTS: [Tenant; 5] = [
-    tenant("t1", "a", "red", 1),
-    tenant("t2", "a", "red", 2),
-    tenant("t3", "b", "red", 3),
-    tenant("t4", "a", "green", 4),
-    tenant("t5", "b", "green", 5),
+    Tenant::new("t1", "a", "red", 1),
+    Tenant::new("t2", "a", "red", 2),
+    Tenant::new("t3", "b", "red", 3),
+    Tenant::new("t4", "a", "green", 4),
+    Tenant::new("t5", "b", "green", 5),
 ];
 
 /// A figure of `keys` in `show ima`.

@@ -9,23 +9,8 @@ use pmd_tests::clock::WallClock;
 use pmd_tests::daemon::Daemon;
 use pmd_tests::isolate::isolated_in_lab;
 use pmd_tests::lab::wait_for;
-use pmd_tests::overlay::{By, Ima, Tenant, declaration, edge, pki, plug};
+use pmd_tests::overlay::{By, Ima, PAIR, declaration, edge, pki, plug};
 use pmd_tests::stream::Stream;
-
-const TENANTS: [Tenant; 2] = [
-    Tenant {
-        name: "t1",
-        host: "a",
-        vn: "red",
-        n: 1,
-    },
-    Tenant {
-        name: "t2",
-        host: "b",
-        vn: "red",
-        n: 2,
-    },
-];
 
 /// Certificates count from five minutes before they were made, for thirty days.
 const STEPS: [i64; 3] = [24 * 3600, -240, 0];
@@ -40,9 +25,9 @@ fn clocks_are_set_during_handshakes_and_exchanges() {
         let clocks = ["ima", "a", "b"].map(WallClock::new);
         let [of_ima, of_a, of_b] = &clocks;
         let _ima = Ima::start_with("", &of_ima.environment());
-        Ima::declare(&declaration(&[("red", "")], &["a", "b"], &TENANTS));
+        Ima::declare(&declaration(&[("red", "")], &["a", "b"], &PAIR));
         let rekey = "  rekey-blocks: 6000";
-        let config = |name: &str, n| edge(name, n, 1, rekey, (By::Switches, &TENANTS));
+        let config = |name: &str, n| edge(name, n, 1, rekey, (By::Switches, &PAIR));
 
         // The edge's first packets pass and nothing behind them: a handshake, or what is said in the
         // first moments of the session.
@@ -57,7 +42,7 @@ fn clocks_are_set_during_handshakes_and_exchanges() {
         std::thread::sleep(SEEN);
         mend();
         let b = Daemon::start_with("b", &config("b", 2), &of_b.environment());
-        let _tenants = plug("tenants", By::Switches, &TENANTS, &TENANTS);
+        let _tenants = plug("tenants", By::Switches, &PAIR, &PAIR);
         stands("a", "red", &["vm1: admitted"]);
         stands("b", "red", &["vm2: admitted"]);
 

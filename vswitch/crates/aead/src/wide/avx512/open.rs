@@ -4,8 +4,8 @@
 
 use core::arch::x86_64::*;
 
-use super::ops::{Between, block, load_masked, store_masked, xor};
-use super::short::{Hashes, TOGETHER, blocks, keystream, window};
+use super::ops::{block, load_masked, store_masked, xor};
+use super::short::{Grouped, Hashes, Steps, TOGETHER, blocks, keystream, window};
 use crate::job::Outcome;
 use crate::wide::lane::{Lane, Packet};
 use crate::wide::unroll::unrolled;
@@ -16,9 +16,12 @@ struct GroupHash<'g, 'l, const P: usize, const Z: usize> {
     hashes: Hashes,
 }
 
-impl<const P: usize, const Z: usize> GroupHash<'_, '_, P, Z> {
-    /// # Safety
-    /// As for [`Hashes::multiply`].
+impl<const P: usize, const Z: usize> Grouped for GroupHash<'_, '_, P, Z> {
+    #[inline(always)]
+    fn hashes(&mut self) -> &mut Hashes {
+        &mut self.hashes
+    }
+
     #[inline(always)]
     unsafe fn multiply<const I: usize>(&mut self) {
         if I < P {
@@ -31,25 +34,6 @@ impl<const P: usize, const Z: usize> GroupHash<'_, '_, P, Z> {
                     hashed[R] = blocks::<R, Z>(lane, mask, load_masked(at, mask));
                 });
                 self.hashes.multiply::<I, Z>(lane, |r| hashed[r]);
-            }
-        }
-    }
-}
-
-impl<const P: usize, const Z: usize> Between for GroupHash<'_, '_, P, Z> {
-    #[inline(always)]
-    unsafe fn step<const ROUND: usize>(&mut self) {
-        // SAFETY: as this function's.
-        unsafe {
-            match ROUND {
-                1 => self.multiply::<0>(),
-                3 => self.multiply::<1>(),
-                4 => self.hashes.pair::<0>(),
-                5 => self.multiply::<2>(),
-                7 => self.multiply::<3>(),
-                8 => self.hashes.pair::<2>(),
-                9 => self.hashes.finish(),
-                _ => {}
             }
         }
     }
@@ -70,7 +54,7 @@ unsafe fn group<const P: usize, const Z: usize, const ROUNDS: usize>(
             lanes: &lanes,
             hashes: Hashes::new(),
         };
-        let keystream = keystream::<P, Z, ROUNDS>(&lanes, &mut hash);
+        let keystream = keystream::<P, Z, ROUNDS>(&lanes, &mut Steps(&mut hash));
         let mut first = [_mm512_setzero_si512(); TOGETHER];
         unrolled!(I < P, at most 4; { first[I] = keystream[I][0]; });
         let tags = hash.hashes.tags(first);

@@ -3,7 +3,7 @@
 use core::arch::x86_64::*;
 
 use super::ops::{Between, V, load_masked, store_masked, xor};
-use super::short::{Hashes, TOGETHER, blocks, keystream, window};
+use super::short::{Grouped, Hashes, Steps, TOGETHER, blocks, keystream, window};
 use crate::job::Outcome;
 use crate::wide::lane::{Lane, Packet};
 use crate::wide::unroll::unrolled;
@@ -58,9 +58,12 @@ struct GroupHash<'g, 'l, const P: usize, const Z: usize> {
     hashes: Hashes,
 }
 
-impl<const P: usize, const Z: usize> GroupHash<'_, '_, P, Z> {
-    /// # Safety
-    /// As for [`Hashes::multiply`].
+impl<const P: usize, const Z: usize> Grouped for GroupHash<'_, '_, P, Z> {
+    #[inline(always)]
+    fn hashes(&mut self) -> &mut Hashes {
+        &mut self.hashes
+    }
+
     #[inline(always)]
     unsafe fn multiply<const I: usize>(&mut self) {
         if I < P {
@@ -69,25 +72,6 @@ impl<const P: usize, const Z: usize> GroupHash<'_, '_, P, Z> {
             unsafe {
                 self.hashes
                     .multiply::<I, Z>(&self.group.lanes[I], |r| hashed[r]);
-            }
-        }
-    }
-}
-
-impl<const P: usize, const Z: usize> Between for GroupHash<'_, '_, P, Z> {
-    #[inline(always)]
-    unsafe fn step<const ROUND: usize>(&mut self) {
-        // SAFETY: as this function's.
-        unsafe {
-            match ROUND {
-                1 => self.multiply::<0>(),
-                3 => self.multiply::<1>(),
-                4 => self.hashes.pair::<0>(),
-                5 => self.multiply::<2>(),
-                7 => self.multiply::<3>(),
-                8 => self.hashes.pair::<2>(),
-                9 => self.hashes.finish(),
-                _ => {}
             }
         }
     }
@@ -154,7 +138,7 @@ pub(super) unsafe fn seal<const Z: usize, const ROUNDS: usize>(packets: &mut [Pa
                     group: &group,
                     hashes: Hashes::new(),
                 };
-                let next = start::<TOGETHER, Z, ROUNDS>(next, &mut hash);
+                let next = start::<TOGETHER, Z, ROUNDS>(next, &mut Steps(&mut hash));
                 let hashes = hash.hashes;
                 group.end(&hashes);
                 group = next;

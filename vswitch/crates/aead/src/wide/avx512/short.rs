@@ -230,3 +230,37 @@ impl Hashes {
         }
     }
 }
+
+/// Hashes of `P` packets whose blocks are found one way or another.
+pub(super) trait Grouped {
+    /// What is in the making.
+    fn hashes(&mut self) -> &mut Hashes;
+
+    /// Multiplies the blocks of packet `I`, if there is one.
+    ///
+    /// # Safety
+    /// As for [`Hashes::multiply`].
+    unsafe fn multiply<const I: usize>(&mut self);
+}
+
+/// Its steps, between the rounds of AES.
+pub(super) struct Steps<'g, G>(pub(super) &'g mut G);
+
+impl<G: Grouped> Between for Steps<'_, G> {
+    #[inline(always)]
+    unsafe fn step<const ROUND: usize>(&mut self) {
+        // SAFETY: as this function's.
+        unsafe {
+            match ROUND {
+                1 => self.0.multiply::<0>(),
+                3 => self.0.multiply::<1>(),
+                4 => self.0.hashes().pair::<0>(),
+                5 => self.0.multiply::<2>(),
+                7 => self.0.multiply::<3>(),
+                8 => self.0.hashes().pair::<2>(),
+                9 => self.0.hashes().finish(),
+                _ => {}
+            }
+        }
+    }
+}
