@@ -1,6 +1,7 @@
 //! The datapath between rings in one process: what it forwards and how, and everything that attackers
 //! on the underlay and in tenants try.
 
+mod alike;
 mod attack_bits;
 mod attack_flood;
 mod attack_headers;

@@ -1,12 +1,12 @@
-//! Opening packets that lie in several buffers, or that somebody watches: one step behind the
-//! other for all of a burst, where [`super::decap`] has all steps of a packet in one place.
+//! Opening packets that lie in several buffers, or that somebody watches: packet by packet, where
+//! [`super::inward`] has runs of them.
 
 use arrayvec::ArrayVec;
 use vswitch_aead::{Backend, Job};
 use vswitch_sa::{Authenticated, Candidate, Inbound, Opened};
 
 use super::decap::{Sealed, open_verdict};
-use super::inner::Inner;
+use super::inner::Inners;
 use super::observe::Step;
 use super::probe::{Probe, Stage};
 use super::verdict::Verdict;
@@ -18,7 +18,6 @@ struct Opening {
     packet: Mbuf,
     slot: usize,
     start: usize,
-    end: usize,
     state: State,
 }
 
@@ -48,19 +47,19 @@ impl State {
 const MAX_SEGMENTS: usize = 40;
 
 impl<P: Probe> Worker<P> {
-    /// As [`Self::open_quickly`], for chains of buffers and where somebody watches.
+    /// For chains of buffers and where somebody watches.
     #[inline(never)]
     pub(super) fn open_thoroughly(
         &mut self,
         port: u16,
-        sealed: &mut ArrayVec<Sealed, BURST>,
-        inner: &mut ArrayVec<Inner, BURST>,
+        sealed: impl Iterator<Item = Sealed>,
+        inners: &mut Inners,
     ) {
-        let n = sealed.len();
         let mut batch: ArrayVec<Opening, BURST> = ArrayVec::new();
-        let mut known = None;
-        for sealed in sealed.drain(..) {
-            match self.before_opening(&sealed, &mut known) {
+        let mut n = 0;
+        for sealed in sealed {
+            n += 1;
+            match self.before_opening(&sealed) {
                 Ok((candidate, slot)) => {
                     let highest = slot.sa.highest();
                     self.counters.step(&sealed.packet, || Step::Fresh {
@@ -71,7 +70,6 @@ impl<P: Probe> Worker<P> {
                         packet: sealed.packet,
                         slot: sealed.slot,
                         start: sealed.start,
-                        end: sealed.end,
                         state: State::Candidate(candidate),
                     });
                 }
@@ -81,14 +79,12 @@ impl<P: Probe> Worker<P> {
         self.run_open(&mut batch);
         self.counters.probe.leave(Stage::Open, n);
 
-        let mut expected = None;
         for opening in batch.drain(..) {
             let Opening {
                 mut packet,
                 slot,
                 start,
                 state,
-                ..
             } = opening;
             let State::Authenticated(authenticated) = state else {
                 self.sa_drop(port, slot, Verdict::AuthFailed, packet);
@@ -100,8 +96,8 @@ impl<P: Probe> Worker<P> {
                     .inbound(slot)
                     .map_or("", |slot| slot.sa.algorithm().name()),
             });
-            match self.after_opening(slot, start, authenticated, &mut packet, &mut expected) {
-                Ok((tunnel, vn)) => inner.push(Inner { packet, tunnel, vn }),
+            match self.after_opening(slot, start, authenticated, &mut packet) {
+                Ok((tunnel, vn)) => inners.push(packet, tunnel, vn),
                 Err(verdict) => self.sa_drop(port, slot, verdict, packet),
             }
         }
@@ -115,14 +111,12 @@ impl<P: Probe> Worker<P> {
                 packet,
                 slot,
                 start,
-                end,
                 state,
             } = opening;
             let (Some(slot), State::Candidate(candidate)) = (self.sas.inbound(*slot), &*state)
             else {
                 continue;
             };
-            packet.truncate(*end);
             if !packet.is_contiguous() {
                 state.judge(|known| open_chain(self.backend, &slot.sa, known, packet, *start));
             } else if let Some(esp) = packet.head_mut().get_mut(*start..)

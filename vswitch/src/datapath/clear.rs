@@ -11,7 +11,7 @@ use vswitch_net::tunnel::{self, Encapsulation};
 use vswitch_vn::{Protection, TunnelId, VnId};
 
 use super::decap::tunnel_verdict;
-use super::inner::Inner;
+use super::inner::Inners;
 use super::probe::Probe;
 use super::verdict::Verdict;
 use super::worker::Worker;
@@ -30,17 +30,17 @@ impl<P: Probe> Worker<P> {
     /// Tunnel packets in the clear: only of VNs that ask for no protection, and from one of
     /// their edges.
     pub(super) fn open_clear(&mut self, port: u16, clear: &mut ArrayVec<(Mbuf, Clear), BURST>) {
-        let mut inner = ArrayVec::new();
+        let mut inners = Inners::default();
         for (mut packet, clear) in clear.drain(..) {
             match self.check_clear(&clear, &packet) {
                 Ok((tunnel, vn, start)) => match packet.narrow(start, clear.end) {
-                    Ok(()) => inner.push(Inner { packet, tunnel, vn }),
+                    Ok(()) => inners.push(packet, tunnel, vn),
                     Err(_) => self.underlay_drop(port, Verdict::NotContiguous, packet),
                 },
                 Err(verdict) => self.underlay_drop(port, verdict, packet),
             }
         }
-        self.inner_input(&mut inner);
+        self.inner_input(&mut inners);
     }
 
     fn check_clear(

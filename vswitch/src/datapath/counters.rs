@@ -147,6 +147,12 @@ pub enum Account {
 }
 
 impl Account {
+    /// Whether its packets carry a note of the tunnel or VLAN port they belong to.
+    #[inline]
+    pub fn has_notes(self) -> bool {
+        matches!(self, Account::Underlay(_) | Account::Trunk)
+    }
+
     /// Where its packets go, if that is one place.
     pub fn place(self) -> Option<Place> {
         match self {

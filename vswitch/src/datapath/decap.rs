@@ -3,45 +3,96 @@
 
 use std::net::IpAddr;
 
-use arrayvec::ArrayVec;
-use vswitch_aead::Job;
 use vswitch_net::Vni;
 use vswitch_net::ip::protocol;
 use vswitch_net::tunnel::{self, Encapsulation, Tunnel, TunnelError, Usual};
 use vswitch_sa::{Authenticated, Candidate, Inbound, OpenError, Opened};
-use vswitch_vn::{TunnelId, VnId};
+use vswitch_vn::{Tables, TunnelId, VnId};
 
 use super::chains::accept_chain;
-use super::inner::Inner;
-use super::probe::{Probe, Stage};
+use super::probe::Probe;
 use super::sas::InboundSlot;
 use super::sightings::Subject;
 use super::verdict::Verdict;
 use super::worker::Worker;
-use crate::dpdk::mbuf::{BURST, Mbuf};
+use crate::dpdk::mbuf::Mbuf;
 
 /// An ESP packet whose SA is this worker's.
 pub(super) struct Sealed {
     pub packet: Mbuf,
     pub slot: usize,
-    /// Where ESP begins and ends in the packet.
+    /// Where ESP begins. It ends with the packet.
     pub start: usize,
-    pub end: usize,
     /// Outer source address.
     pub src: IpAddr,
 }
 
 /// What the tunnel of an SA has inside.
 pub(super) struct Expected {
-    slot: usize,
-    id: TunnelId,
-    vn: VnId,
+    pub tunnel: TunnelId,
+    pub vn: VnId,
     vni: Vni,
     encapsulation: Encapsulation,
     usual: Option<Usual>,
 }
 
 impl Expected {
+    /// For a tunnel.
+    #[inline]
+    pub fn of(tables: &Tables, id: TunnelId) -> Option<Self> {
+        let tunnel = tables.tunnel(id)?;
+        Some(Expected {
+            tunnel: id,
+            vn: tunnel.vn,
+            vni: tunnel.vni,
+            encapsulation: tunnel.encapsulation,
+            usual: Usual::new(tunnel.encapsulation, tunnel.vni),
+        })
+    }
+
+    /// Replay once more, padding, next header, tunnel header, VNI. Leaves the inner frame of a
+    /// packet whose ESP begins at `start`.
+    #[inline(always)]
+    pub fn accept(
+        &self,
+        sa: &mut Inbound,
+        authenticated: Authenticated,
+        packet: &mut Mbuf,
+        start: usize,
+    ) -> Result<(), Verdict> {
+        let opened = accept(sa, authenticated, packet, start)?;
+        self.unwrap(&opened, packet, start)
+    }
+
+    /// What [`Self::accept`] does behind the SA's part.
+    #[inline(always)]
+    pub fn unwrap(&self, opened: &Opened, packet: &mut Mbuf, start: usize) -> Result<(), Verdict> {
+        if opened.next_header != protocol::UDP {
+            return Err(Verdict::EspNextHeader);
+        }
+        let at = start + opened.payload.start;
+        let head = packet.head();
+        let end = head.len().min(start + opened.payload.end);
+        let payload = head.get(at..end).ok_or(Verdict::NotContiguous)?;
+        let usual = match payload.len() == opened.payload.len() {
+            true => self.usual.and_then(|usual| usual.recognize(payload)),
+            false => None,
+        };
+        let parsed = match usual {
+            Some(parsed) => parsed,
+            None => self.parse(payload, opened.payload.len())?,
+        };
+        if parsed.end < opened.payload.len() {
+            packet.truncate(start + opened.payload.end);
+            if !tunnel::is_zero(packet.segments(), at + parsed.end) {
+                return Err(Verdict::TfcPadding);
+            }
+        }
+        packet
+            .narrow(at + parsed.inner, at + parsed.end)
+            .map_err(|_| Verdict::NotContiguous)
+    }
+
     /// A tunnel packet of `len` octets, of which `payload` has the first, that must be this
     /// tunnel's.
     #[inline(never)]
@@ -58,132 +109,40 @@ impl Expected {
 }
 
 impl<P: Probe> Worker<P> {
-    /// Opens ESP packets as one batch and forwards what they carried.
-    pub(super) fn open(&mut self, port: u16, sealed: &mut ArrayVec<Sealed, BURST>) {
-        self.counters.probe.enter();
-        let n = sealed.len();
-        if self.sas.are_many() {
-            let (tables, tunnels) = (&self.tables, &self.counters.tunnels);
-            let slots = sealed.iter().map(|sealed| sealed.slot);
-            self.sas.touch_inbound(slots, |tunnel| {
-                let vni = tables.tunnel(tunnel).map_or(0, |t| t.vni.get());
-                u64::from(vni) ^ tunnels.get(tunnel.index()).map_or(0, |t| t.rx_packets)
-            });
-        }
-        let mut inner = ArrayVec::new();
-        if P::OBSERVES || P::DRY || sealed.iter().any(|s| !s.packet.is_contiguous()) {
-            self.open_thoroughly(port, sealed, &mut inner);
-        } else {
-            self.open_quickly(port, sealed, &mut inner);
-        }
-        self.inner_input(&mut inner);
-        self.counters.probe.leave(Stage::Decapsulate, n);
-    }
-
-    /// Opens packets that lie in one buffer each, where they are.
-    #[inline(always)]
-    pub(super) fn open_quickly(
-        &mut self,
-        port: u16,
-        sealed: &mut ArrayVec<Sealed, BURST>,
-        inner: &mut ArrayVec<Inner, BURST>,
-    ) {
-        let n = sealed.len();
-        let mut jobs: ArrayVec<Job<'_>, BURST> = ArrayVec::new();
-        let mut candidates: ArrayVec<Candidate, BURST> = ArrayVec::new();
-        let mut refused = [Verdict::AuthFailed; BURST];
-        // Which packets have a job.
-        let (mut made, mut bit) = (0_u32, 1_u32);
-        let mut known = None;
-        for (sealed, refused) in sealed.iter_mut().zip(&mut refused) {
-            match self.before_opening(sealed, &mut known) {
-                Ok((candidate, slot)) => {
-                    sealed.packet.truncate(sealed.end);
-                    if let Some(esp) = sealed.packet.head_mut().get_mut(sealed.start..)
-                        && let Ok(()) = slot.sa.open_job(&candidate, esp, |job| jobs.push(job))
-                    {
-                        candidates.push(candidate);
-                        made |= bit;
-                    }
-                }
-                Err(verdict) => *refused = verdict,
-            }
-            bit <<= 1;
-        }
-        self.backend.open(&mut jobs);
-        let judged: ArrayVec<Option<Authenticated>, BURST> = candidates
-            .drain(..)
-            .zip(&jobs)
-            .map(|(candidate, job)| candidate.verdict(job).ok())
-            .collect();
-        drop(jobs);
-        self.counters.probe.leave(Stage::Open, n);
-
-        let (mut expected, mut bit) = (None, 1_u32);
-        let mut judged = judged.into_iter();
-        for (sealed, refused) in sealed.drain(..).zip(refused) {
-            let Sealed {
-                mut packet,
-                slot,
-                start,
-                ..
-            } = sealed;
-            let result = match made & bit != 0 {
-                true => match judged.next().flatten() {
-                    Some(authenticated) => {
-                        self.after_opening(slot, start, authenticated, &mut packet, &mut expected)
-                    }
-                    None => Err(Verdict::AuthFailed),
-                },
-                false => Err(refused),
-            };
-            bit <<= 1;
-            match result {
-                Ok((tunnel, vn)) => inner.push(Inner { packet, tunnel, vn }),
-                Err(verdict) => self.sa_drop(port, slot, verdict, packet),
-            }
+    /// The SA in a slot, for a packet from `src`: its peer must have that address.
+    #[inline]
+    pub(super) fn from_its_peer(&self, slot: usize, src: IpAddr) -> Result<&InboundSlot, Verdict> {
+        let slot = self.sas.inbound(slot).ok_or(Verdict::UnknownSpi)?;
+        let tunnel = self.tables.tunnel(slot.tunnel).ok_or(Verdict::UnknownSpi)?;
+        let peer = self.tables.peer(tunnel.peer).ok_or(Verdict::UnknownSpi)?;
+        match peer.addresses.contains(&src) {
+            true => Ok(slot),
+            false => Err(Verdict::WrongPeer),
         }
     }
 
-    /// What can be refused without the key. `known` is the last SA and source that belonged
-    /// together: packets of one SA mostly follow one another.
-    #[inline(always)]
+    /// What can be refused without the key, of a packet that may lie in several buffers.
     pub(super) fn before_opening(
         &self,
         sealed: &Sealed,
-        known: &mut Option<(usize, IpAddr)>,
     ) -> Result<(Candidate, &InboundSlot), Verdict> {
-        let slot = self.sas.inbound(sealed.slot).ok_or(Verdict::UnknownSpi)?;
-        let pair = Some((sealed.slot, sealed.src));
-        if *known != pair {
-            let tunnel = self.tables.tunnel(slot.tunnel).ok_or(Verdict::UnknownSpi)?;
-            let peer = self.tables.peer(tunnel.peer).ok_or(Verdict::UnknownSpi)?;
-            if !peer.addresses.contains(&sealed.src) {
-                return Err(Verdict::WrongPeer);
-            }
-            *known = pair;
-        }
-        let head = sealed.packet.head();
-        let first = head
-            .get(sealed.start..sealed.end.min(head.len()))
-            .ok_or(Verdict::EspTruncated)?;
+        let slot = self.from_its_peer(sealed.slot, sealed.src)?;
+        let first = sealed.packet.head().get(sealed.start..);
+        let first = first.ok_or(Verdict::EspTruncated)?;
         let candidate = slot
             .sa
-            .precheck_segments(first, sealed.end - sealed.start)
+            .precheck_segments(first, sealed.packet.len() - sealed.start)
             .map_err(open_verdict)?;
         Ok((candidate, slot))
     }
 
-    /// Replay once more, padding, next header, tunnel header, VNI. Leaves the inner frame.
-    /// `expected` is of the packet before, which mostly was of the same SA.
-    #[inline(always)]
+    /// All that [`Expected::accept`] does; in a dry run, without a trace in the SA.
     pub(super) fn after_opening(
         &mut self,
         slot: usize,
         start: usize,
         authenticated: Authenticated,
         packet: &mut Mbuf,
-        expected: &mut Option<Expected>,
     ) -> Result<(TunnelId, VnId), Verdict> {
         let inbound = self.sas.inbound_mut(slot).ok_or(Verdict::UnknownSpi)?;
         let opened = if P::DRY {
@@ -196,46 +155,9 @@ impl<P: Probe> Worker<P> {
             opened
         };
         let opened = opened?;
-        if opened.next_header != protocol::UDP {
-            return Err(Verdict::EspNextHeader);
-        }
-        let known = match expected {
-            Some(known) if known.slot == slot => known,
-            _ => {
-                let id = inbound.tunnel;
-                let tunnel = self.tables.tunnel(id).ok_or(Verdict::NoVn)?;
-                expected.insert(Expected {
-                    slot,
-                    id,
-                    vn: tunnel.vn,
-                    vni: tunnel.vni,
-                    encapsulation: tunnel.encapsulation,
-                    usual: Usual::new(tunnel.encapsulation, tunnel.vni),
-                })
-            }
-        };
-        let at = start + opened.payload.start;
-        let head = packet.head();
-        let end = head.len().min(start + opened.payload.end);
-        let payload = head.get(at..end).ok_or(Verdict::NotContiguous)?;
-        let usual = match payload.len() == opened.payload.len() {
-            true => known.usual.and_then(|usual| usual.recognize(payload)),
-            false => None,
-        };
-        let parsed = match usual {
-            Some(parsed) => parsed,
-            None => known.parse(payload, opened.payload.len())?,
-        };
-        if parsed.end < opened.payload.len() {
-            packet.truncate(start + opened.payload.end);
-            if !tunnel::is_zero(packet.segments(), at + parsed.end) {
-                return Err(Verdict::TfcPadding);
-            }
-        }
-        packet
-            .narrow(at + parsed.inner, at + parsed.end)
-            .map_err(|_| Verdict::NotContiguous)?;
-        Ok((known.id, known.vn))
+        let expected = Expected::of(&self.tables, inbound.tunnel).ok_or(Verdict::NoVn)?;
+        expected.unwrap(&opened, packet, start)?;
+        Ok((expected.tunnel, expected.vn))
     }
 
     /// Ends an ESP packet and charges its SA and tunnel.

@@ -12,7 +12,7 @@ use super::resolve::Unknown;
 use super::sightings::Subject;
 use super::verdict::Verdict;
 use super::worker::Worker;
-use crate::dpdk::mbuf::Mbuf;
+use crate::dpdk::mbuf::{Burst, Mbuf};
 
 /// Where a frame entered.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -37,6 +37,14 @@ impl Origin {
 pub(super) struct LastTunnel {
     id: Option<TunnelId>,
     max_frame: usize,
+}
+
+/// Frames that follow one another to one tenant's queue.
+#[derive(Default)]
+pub(super) struct LastPort {
+    /// While there are frames, whose they are.
+    id: Option<PortId>,
+    frames: Burst,
 }
 
 impl<P: Probe> Worker<P> {
@@ -77,7 +85,8 @@ impl<P: Probe> Worker<P> {
     }
 
     /// Sends a checked frame from a tunnel on its way, whose destination has been looked up: mostly
-    /// to a tenant's queue.
+    /// to a tenant's queue, where it leaves with those of the burst that go there too, by
+    /// [`Self::forward_gathered`]. `last` is the run's.
     #[inline(always)]
     pub(super) fn forward_inward(
         &mut self,
@@ -86,20 +95,50 @@ impl<P: Probe> Worker<P> {
         key: Key,
         found: Option<Destination>,
         packet: Mbuf,
+        last: &mut LastPort,
     ) {
         if !P::OBSERVES
+            && !P::DRY
             && let Some(Destination::Port(port)) = found
             && !key.is_group()
-            && let Some(Some(attachment)) = self.attachments.get_mut(port.index())
-            && attachment.trunk.is_none()
+        {
+            if last.id != Some(port) {
+                self.forward_gathered(last);
+                last.id = self.has_own_queue(port).then_some(port);
+            }
+            if last.id.is_some() {
+                return last.frames.push(packet);
+            }
+        }
+        self.forward_gathered(last);
+        self.forward_to(vn, Origin::Tunnel(tunnel), key.mac(), found, packet);
+    }
+
+    /// Whether a port is a tenant's, with a queue of this worker's.
+    #[inline]
+    fn has_own_queue(&self, port: PortId) -> bool {
+        let attachment = self.attachments.get(port.index()).and_then(Option::as_ref);
+        attachment.is_some_and(|a| a.trunk.is_none() && matches!(a.way, Way::Mine(_)))
+    }
+
+    /// Sends what [`Self::forward_inward`] gathered.
+    #[inline]
+    pub(super) fn forward_gathered(&mut self, last: &mut LastPort) {
+        let Some(port) = last.id.take() else {
+            return;
+        };
+        if let Some(Some(attachment)) = self.attachments.get_mut(port.index())
             && let Way::Mine(outlet) = &mut attachment.way
         {
             if outlet.held() == 0 {
                 self.waiting.push(port);
             }
-            return outlet.push(packet, &self.reader, &mut self.counters);
+            let frames = last.frames.drain(..);
+            return outlet.push_all(frames, &self.reader, &mut self.counters);
         }
-        self.forward_to(vn, Origin::Tunnel(tunnel), key.mac(), found, packet);
+        for packet in last.frames.drain(..) {
+            self.port_drop(port, Verdict::TenantDown, packet);
+        }
     }
 
     /// The same, when `dst` has been looked up already.

@@ -8,8 +8,8 @@ use vswitch_net::quick;
 use vswitch_policy::Spoof;
 use vswitch_vn::{Claim, Destination, Key, SourceVerdict, TunnelId, VnId};
 
-use super::counters::{Sum, TrafficTable};
-use super::forward::Origin;
+use super::counters::Sum;
+use super::forward::{LastPort, Origin};
 use super::observe::Step;
 use super::probe::Probe;
 use super::tenant::check_addresses;
@@ -17,37 +17,44 @@ use super::verdict::Verdict;
 use super::worker::Worker;
 use crate::dpdk::mbuf::{BURST, Mbuf};
 
-/// A frame, and whose it is.
-pub(super) struct Inner {
-    pub packet: Mbuf,
-    pub tunnel: TunnelId,
-    pub vn: VnId,
-}
-
-/// What the frames of one virtual network that follow one another amount to.
-struct VnSum {
+/// Frames of one tunnel that follow one another.
+struct Run {
+    tunnel: TunnelId,
     vn: VnId,
-    sum: Sum,
+    frames: usize,
 }
 
-impl Default for VnSum {
-    fn default() -> Self {
-        VnSum {
-            vn: VnId(u16::MAX),
-            sum: Sum::default(),
+/// Frames out of tunnels, and whose they are.
+#[derive(Default)]
+pub(super) struct Inners {
+    runs: ArrayVec<Run, BURST>,
+    frames: ArrayVec<Mbuf, BURST>,
+}
+
+impl Inners {
+    /// One more.
+    #[inline(always)]
+    pub fn push(&mut self, frame: Mbuf, tunnel: TunnelId, vn: VnId) {
+        self.frames.push(frame);
+        match self.runs.last_mut() {
+            Some(run) if run.tunnel == tunnel => run.frames += 1,
+            _ => self.runs.push(Run {
+                tunnel,
+                vn,
+                frames: 1,
+            }),
         }
     }
 }
 
-impl VnSum {
-    /// Counts them.
-    #[inline]
-    fn enter(&mut self, vns: &mut TrafficTable) {
-        let sum = std::mem::take(&mut self.sum);
-        if let Some(traffic) = vns.get_mut(self.vn.index()) {
-            traffic.tx_all(sum);
-        }
-    }
+/// What is asked of the tables for the frames of a burst, and what they answer.
+struct Asked {
+    /// Which frames are usual: for these there are claims and keys.
+    usual: u32,
+    claims: [Claim; BURST],
+    keys: [Key; BURST],
+    vouched: [bool; BURST],
+    found: [Option<Destination>; BURST],
 }
 
 /// Inner headers that must lie in the first buffer.
@@ -56,68 +63,80 @@ const HEADERS: usize = 192;
 impl<P: Probe> Worker<P> {
     /// Forwards what passes the check.
     #[inline]
-    pub(super) fn inner_input(&mut self, frames: &mut ArrayVec<Inner, BURST>) {
-        let n = frames.len();
-        let (mut usual, mut bit) = (0_u32, 1_u32);
-        let (mut claims, mut keys) = ([Claim::default(); BURST], [Key::default(); BURST]);
-        // Frames of one tunnel mostly follow one another.
-        for run in frames.chunk_by_mut(|a, b| a.tunnel == b.tunnel) {
-            let Some(tunnel) = run.first().map(|first| first.tunnel) else {
-                continue;
-            };
+    pub(super) fn inner_input(&mut self, inners: &mut Inners) {
+        let mut asked = Asked {
+            usual: 0,
+            claims: [Claim::default(); BURST],
+            keys: [Key::default(); BURST],
+            vouched: [false; BURST],
+            found: [None; BURST],
+        };
+        self.recognize(inners, &mut asked);
+        let n = inners.frames.len();
+        if asked.usual != 0 {
+            let claims = asked.claims.get(..n).unwrap_or(&asked.claims);
+            self.tables.vouch_burst(claims, &mut asked.vouched);
+            let keys = asked.keys.get(..n).unwrap_or(&asked.keys);
+            self.tables.lookup_burst(keys, &mut asked.found);
+        }
+        if self.sas.are_many() {
+            self.touch_ports(&asked.found);
+        }
+        let mut bit = 1_u32;
+        let mut frames = inners.frames.drain(..);
+        let mut answers = asked.keys.iter().zip(asked.vouched).zip(asked.found);
+        for run in inners.runs.drain(..) {
+            let (mut sum, mut last) = (Sum::default(), LastPort::default());
+            let mine = frames.by_ref().zip(answers.by_ref()).take(run.frames);
+            for (packet, ((key, vouched), found)) in mine {
+                if asked.usual & bit != 0 && vouched {
+                    sum.add(packet.len());
+                    self.forward_inward(run.vn, run.tunnel, *key, found, packet, &mut last);
+                } else {
+                    self.forward_gathered(&mut last);
+                    self.inner_thorough(run.tunnel, run.vn, packet);
+                }
+                bit = bit.wrapping_shl(1);
+            }
+            self.forward_gathered(&mut last);
+            if let Some(traffic) = self.counters.vns.get_mut(run.vn.index()) {
+                traffic.tx_all(sum);
+            }
+        }
+    }
+
+    /// Finds out which frames are usual, and counts all of them for their tunnels.
+    #[inline(never)]
+    fn recognize(&mut self, inners: &mut Inners, asked: &mut Asked) {
+        let mut bit = 1_u32;
+        let mut left = inners.frames.as_mut_slice();
+        let mut places = asked.claims.iter_mut().zip(&mut asked.keys);
+        for run in &inners.runs {
+            let (frames, rest) = left.split_at_mut(run.frames.min(left.len()));
+            left = rest;
             let mut sum = Sum::default();
-            let places = claims
-                .iter_mut()
-                .zip(&mut keys)
-                .skip(bit.trailing_zeros() as usize);
-            for (Inner { packet, vn, .. }, (claim, key)) in run.iter_mut().zip(places) {
+            for (packet, (claim, key)) in frames.iter_mut().zip(places.by_ref()) {
                 packet.clear_offload_flags();
                 sum.add(packet.len());
-                self.tell_decapsulated(packet, tunnel, *vn);
+                self.tell_decapsulated(packet, run.tunnel, run.vn);
                 // What nearly all frames are. An observer wants to know of the mapping too.
                 if !P::OBSERVES
                     && let Some(known) = quick::frame(packet.head(), packet.len())
                 {
                     *claim = Claim {
-                        key: Key::of(*vn, known.src),
-                        destination: Destination::Tunnel(tunnel),
+                        key: Key::of(run.vn, known.src),
+                        destination: Destination::Tunnel(run.tunnel),
                         ipv4: known.src_ip,
                     };
-                    *key = Key::of(*vn, known.dst);
-                    usual |= bit;
+                    *key = Key::of(run.vn, known.dst);
+                    asked.usual |= bit;
                 }
-                bit <<= 1;
+                bit = bit.wrapping_shl(1);
             }
-            if let Some(traffic) = self.counters.tunnels.get_mut(tunnel.index()) {
+            if let Some(traffic) = self.counters.tunnels.get_mut(run.tunnel.index()) {
                 traffic.rx_all(sum);
             }
         }
-        let (mut vouched, mut found) = ([false; BURST], [None; BURST]);
-        if usual != 0 {
-            self.tables
-                .vouch_burst(claims.get(..n).unwrap_or(&claims), &mut vouched);
-            self.tables
-                .lookup_burst(keys.get(..n).unwrap_or(&keys), &mut found);
-        }
-        if self.sas.are_many() {
-            self.touch_ports(&found);
-        }
-        let known = keys.iter().zip(vouched).zip(found);
-        let (mut bit, mut sums) = (1, VnSum::default());
-        for (Inner { packet, tunnel, vn }, ((key, vouched), found)) in frames.drain(..).zip(known) {
-            if usual & bit != 0 && vouched {
-                if sums.vn != vn {
-                    sums.enter(&mut self.counters.vns);
-                    sums.vn = vn;
-                }
-                sums.sum.add(packet.len());
-                self.forward_inward(vn, tunnel, *key, found, packet);
-            } else {
-                self.inner_thorough(tunnel, vn, packet);
-            }
-            bit <<= 1;
-        }
-        sums.enter(&mut self.counters.vns);
     }
 
     #[inline(always)]

@@ -26,6 +26,7 @@ mod forward;
 pub mod handoff;
 mod inner;
 mod intake;
+mod inward;
 pub mod latency;
 pub mod ledger;
 pub mod observe;

@@ -14,9 +14,9 @@ use vswitch_net::tunnel::Encapsulation;
 
 use super::clear::Clear;
 use super::counters::Sum;
-use super::decap::Sealed;
 use super::demand::Terms;
 use super::handoff::Work;
+use super::inward::{Arrivals, Known};
 use super::observe::Step;
 use super::outlet::{Note, Way};
 use super::police::Urgency;
@@ -95,7 +95,7 @@ impl<P: Probe> Worker<P> {
     fn take_underlay(&mut self, port: u16, burst: &mut Burst, handed_in: bool) {
         self.counters.probe.enter();
         let n = burst.len();
-        let mut sealed: ArrayVec<Sealed, BURST> = ArrayVec::new();
+        let mut arrivals = Arrivals::default();
         let mut clear: ArrayVec<(Mbuf, Clear), BURST> = ArrayVec::new();
         if !handed_in && let Some(traffic) = self.counters.underlays.get_mut(usize::from(port)) {
             let mut sum = Sum::default();
@@ -103,8 +103,18 @@ impl<P: Probe> Worker<P> {
             traffic.rx_all(sum);
         }
         let usual = self.usual_outer(port);
-        let mut last = None;
+        let mut last: Option<(u32, usize)> = None;
+        let mut known: Option<Known> = None;
         for mut packet in burst.drain(..) {
+            // What the one before was.
+            if !P::OBSERVES
+                && let Some(known) = &known
+                && known.is_like(&packet)
+                && !packet.has_stripped_vlan()
+            {
+                arrivals.push_like(packet);
+                continue;
+            }
             if packet.head().len() < HEADERS.min(packet.len()) && packet.linearize().is_err() {
                 self.underlay_drop(port, Verdict::NotContiguous, packet);
                 continue;
@@ -127,20 +137,21 @@ impl<P: Probe> Worker<P> {
                     }
                     _ => self.locate(spi, QuickOuter::PAYLOAD, &packet),
                 };
+                known = None;
                 if let Some(Located::Mine(slot)) = located {
                     last = Some((spi, slot));
-                    sealed.push(Sealed {
-                        packet,
-                        slot,
-                        start: QuickOuter::PAYLOAD,
-                        end: quick.end,
-                        src: IpAddr::V4(quick.src),
-                    });
+                    // Behind padding of Ethernet, one is looked at like any other.
+                    if quick.end == packet.len() && packet.is_contiguous() {
+                        known = Known::of(&packet);
+                    }
+                    packet.truncate(quick.end);
+                    arrivals.push(packet, slot, QuickOuter::PAYLOAD, IpAddr::V4(quick.src));
                 } else {
                     self.not_mine(port, located, spi, packet, handed_in);
                 }
                 continue;
             }
+            known = None;
             match self.classify(port, &packet) {
                 Kind::Esp {
                     spi,
@@ -149,13 +160,8 @@ impl<P: Probe> Worker<P> {
                     src,
                 } => match self.locate(spi, start, &packet) {
                     Some(Located::Mine(slot)) => {
-                        sealed.push(Sealed {
-                            packet,
-                            slot,
-                            start,
-                            end,
-                            src,
-                        });
+                        packet.truncate(end);
+                        arrivals.push(packet, slot, start, src);
                     }
                     other => self.not_mine(port, other, spi, packet, handed_in),
                 },
@@ -177,8 +183,8 @@ impl<P: Probe> Worker<P> {
             }
         }
         self.counters.probe.leave(Stage::Classify, n);
-        if !sealed.is_empty() {
-            self.open(port, &mut sealed);
+        if !arrivals.is_empty() {
+            self.open(port, &mut arrivals);
         }
         if !clear.is_empty() {
             self.counters.probe.enter();

@@ -7,6 +7,7 @@ use vswitch_net::frame::Frame;
 use vswitch_net::quick;
 use vswitch_vn::{Claim, Destination, Key, PortId, VnId};
 
+use super::counters::Sum;
 use super::forward::{LastTunnel, Origin};
 use super::observe::{Place, Step};
 use super::outlet::{Note, Way};
@@ -16,19 +17,21 @@ use super::verdict::Verdict;
 use super::worker::Worker;
 use crate::dpdk::mbuf::{BURST, Burst, Mbuf};
 
-/// A frame, and the VLAN that it came from.
-struct Tagged {
-    packet: Mbuf,
+/// Frames of one VLAN that follow one another.
+#[derive(Clone, Copy)]
+struct Run {
+    vid: u16,
     port: PortId,
     vn: VnId,
     learning: bool,
-    quick: bool,
+    received: Sum,
+    frames: usize,
 }
 
 impl<P: Probe> Worker<P> {
     /// A burst from a device that carries VLANs.
     pub(super) fn trunk_input(&mut self, device: u16, burst: &mut Burst) {
-        let mut tagged: ArrayVec<Tagged, BURST> = ArrayVec::new();
+        let (mut runs, mut frames) = (ArrayVec::<Run, BURST>::new(), Burst::new());
         let mut claims: ArrayVec<Claim, BURST> = ArrayVec::new();
         let mut keys: ArrayVec<Key, BURST> = ArrayVec::new();
         for mut packet in burst.drain(..) {
@@ -36,29 +39,29 @@ impl<P: Probe> Worker<P> {
                 Some(tci) => Some(tci & 0xfff),
                 None => strip_tag(&mut packet),
             };
-            let port = vid.and_then(|vid| {
-                let vids = self.vlans.get(usize::from(device))?;
-                vids.get(usize::from(vid)).copied().flatten()
-            });
-            let Some(port) = port else {
+            if vid.is_none() || runs.last().map(|run| run.vid) != vid {
+                match self.run_of(device, vid) {
+                    Ok(run) => runs.push(run),
+                    Err(verdict) => {
+                        self.counters.end(verdict, packet);
+                        continue;
+                    }
+                }
+            }
+            let Some(run) = runs.last_mut() else {
                 self.counters.end(Verdict::UnexpectedVlan, packet);
                 continue;
             };
-            let Some(p) = self.tables.port(port) else {
-                self.counters.end(Verdict::NoVn, packet);
-                continue;
-            };
-            let (vn, learning) = (p.vn, p.learning);
-            let vid = vid.unwrap_or_default();
+            run.received.add(packet.len());
+            run.frames += 1;
+            let Run { vid, port, vn, .. } = *run;
             self.counters.step(&packet, || Step::Vlan { vid, port, vn });
-            if let Some(traffic) = self.counters.ports.get_mut(port.index()) {
-                traffic.rx(packet.len());
-            }
             // What nearly all frames are. An observer wants to know of the mapping too.
             let quick = match P::OBSERVES || packet.needs_l4_checksum() {
                 true => None,
                 false => quick::frame(packet.head(), packet.len()),
             };
+            // Nobody vouches for the source of what is not.
             let known = quick.unwrap_or(quick::NOTHING);
             claims.push(Claim {
                 key: Key::of(vn, known.src),
@@ -66,56 +69,76 @@ impl<P: Probe> Worker<P> {
                 ipv4: known.src_ip,
             });
             keys.push(Key::of(vn, known.dst));
-            tagged.push(Tagged {
-                packet,
-                port,
-                vn,
-                learning,
-                quick: quick.is_some(),
-            });
+            frames.push(packet);
         }
         let (mut vouched, mut found) = ([false; BURST], [None; BURST]);
         if !P::OBSERVES {
             self.tables.vouch_burst(&claims, &mut vouched);
             self.tables.lookup_burst(&keys, &mut found);
         }
-        let known = keys.iter().zip(vouched).zip(found);
+        let mut known = keys.iter().zip(vouched).zip(found);
+        let mut frames = frames.drain(..);
         let mut last = LastTunnel::default();
-        for (tagged, ((key, vouched), found)) in tagged.drain(..).zip(known) {
-            let (port, vn) = (tagged.port, tagged.vn);
-            if !(tagged.quick && vouched) {
-                self.trunk_thorough(tagged);
-                continue;
+        for run in runs {
+            if let Some(traffic) = self.counters.ports.get_mut(run.port.index()) {
+                traffic.rx_all(run.received);
             }
-            if let Some(traffic) = self.counters.vns.get_mut(vn.index()) {
-                traffic.rx(tagged.packet.len());
+            let mut admitted = run.received;
+            let mine = frames.by_ref().zip(known.by_ref()).take(run.frames);
+            for (packet, ((key, vouched), found)) in mine {
+                if vouched {
+                    self.forward_usual(run.vn, run.port, *key, found, packet, &mut last);
+                } else {
+                    let len = packet.len();
+                    if !self.trunk_thorough(&run, packet) {
+                        admitted.remove(len);
+                    }
+                }
             }
-            self.forward_usual(vn, port, *key, found, tagged.packet, &mut last);
+            if let Some(traffic) = self.counters.vns.get_mut(run.vn.index()) {
+                traffic.rx_all(admitted);
+            }
         }
     }
 
+    /// Checks and forwards a frame; tells whether it was admitted.
     #[inline(never)]
-    fn trunk_thorough(&mut self, tagged: Tagged) {
-        let Tagged {
-            mut packet,
-            port,
-            vn,
-            learning,
-            ..
-        } = tagged;
+    fn trunk_thorough(&mut self, run: &Run, mut packet: Mbuf) -> bool {
+        let (port, vn) = (run.port, run.vn);
         match self.check(port, &mut packet) {
-            Err(verdict) => self.end(Origin::Port(port), vn, verdict, packet),
+            Err(verdict) => {
+                self.end(Origin::Port(port), vn, verdict, packet);
+                false
+            }
             Ok(frame) => {
                 self.note_admitted(port, &frame, &packet);
-                if frame.stranger && learning {
+                if frame.stranger && run.learning {
                     self.learn(vn, frame.src, Destination::Port(port));
                 }
-                if let Some(traffic) = self.counters.vns.get_mut(vn.index()) {
-                    traffic.rx(packet.len());
-                }
                 self.forward(vn, Origin::Port(port), frame.dst, packet);
+                true
             }
         }
+    }
+
+    /// Which network a VLAN of a device is.
+    #[inline]
+    fn run_of(&self, device: u16, vid: Option<u16>) -> Result<Run, Verdict> {
+        let vid = vid.ok_or(Verdict::UnexpectedVlan)?;
+        let port = self
+            .vlans
+            .get(usize::from(device))
+            .and_then(|vids| vids.get(usize::from(vid)).copied().flatten())
+            .ok_or(Verdict::UnexpectedVlan)?;
+        let known = self.tables.port(port).ok_or(Verdict::NoVn)?;
+        Ok(Run {
+            vid,
+            port,
+            vn: known.vn,
+            learning: known.learning,
+            received: Sum::default(),
+            frames: 0,
+        })
     }
 
     /// A source behind a VLAN: refused if it is mapped elsewhere or uses others' addresses.
@@ -171,13 +194,13 @@ impl<P: Probe> Worker<P> {
 
 /// Removes an 802.1Q tag and returns its VLAN; `None` if the frame has none.
 fn strip_tag(packet: &mut Mbuf) -> Option<u16> {
-    let head = packet.head_mut();
-    let tag = head.get(12..HEADER_LEN + 2)?;
-    if tag.get(..2)? != [0x81, 0x00] {
+    let head: &mut [u8; HEADER_LEN + 2] = packet.head_mut().first_chunk_mut()?;
+    let [addresses @ .., t0, t1, v0, v1] = *head;
+    if [t0, t1] != [0x81, 0x00] {
         return None;
     }
-    let vid = u16::from_be_bytes([*tag.get(2)?, *tag.get(3)?]) & 0xfff;
-    head.copy_within(0..12, TAG_LEN);
+    let vid = u16::from_be_bytes([v0, v1]) & 0xfff;
+    *head.last_chunk_mut::<12>()? = addresses;
     packet.trim_front(TAG_LEN).ok()?;
     Some(vid)
 }
@@ -185,14 +208,12 @@ fn strip_tag(packet: &mut Mbuf) -> Option<u16> {
 /// Puts an 802.1Q tag behind the addresses.
 fn push_tag(packet: &mut Mbuf, vid: u16) -> Result<(), Verdict> {
     packet.prepend(TAG_LEN).map_err(|_| Verdict::NoRoom)?;
-    let head = packet.head_mut();
-    if head.len() < TAG_LEN + 12 {
-        return Err(Verdict::Malformed);
-    }
-    head.copy_within(TAG_LEN..TAG_LEN + 12, 0);
-    let vid = vid.to_be_bytes();
-    if let Some(tag) = head.get_mut(12..12 + TAG_LEN) {
-        tag.copy_from_slice(&[0x81, 0x00, vid[0], vid[1]]);
-    }
+    let head = packet.head_mut().first_chunk_mut::<{ TAG_LEN + 12 }>();
+    let head = head.ok_or(Verdict::Malformed)?;
+    let [_, _, _, _, addresses @ ..] = *head;
+    let [v0, v1] = vid.to_be_bytes();
+    let (first, tag) = head.split_at_mut(12);
+    first.copy_from_slice(&addresses);
+    tag.copy_from_slice(&[0x81, 0x00, v0, v1]);
     Ok(())
 }

@@ -369,7 +369,7 @@ impl<P: Probe> Worker<P> {
                 outlet.flush(&self.reader, &mut self.counters);
             }
         }
-        for port in std::mem::take(&mut self.waiting) {
+        for port in self.waiting.drain(..) {
             if let Some(Some(attachment)) = self.attachments.get_mut(port.index())
                 && let Way::Mine(outlet) = &mut attachment.way
             {

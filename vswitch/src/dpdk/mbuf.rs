@@ -411,13 +411,20 @@ impl Mbuf {
         self.raw().ol_flags
     }
 
+    /// Whether the driver took a tag out of the packet, which nobody has asked for yet.
+    #[inline]
+    pub fn has_stripped_vlan(&self) -> bool {
+        self.raw().ol_flags & u64::from(sys::RTE_MBUF_F_RX_VLAN_STRIPPED) != 0
+    }
+
     /// The tag (TCI) that the driver took out of the packet, once.
+    #[inline]
     pub fn take_stripped_vlan(&mut self) -> Option<u16> {
-        let stripped = u64::from(sys::RTE_MBUF_F_RX_VLAN_STRIPPED);
-        let m = self.raw_mut();
-        if m.ol_flags & stripped == 0 {
+        if !self.has_stripped_vlan() {
             return None;
         }
+        let stripped = u64::from(sys::RTE_MBUF_F_RX_VLAN_STRIPPED);
+        let m = self.raw_mut();
         m.ol_flags &= !(stripped | u64::from(sys::RTE_MBUF_F_RX_VLAN));
         Some(m.vlan_tci)
     }

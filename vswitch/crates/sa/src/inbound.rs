@@ -155,6 +155,7 @@ impl Inbound {
     ///
     /// # Errors
     /// When the packet is malformed, its IV breaks the rule, or its number is replayed.
+    #[inline(always)]
     pub fn precheck(&self, packet: &[u8]) -> Result<Candidate, OpenError> {
         self.precheck_segments(packet, packet.len())
     }
@@ -196,6 +197,21 @@ impl Inbound {
             spi: self.spi,
             len: len as u16,
         })
+    }
+
+    /// [`Self::precheck`] and [`Self::open_job`] of a packet in one piece.
+    ///
+    /// # Errors
+    /// As for [`Self::precheck`].
+    #[inline(always)]
+    pub fn check_and_open<'a, R>(
+        &'a self,
+        packet: &'a mut [u8],
+        take: impl FnOnce(Job<'a>) -> R,
+    ) -> Result<(Candidate, R), OpenError> {
+        let candidate = self.precheck(packet)?;
+        let taken = self.open_job(&candidate, packet, take)?;
+        Ok((candidate, taken))
     }
 
     /// Gives the job that opens a packet in place to `take`, which is inlined: jobs are large, and

@@ -42,6 +42,12 @@ impl Key {
         self.0 & 1 << 40 != 0
     }
 
+    /// Whether the MAC address is one that a station may have: no group's, not all zero.
+    #[inline]
+    pub const fn is_station(self) -> bool {
+        !self.is_group() && self.0 << 16 != 0
+    }
+
     /// The MAC address.
     #[inline]
     pub const fn mac(self) -> MacAddr {
@@ -213,6 +219,8 @@ impl Fdb {
     /// of this length do not occur unless somebody makes them.
     pub const LEARN_PROBES: usize = 128;
     const SMALLEST: usize = 64;
+    /// Slots that the nearer caches have room for.
+    const NEAR: usize = 8192;
 
     /// An empty table. The seed is random and secret: MAC addresses are chosen by tenants.
     pub fn new(seed: u64) -> Self {
@@ -285,7 +293,7 @@ impl Fdb {
     }
 
     /// Follows a chain from a slot that was read already.
-    #[inline]
+    #[inline(never)]
     fn follow(&self, key: Key, mut index: usize, mut slot: Slot) -> Option<Slot> {
         loop {
             if slot.holds(key) {
@@ -303,8 +311,11 @@ impl Fdb {
     #[inline]
     pub fn lookup(&self, key: Key) -> Option<Destination> {
         let home = self.home(key);
-        let slot = self.follow(key, home, self.slot(home))?;
-        Some(slot.destination())
+        let slot = self.slot(home);
+        match slot.holds(key) {
+            true => Some(slot.destination()),
+            false => self.follow(key, home, slot).map(Slot::destination),
+        }
     }
 
     /// Looks up many keys; `out` is as long as `keys` (what is beyond the shorter of the two
@@ -325,9 +336,10 @@ impl Fdb {
         );
     }
 
-    /// All hashes first, then one load from every home slot, then the comparisons: the loads
-    /// do not depend on one another, so their cache misses overlap. (This stands in for
-    /// prefetch instructions, which would need `unsafe`.)
+    /// In a table beyond [`Self::NEAR`], every home slot is read before any is compared: the loads
+    /// do not depend on one another, so their cache misses overlap, and no comparison that was
+    /// guessed wrong waits for one. (This stands in for prefetch instructions, which would need
+    /// `unsafe`.)
     #[inline(always)]
     fn read_burst<T, R>(
         &self,
@@ -336,20 +348,22 @@ impl Fdb {
         key: impl Fn(&T) -> Key,
         answer: impl Fn(&T, Option<Slot>) -> R,
     ) {
-        const WIDTH: usize = 32;
-        for (asked, out) in asked.chunks(WIDTH).zip(out.chunks_mut(WIDTH)) {
-            let mut homes = [0; WIDTH];
-            let mut slots = [Slot::default(); WIDTH];
-            for (home, asked) in homes.iter_mut().zip(asked) {
-                *home = self.home(key(asked));
+        if self.slots.len() > Self::NEAR {
+            let mut seen = 0;
+            for asked in asked {
+                seen ^= self.slot(self.home(key(asked))).meta;
             }
-            for (slot, &home) in slots.iter_mut().zip(&homes).take(asked.len()) {
-                *slot = self.slot(home);
-            }
-            let read = homes.iter().zip(&slots);
-            for ((asked, (home, slot)), out) in asked.iter().zip(read).zip(out) {
-                *out = answer(asked, self.follow(key(asked), *home, *slot));
-            }
+            std::hint::black_box(seen);
+        }
+        for (asked, out) in asked.iter().zip(out) {
+            let key = key(asked);
+            let home = self.home(key);
+            let slot = self.slot(home);
+            let found = match slot.holds(key) {
+                true => Some(slot),
+                false => self.follow(key, home, slot),
+            };
+            *out = answer(asked, found);
         }
     }
 

@@ -58,7 +58,7 @@ pub enum RemoteSpoof {
 
 /// A unicast address that is not all zero.
 pub(crate) fn is_station(mac: MacAddr) -> bool {
-    !mac.is_multicast() && !mac.is_zero()
+    Key::new(VnId(0), mac).is_station()
 }
 
 /// Seconds from `seen` to `now`, both modulo 2²⁹. A clock that went back gives an "age" near
@@ -177,7 +177,7 @@ impl Tables {
         // that network: no further question.
         self.fdb.vouch_burst(claims, out);
         for (claim, out) in claims.iter().zip(out) {
-            *out &= is_station(claim.key.mac());
+            *out &= claim.key.is_station();
         }
     }
 
