@@ -6,6 +6,7 @@ mod authority_blocked;
 mod authority_clock;
 mod authority_cluster;
 mod authority_exception;
+mod authority_full_load;
 mod authority_killed;
 mod authority_limit;
 mod authority_load;

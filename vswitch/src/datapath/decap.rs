@@ -111,7 +111,7 @@ impl Expected {
 impl<P: Probe> Worker<P> {
     /// The SA in a slot, for a packet from `src`: its peer must have that address.
     #[inline]
-    pub(super) fn from_its_peer(&self, slot: usize, src: IpAddr) -> Result<&InboundSlot, Verdict> {
+    pub(super) fn sa_of_its_peer(&self, slot: usize, src: IpAddr) -> Result<&InboundSlot, Verdict> {
         let slot = self.sas.inbound(slot).ok_or(Verdict::UnknownSpi)?;
         let tunnel = self.tables.tunnel(slot.tunnel).ok_or(Verdict::UnknownSpi)?;
         let peer = self.tables.peer(tunnel.peer).ok_or(Verdict::UnknownSpi)?;
@@ -126,7 +126,7 @@ impl<P: Probe> Worker<P> {
         &self,
         sealed: &Sealed,
     ) -> Result<(Candidate, &InboundSlot), Verdict> {
-        let slot = self.from_its_peer(sealed.slot, sealed.src)?;
+        let slot = self.sa_of_its_peer(sealed.slot, sealed.src)?;
         let first = sealed.packet.head().get(sealed.start..);
         let first = first.ok_or(Verdict::EspTruncated)?;
         let candidate = slot

@@ -220,7 +220,7 @@ impl<P: Probe> Worker<P> {
         for run in &arrivals.runs {
             let (packets, rest) = left.split_at_mut(run.packets.min(left.len()));
             left = rest;
-            let sa = self.from_its_peer(run.slot, run.src).map(|slot| &slot.sa);
+            let sa = self.sa_of_its_peer(run.slot, run.src).map(|slot| &slot.sa);
             for packet in packets {
                 let esp = packet.head_mut().get_mut(run.start..);
                 let result = match (sa, esp) {

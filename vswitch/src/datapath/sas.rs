@@ -45,8 +45,8 @@ pub struct OutboundSlot {
 pub struct InboundSlot {
     /// The tunnel it belongs to.
     pub tunnel: TunnelId,
-    /// The SA.
-    pub sa: Box<Inbound>,
+    /// The SA: here and not behind a pointer, which would be one more wait for memory.
+    pub sa: Inbound,
     /// Packets refused as replayed or too old.
     pub replayed: u64,
     /// Packets that failed authentication.
@@ -211,10 +211,9 @@ impl SaTable {
     ) {
         let mut seen = 0;
         for slot in slots.clone().filter_map(|slot| self.inbound(slot)) {
-            seen ^= u64::from(slot.tunnel.0);
+            seen ^= slot.sa.highest() ^ slot.sa.counters().packets ^ u64::from(slot.sa.spi().get());
         }
         for slot in slots.clone().filter_map(|slot| self.inbound(slot)) {
-            seen ^= slot.sa.highest() ^ slot.sa.counters().packets ^ u64::from(slot.sa.spi().get());
             seen ^= beside(slot.tunnel);
         }
         for slot in slots.filter_map(|slot| self.inbound(slot)) {
@@ -264,7 +263,7 @@ impl SaTable {
         let InboundSetup { tunnel, sa, floor } = setup;
         let slot = InboundSlot {
             tunnel,
-            sa,
+            sa: *sa,
             replayed: 0,
             auth_failed: 0,
             quiet: Quiet::default(),
@@ -303,7 +302,7 @@ impl SaTable {
         let bytes = outbound * (size_of::<OutboundSlot>() + size_of::<Outbound>())
             + inbound
                 .clone()
-                .map(|(_, slot)| per_inbound + slot.sa.memory_bytes())
+                .map(|(_, slot)| per_inbound + slot.sa.heap_bytes())
                 .sum::<usize>();
         (outbound + self.inbound.len(), bytes)
     }

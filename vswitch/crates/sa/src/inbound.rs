@@ -124,9 +124,9 @@ pub struct Inbound {
 }
 
 impl Inbound {
-    /// Bytes that it takes with its window and without its key.
-    pub fn memory_bytes(&self) -> usize {
-        size_of::<Self>() + self.window.heap_bytes()
+    /// Bytes of its window, which are not in itself. Its key is counted elsewhere.
+    pub fn heap_bytes(&self) -> usize {
+        self.window.heap_bytes()
     }
 
     /// An association that consumes its key material.
