@@ -1,12 +1,12 @@
 //! One NIC for everything: an edge's sessions go through the switch's exception port to its kernel. Somebody
 //! on the underlay sends that kernel as much as he can; the edge's sessions, what it is told and its rekeying do not
-//! notice. (Above which rate how much is kept from the kernel: `datapath::police`.)
+//! notice: the flood is far above the rate of what is neither neighbour discovery nor control, and what is above is dropped.
 
 use std::net::UdpSocket;
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::{Duration, Instant};
 
-use pmd_tests::asking::{place, sealing, show, stands};
+use pmd_tests::asking::{drops, place, sealing, show, stands};
 use pmd_tests::bridge::{count, passed, wire};
 use pmd_tests::daemon::Daemon;
 use pmd_tests::isolate::isolated_in_lab;
@@ -23,6 +23,8 @@ const TENANTS: [Tenant; 3] = [
 const FLOOD: Duration = Duration::from_secs(8);
 /// Packets that make it a flood: a hundred times what the edge's sessions say meanwhile.
 const ENOUGH: u64 = 100_000;
+/// A third of it is what the kernel gets of the flood: a tenth of [`ENOUGH`] in that time.
+const KERNEL_RATE: &str = "underlay:\n  kernel-rate: 3600\n";
 
 #[test]
 fn a_flood_to_the_kernel_does_not_starve_the_edges_sessions() {
@@ -32,8 +34,10 @@ fn a_flood_to_the_kernel_does_not_starve_the_edges_sessions() {
         let ima = Ima::start("");
         Ima::declare(&declaration(&[("red", "")], &["a", "b"], &TENANTS[..2]));
         let rekey = "  rekey-blocks: 6000";
-        let start =
-            |name: &str, n| Daemon::start(name, &edge(name, n, 1, rekey, (By::Switches, &TENANTS)));
+        let start = |name: &str, n| {
+            let config = edge(name, n, 1, rekey, (By::Switches, &TENANTS));
+            Daemon::start(name, &config.replace("underlay:\n", KERNEL_RATE))
+        };
         let (a, b) = (start("a", 1), start("b", 2));
         let _tenants = plug("tenants", By::Switches, &TENANTS, &TENANTS);
         stands("a", "red", &["vm1: admitted"]);
@@ -79,6 +83,8 @@ fn a_flood_to_the_kernel_does_not_starve_the_edges_sessions() {
         };
         println!("{sent} packets, {rekeyings} rekeyings, a mapping after {told:?}");
         assert!(sent > ENOUGH, "{sent}");
+        let kept = drops("a", "kernel-rate");
+        assert!(kept > ENOUGH / 2, "{kept} of {sent}");
         assert!(rekeyings >= 3, "{rekeyings}");
         assert_eq!(show("a", "ima")["state"], "connected");
         assert!(!opened().as_array().is_none_or(Vec::is_empty));

@@ -133,6 +133,7 @@ fn node(model: &Model) -> Vec<Object> {
             "underlay",
             vec![
                 ("esp-port", one(model.underlay.esp_port)),
+                ("kernel-rate", one(model.underlay.kernel_rate)),
                 ("local", list(&model.underlay.local)),
                 (
                     "routes",

@@ -17,6 +17,8 @@ pub(super) const STATE_DIR: &str = "/var/lib/vswitch";
 pub(super) const API_SOCKET: &str = "/run/vswitch/api.sock";
 /// RFC 3948, section 2.1.
 pub(super) const ESP_PORT: u64 = 4500;
+/// Packets per second, of each worker.
+pub(super) const KERNEL_RATE: u64 = 200_000;
 pub(super) const MTU: u64 = 1500;
 pub(super) const ENCAPSULATION: Encapsulation = Encapsulation::Geneve;
 pub(super) const FOREIGN: bool = false;

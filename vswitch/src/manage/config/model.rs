@@ -123,6 +123,9 @@ pub struct Mempool {
 pub struct Underlay {
     /// UDP destination port of ESP packets.
     pub esp_port: u16,
+    /// Packets per second of each worker that the host's kernel is given, a third of them for each
+    /// urgency.
+    pub kernel_rate: u64,
     /// Tunnel endpoint addresses of this edge, without repetition.
     pub local: Vec<IpAddr>,
     /// DPDK ports to it.

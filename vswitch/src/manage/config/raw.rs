@@ -118,6 +118,7 @@ pub(super) struct Metrics {
 #[serde(rename_all = "kebab-case", deny_unknown_fields)]
 pub(super) struct Underlay {
     pub(super) esp_port: Option<u64>,
+    pub(super) kernel_rate: Option<u64>,
     pub(super) local: Option<Vec<String>>,
     #[serde(default)]
     pub(super) ports: Vec<UnderlayPort>,

@@ -133,8 +133,6 @@ pub enum StartError {
 const RING_CAPACITY: u32 = 1024;
 /// Commands waiting for a worker.
 const MAILBOX: usize = 1024;
-/// Packets per second that the host kernel is given of the underlay's traffic.
-const KERNEL_RATE: u64 = 200_000;
 
 /// A running edge. Dropping it stops it.
 pub struct Edge {
@@ -212,7 +210,7 @@ impl Edge {
                 endpoints: endpoints.clone(),
                 trunk_mtus: devices.trunks.iter().map(|device| device.mtu).collect(),
                 // Not shared out: what the kernel needs most may come to one queue only.
-                kernel_rate: KERNEL_RATE,
+                kernel_rate: config.underlay.kernel_rate,
                 clock,
                 mailbox,
                 events: events_tx.clone(),

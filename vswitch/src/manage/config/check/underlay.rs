@@ -48,8 +48,17 @@ pub(super) fn check<'a>(
             format!("{esp_port} is the port of {name} in the clear"),
         );
     }
+    let kernel_rate = raw
+        .and_then(|u| u.kernel_rate)
+        .unwrap_or(defaults::KERNEL_RATE);
     Underlay {
         esp_port,
+        kernel_rate: cx.f.within(
+            &path.key("kernel-rate"),
+            kernel_rate,
+            300..=100_000_000,
+            " packets per second",
+        ),
         local: local(cx.f, &path.key("local"), raw, &ports),
         routes: routes(cx.f, &path.key("routes"), raw, &ports),
         ports,
