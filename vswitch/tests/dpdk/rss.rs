@@ -22,7 +22,7 @@ fn start(port: &Port, queues: u16) -> Queues {
         mtu: None,
         rss: true,
         promiscuous: false,
-        pools: &[pool(&format!("{}_{queues}", port.name()), 511)],
+        pools: &[pool(&format!("{}_{queues}", port.name()), 2047)],
     })
     .expect("start")
 }
