@@ -7,6 +7,7 @@
 #include <rte_log.h>
 #include <rte_cycles.h>
 #include <rte_pause.h>
+#include <rte_thash.h>
 #include "shim.h"
 
 #define SAME(mine, theirs) \
@@ -45,6 +46,18 @@ int vs_eth_link(uint16_t port, struct vs_link *out)
 	out->up = link.link_status == RTE_ETH_LINK_UP;
 	return err;
 }
+int vs_rss_is_toeplitz(const struct rte_eth_rss_conf *conf)
+{
+#if RTE_VERSION >= RTE_VERSION_NUM(23, 11, 0, 0)
+	return conf->algorithm == RTE_ETH_HASH_FUNCTION_DEFAULT ||
+		conf->algorithm == RTE_ETH_HASH_FUNCTION_TOEPLITZ;
+#else
+	(void)conf;
+	return 1;
+#endif
+}
+uint32_t vs_softrss(uint32_t *words, uint32_t n, const uint8_t *key)
+{ return rte_softrss(words, n, key); }
 int vs_pktmbuf_alloc_bulk(struct rte_mempool *pool, struct rte_mbuf **pkts, unsigned int n)
 { return rte_pktmbuf_alloc_bulk(pool, pkts, n); }
 void vs_pktmbuf_free(struct rte_mbuf *m) { rte_pktmbuf_free(m); }

@@ -9,6 +9,7 @@
 #include <rte_mbuf.h>
 #include <rte_mempool.h>
 #include <rte_ring.h>
+#include <rte_version.h>
 
 /* rte_mbuf's fields by plain names: newer headers wrap them in anonymous unions, which
  * bindgen names by position. shim.c asserts every offset against the real structure. */
@@ -51,6 +52,13 @@ static const uint64_t VS_TX_OFFLOAD_MULTI_SEGS = RTE_ETH_TX_OFFLOAD_MULTI_SEGS;
 static const uint64_t VS_RX_OFFLOAD_SCATTER = RTE_ETH_RX_OFFLOAD_SCATTER;
 static const uint64_t VS_RX_OFFLOAD_RSS_HASH = RTE_ETH_RX_OFFLOAD_RSS_HASH;
 static const uint64_t VS_RSS_IP_UDP_TCP = RTE_ETH_RSS_IP | RTE_ETH_RSS_UDP | RTE_ETH_RSS_TCP;
+static const uint64_t VS_RSS_IPV4 = RTE_ETH_RSS_IPV4;
+static const uint64_t VS_RSS_IPV4_UDP = RTE_ETH_RSS_NONFRAG_IPV4_UDP;
+static const uint64_t VS_RSS_IPV6 = RTE_ETH_RSS_IPV6;
+static const uint64_t VS_RSS_IPV6_UDP = RTE_ETH_RSS_NONFRAG_IPV6_UDP;
+/* What changes nothing of how other packets of UDP are hashed. */
+static const uint64_t VS_RSS_PLAIN = RTE_ETH_RSS_IP | RTE_ETH_RSS_UDP | RTE_ETH_RSS_TCP |
+	RTE_ETH_RSS_SCTP | RTE_ETH_RSS_L2_PAYLOAD;
 static const uint64_t VS_MBUF_F_ATTACHED = RTE_MBUF_F_EXTERNAL | RTE_MBUF_F_INDIRECT;
 
 struct vs_link {
@@ -64,6 +72,11 @@ unsigned int vs_lcore_id(void);
 uint16_t vs_eth_rx_burst(uint16_t port, uint16_t queue, struct rte_mbuf **pkts, uint16_t n);
 uint16_t vs_eth_tx_burst(uint16_t port, uint16_t queue, struct rte_mbuf **pkts, uint16_t n);
 int vs_eth_link(uint16_t port, struct vs_link *link);
+/* Whether the hash that a driver describes may be taken for Toeplitz. Before 23.11 drivers do not say:
+ * it is the default of those that have RSS, and nobody asked for another. */
+int vs_rss_is_toeplitz(const struct rte_eth_rss_conf *conf);
+/* DPDK's own Toeplitz hash of 32-bit words in host order, for tests. */
+uint32_t vs_softrss(uint32_t *words, uint32_t n, const uint8_t *key);
 int vs_pktmbuf_alloc_bulk(struct rte_mempool *pool, struct rte_mbuf **pkts, unsigned int n);
 void vs_pktmbuf_free(struct rte_mbuf *m);
 int vs_pktmbuf_linearize(struct rte_mbuf *m);

@@ -22,7 +22,7 @@ impl Steering for OneWorker {
         true
     }
 
-    fn steers(&self, _: u32, _: u16) -> bool {
+    fn steers(&self, _: &NveName, _: u32, _: u16) -> bool {
         true
     }
 }

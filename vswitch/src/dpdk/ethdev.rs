@@ -348,10 +348,13 @@ impl Opened {
         action: &'static str,
         call: impl FnOnce(u16) -> i32,
     ) -> Result<(), PortError> {
+        self.ask(call).map_err(|errno| self.failed(action, errno))
+    }
+
+    /// As [`Self::call`], of what a driver need not be able to do.
+    pub(in crate::dpdk) fn ask(&self, call: impl FnOnce(u16) -> i32) -> Result<(), Errno> {
         let _one_at_a_time = self.control.lock().unwrap_or_else(PoisonError::into_inner);
-        Errno::check(call(self.id.0))
-            .map(drop)
-            .map_err(|errno| self.failed(action, errno))
+        Errno::check(call(self.id.0)).map(drop)
     }
 }
 

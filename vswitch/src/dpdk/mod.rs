@@ -20,6 +20,7 @@ pub mod quiescence;
 mod quirks;
 pub mod ring;
 pub mod ring_port;
+pub mod rss;
 mod sync;
 pub mod thread;
 pub mod time;

@@ -6,11 +6,13 @@ use std::sync::PoisonError;
 use std::sync::atomic::Ordering;
 
 use dpdk_sys as sys;
+use vswitch_net::rss::Spread;
 
 use super::error::socket_id;
 use super::ethdev::{OVERHEAD, Opened, Port, PortError, caps};
 use super::mempool::Mempool;
 use super::queue::{RxQueue, TxQueue};
+use super::rss::{self, NoSpread};
 
 /// How a port shall run.
 #[derive(Debug, Clone)]
@@ -59,6 +61,8 @@ pub struct Queues {
     pub tx: Vec<TxQueue>,
     /// How the port runs.
     pub settings: Settings,
+    /// Which queue a flow comes to, or why nobody can tell.
+    pub spread: Result<Spread, NoSpread>,
 }
 
 impl Port {
@@ -91,6 +95,11 @@ impl Port {
         {
             tracing::warn!(%error, "the port receives only frames to its own address");
         }
+        let spread = match (config.rx_queues, settings.rss) {
+            (0 | 1, _) => Err(NoSpread::OneQueue),
+            (_, false) => Err(NoSpread::NoRss),
+            (queues, true) => rss::read(port, queues),
+        };
         let rx = (0..config.rx_queues).map(|queue| RxQueue {
             port: self.0.clone(),
             queue,
@@ -106,6 +115,7 @@ impl Port {
             rx: rx.collect(),
             tx: tx.collect(),
             settings,
+            spread,
         })
     }
 }
@@ -210,12 +220,22 @@ fn apply(
     }
     if settings.rss {
         conf.rxmode.mq_mode = sys::RTE_ETH_MQ_RX_RSS;
-        conf.rx_adv_conf.rss_conf.rss_hf = info.flow_type_rss_offloads & sys::VS_RSS_IP_UDP_TCP;
+        conf.rx_adv_conf.rss_conf = rss::asked(info);
     }
-    port.call("configuration", |id| {
-        // SAFETY: the port exists and is stopped; the call copies `conf`.
-        unsafe { sys::rte_eth_dev_configure(id, config.rx_queues, config.tx_queues, &conf) }
-    })?;
+    let configure = |conf: &sys::rte_eth_conf| {
+        port.call("configuration", |id| {
+            // SAFETY: the port exists and is stopped; the call copies `conf`, and what that points
+            // to (RSS's key) is static.
+            unsafe { sys::rte_eth_dev_configure(id, config.rx_queues, config.tx_queues, conf) }
+        })
+    };
+    if let Err(error) = configure(&conf) {
+        if !rss::forgo_key(&mut conf.rx_adv_conf.rss_conf) {
+            return Err(error);
+        }
+        tracing::info!(%error, "once more, with the driver's own RSS key");
+        configure(&conf)?;
+    }
     if config.mtu == Some(ethdev_mtu) {
         // The kernel's device behind a tap or a packet socket learns it only this way.
         port.call("MTU", |id| {

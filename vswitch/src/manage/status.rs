@@ -115,6 +115,9 @@ pub struct Port {
     pub queues: u16,
     /// Workers that receive from it.
     pub workers: Vec<u16>,
+    /// What is known of the spreading over queues, of an underlay port with several.
+    #[serde(default)]
+    pub rss: Option<String>,
     /// Something the operator should see to.
     pub warning: Option<String>,
     /// Counters.

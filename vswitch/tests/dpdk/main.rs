@@ -5,6 +5,7 @@
 mod docs;
 mod layer;
 mod ports;
+mod rss;
 mod support;
 mod vhost_attacks;
 mod vhost_hostile;

@@ -23,6 +23,7 @@ pub mod mtu;
 pub mod nd;
 pub mod outer;
 pub mod quick;
+pub mod rss;
 pub mod tcp;
 pub mod template;
 pub mod too_big;

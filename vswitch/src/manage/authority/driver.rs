@@ -127,8 +127,8 @@ impl Driver {
             ample_sas: max_sas - max_sas / 4,
             ..keying::Config::default()
         };
-        let steering = Steering::default();
-        steering.follow(config, overlay.workers);
+        let spreads = overlay.spreads.clone();
+        let steering = Steering::new(config, overlay.workers, spreads);
         let (ima, ima_heard) = mpsc::channel(IMA_HEARD);
         let (peers, peers_heard) = mpsc::channel(PEERS_HEARD);
         Ok(Driver {

@@ -147,9 +147,11 @@ impl Driver {
             if let Some(identity) = self.identity_of(&name) {
                 self.network.endpoint.sessions().denied().allow(&identity);
             }
+            let addresses = endpoint.tunnel_addresses.into_inner();
+            self.steering.peer_at(name.clone(), addresses.clone());
             self.orders.push(Order::Peer {
                 name: name.into(),
-                addresses: endpoint.tunnel_addresses.into_inner(),
+                addresses,
             });
         }
         self.orders.push(Order::Edges {
@@ -177,6 +179,7 @@ impl Driver {
     fn forget_peers(&mut self, gone: Vec<NveName>) {
         for name in gone {
             self.troubles.remove(&name);
+            self.steering.forget(&name);
             self.orders.push(Order::RemovePeer { name: name.into() });
         }
     }

@@ -53,6 +53,7 @@ impl Driver {
                 limit: self.max_sas,
                 shared: self.keying.shares().count(),
                 denied: self.keying.counters().denied,
+                unsteered: self.keying.counters().unsteered,
             },
             vns: vns.collect(),
         }

@@ -5,6 +5,7 @@
 use std::collections::BTreeMap;
 
 use vswitch_net::MacAddr;
+use vswitch_net::rss::Spread;
 
 use super::StartError;
 use crate::datapath::counters::Account;
@@ -14,6 +15,7 @@ use crate::datapath::worker::{Input, InputKind};
 use crate::dpdk::ethdev::Port;
 use crate::dpdk::mempool::Mempool;
 use crate::dpdk::port_config::PortConfig;
+use crate::dpdk::rss::NoSpread;
 use crate::manage::config::Config;
 
 const RX_DESCRIPTORS: u16 = 1024;
@@ -42,6 +44,19 @@ pub struct Device {
     pub mtu: u16,
     /// Queues in use.
     pub queues: u16,
+    /// Which queue a flow comes to, or why nobody can tell.
+    pub spread: Result<Spread, NoSpread>,
+}
+
+impl Device {
+    /// What is known of the spreading over its queues, if there are several.
+    pub fn rss(&self) -> Option<String> {
+        match &self.spread {
+            Ok(spread) => Some(spread.to_string()),
+            Err(NoSpread::OneQueue) => None,
+            Err(why) => Some(format!("unknown: {why}")),
+        }
+    }
 }
 
 /// All devices of the edge.
@@ -54,6 +69,14 @@ pub struct Devices {
     pub trunks: Vec<Device>,
     /// By worker.
     pub shares: Vec<Share>,
+}
+
+impl Devices {
+    /// How the underlay's ports spread what they receive, where that is known.
+    pub fn spreads(&self) -> Vec<Option<Spread>> {
+        let spread = |device: &Device| device.spread.as_ref().ok().cloned();
+        self.underlays.iter().map(spread).collect()
+    }
 }
 
 /// Opens and starts everything. `given` are ports that exist already (tests, benchmarks), by
@@ -216,12 +239,25 @@ fn start(
         })
         .collect();
     let mac = MacAddr(port.mac()?);
+    if queues > 1 && matches!(role.kind, InputKind::Underlay(_)) {
+        match &started.spread {
+            Ok(spread) => tracing::info!(
+                port = port.name(), rss = %spread,
+                "SPIs are chosen so that packets come to the worker that opens them"
+            ),
+            Err(why) => tracing::info!(
+                port = port.name(), %why,
+                "RSS is not known: any SPI is taken, and workers hand packets over"
+            ),
+        }
+    }
     Ok((
         Device {
             port,
             mac,
             mtu: started.settings.mtu,
             queues,
+            spread: started.spread,
         },
         ways,
     ))

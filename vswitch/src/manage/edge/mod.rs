@@ -231,7 +231,7 @@ impl Edge {
         let (failed_tx, failed) = watch::channel(false);
         let (overlay, ends) = match config.authority {
             Some(_) => {
-                let (overlay, ends) = overlay::channel(workers);
+                let (overlay, ends) = overlay::channel(workers, devices.spreads());
                 (Some(overlay), Some(ends))
             }
             None => (None, None),

@@ -106,6 +106,7 @@ impl Control {
             mtu: d.mtu,
             queues: d.queues,
             workers: (0..d.queues).collect(),
+            rss: d.rss(),
             traffic,
             ..Port::default()
         };

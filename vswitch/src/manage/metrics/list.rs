@@ -207,6 +207,7 @@ fn authority() -> Vec<Metric> {
         Gauge, "agreed_keys_limit", "Most of them in a direction (authority.max-sas); from three quarters on further workers share.", |s| figures::ima(s, |i| i.keys.limit as u64);
         Gauge, "agreed_keys_shared", "Workers here that send with another worker's key, because of a limit.", |s| figures::ima(s, |i| i.keys.shared as u64);
         Counter, "agreed_keys_denied", "Times that a worker got no key because of the limit: its frames are dropped.", |s| figures::ima(s, |i| i.keys.denied);
+        Counter, "agreed_keys_unsteered", "Keys to receive with whose SPI RSS does not bring to the worker that has them, because none of those tried did.", |s| figures::ima(s, |i| i.keys.unsteered);
         Gauge, "ima_vn_joined", "Whether this edge is on a network of the authority (1) or not (0).", |s| figures::ima_vns(s, |vn| u64::from(vn.epoch.is_some()));
         Gauge, "ima_vn_members", "Other edges on a network of the authority.", |s| figures::ima_vns(s, |vn| vn.members as u64);
         Gauge, "ima_vn_mappings", "Mappings of a network at other edges.", |s| figures::ima_vns(s, |vn| vn.mappings as u64);

@@ -47,8 +47,8 @@ pub(super) fn ima(ima: Option<&Ima>) -> String {
     let keys = ima.keys;
     let _ = writeln!(
         out,
-        "keys       {} to send and {} to receive of {} each, {} workers share, {} denied",
-        keys.outbound, keys.inbound, keys.limit, keys.shared, keys.denied
+        "keys       {} to send and {} to receive of {} each, {} workers share, {} denied, {} unsteered",
+        keys.outbound, keys.inbound, keys.limit, keys.shared, keys.denied, keys.unsteered
     );
     let mut table = Table::new([
         ("VN", Left),

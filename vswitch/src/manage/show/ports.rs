@@ -38,16 +38,20 @@ pub(super) fn ports(ports: &[Port]) -> String {
         counters.row(traffic_row(Cell::from(&port.name), &port.traffic));
     }
     let mut text = format!("{table}\n{counters}");
-    let warnings: Vec<String> = ports
-        .iter()
-        .filter_map(|port| {
-            let warning = printable(port.warning.as_deref()?);
-            Some(format!("warning: {}: {warning}\n", printable(&port.name)))
-        })
-        .collect();
-    if !warnings.is_empty() {
+    let remarks = |kind: &str, of: fn(&Port) -> Option<&str>| -> String {
+        let remark = |port: &Port| {
+            let remark = printable(of(port)?);
+            Some(format!("{kind}: {}: {remark}\n", printable(&port.name)))
+        };
+        ports.iter().filter_map(remark).collect()
+    };
+    let below = [
+        remarks("rss", |port| port.rss.as_deref()),
+        remarks("warning", |port| port.warning.as_deref()),
+    ];
+    if below.iter().any(|lines| !lines.is_empty()) {
         text.push('\n');
-        text.push_str(&warnings.concat());
+        text.push_str(&below.concat());
     }
     text
 }

@@ -65,6 +65,10 @@ pub struct AgreedKeys {
     pub shared: usize,
     /// Times that a worker, here or of another edge, got none: its frames are dropped as `no-key`.
     pub denied: u64,
+    /// Keys to receive with whose SPI RSS does not bring to the worker that has them, because none of
+    /// those tried did.
+    #[serde(default)]
+    pub unsteered: u64,
 }
 
 /// A network of `show ima`.

@@ -322,6 +322,11 @@ fn authority(e: &mut Expected<'_>) {
     e.put("agreed_keys_limit", &[], &ima["keys"]["limit"]);
     e.put("agreed_keys_shared", &[], &ima["keys"]["shared"]);
     e.put("agreed_keys_denied_total", &[], &ima["keys"]["denied"]);
+    e.put(
+        "agreed_keys_unsteered_total",
+        &[],
+        &ima["keys"]["unsteered"],
+    );
     for vn in ima["vns"].as_array().expect("vns") {
         let labels = [("vn", label(vn, "vn"))];
         let joined = Value::from(!vn["epoch"].is_null());

@@ -92,8 +92,9 @@ pub trait Steering: Send {
     /// Whether nobody else (a manual SA) uses this SPI.
     fn free(&self, spi: u32) -> bool;
 
-    /// Whether RSS brings packets of this SPI to this worker.
-    fn steers(&self, spi: u32, worker: u16) -> bool;
+    /// Whether RSS brings this peer's packets of this SPI to this worker, or the SPI makes no difference
+    /// to that, or nobody knows.
+    fn steers(&self, peer: &NveName, spi: u32, worker: u16) -> bool;
 }
 
 /// A session with a peer, numbered by whoever runs sessions; no number comes twice.

@@ -145,7 +145,7 @@ impl Keying {
                 let free = !self.spis.contains_key(&spi) && self.steering.free(spi);
                 free.then_some((index, spi))
             });
-        let steers = |spi| self.steering.steers(spi, owner);
+        let steers = |spi| self.steering.steers(&key.peer, spi, owner);
         let (index, spi) = candidates.next()?;
         if steers(spi) {
             return Some((true, index, spi));

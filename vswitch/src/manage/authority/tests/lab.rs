@@ -1,6 +1,6 @@
 //! An authority, an edge whose control thread the test plays, and what both need.
 
-use std::collections::BTreeSet;
+use std::collections::BTreeMap;
 use std::net::{SocketAddr, UdpSocket};
 use std::path::Path;
 use std::sync::Arc;
@@ -21,6 +21,7 @@ use vswitch_ima::client::Client;
 use vswitch_ima::engine::Limits;
 use vswitch_ima::server::Server;
 use vswitch_ima::store::redb::Redb;
+use vswitch_net::rss::Spread;
 use vswitch_sa::Spi;
 
 use super::{PATIENCE, red};
@@ -84,8 +85,13 @@ impl Lab {
         }
     }
 
-    /// An edge with one port; the last number of its address.
+    /// An edge with one port and two workers; the last number of its address.
     pub fn edge(&self, name: &str, number: u8) -> Edge {
+        self.edge_with(name, number, 2, None)
+    }
+
+    /// The same with so many workers, and what is known of how its underlay port spreads packets.
+    pub fn edge_with(&self, name: &str, number: u8, workers: u16, spread: Option<Spread>) -> Edge {
         let files = issue(&self.ca, Role::Nve, name);
         // Free now; nobody else asks for one on this address.
         let listen = UdpSocket::bind(local(0)).unwrap().local_addr().unwrap();
@@ -113,7 +119,7 @@ ports:
             files.bundle.display(),
         );
         let config = Config::parse(&text, Path::new("/")).unwrap();
-        let (overlay, control) = overlay::played(2);
+        let (overlay, control) = overlay::played(workers, vec![spread]);
         let Played {
             orders,
             notices,
@@ -181,7 +187,8 @@ pub fn setup(ca: &Ca, role: Role, name: &str) -> Setup {
 pub struct Plane {
     pub stalled: AtomicBool,
     pub installed: AtomicU64,
-    pub open: std::sync::Mutex<BTreeSet<Spi>>,
+    /// Inbound SAs with the worker that owns them.
+    pub open: std::sync::Mutex<BTreeMap<Spi, u16>>,
     /// Other edges on the network.
     pub edges: std::sync::Mutex<Vec<String>>,
 }
@@ -207,7 +214,7 @@ impl Plane {
                 let mut open = self.open.lock().unwrap();
                 match order {
                     Order::InstallInbound(id, key) => {
-                        assert!(open.insert(key.spi), "an SPI twice");
+                        assert_eq!(open.insert(key.spi, key.worker), None, "an SPI twice");
                         self.installed.fetch_add(1, Ordering::Relaxed);
                         let _ = answers.blocking_send(Notice::Done(id));
                     }

@@ -17,9 +17,11 @@ use vswitch_control::pki::Ca;
 use vswitch_control::session::{Bytes, Endpoint, Session};
 use vswitch_control::types::{BootId, Epoch, VnName};
 use vswitch_control::vnchannel::{Side, VnChannel};
+use vswitch_net::rss::{Fields, Flow, PUBLISHED_KEY, Spread};
 
 use super::driver::ORDERS;
 use super::network::{Heard, IMA_HEARD, Network, PEERS_HEARD};
+use crate::datapath::source_port;
 use lab::{Edge, Lab, local, setup, until};
 
 /// How long anything may take on a busy machine.
@@ -165,6 +167,38 @@ fn a_revocation_takes_effect_within_a_second_whatever_a_member_does() {
     println!("session closed after {closed:?}, all SAs gone after {gone:?}");
     assert!(closed < Duration::from_secs(1), "{closed:?}");
     assert!(gone < Duration::from_secs(1), "{gone:?}");
+}
+
+/// A member asks for keys for all its workers, over and over: each SA has an SPI that RSS brings to the
+/// worker that owns it.
+#[test]
+fn rss_brings_the_packets_of_a_key_to_its_worker() {
+    let lab = Lab::start();
+    let by_port = Some(Fields::AddressesAndPorts);
+    let table = (0..4).cycle().take(128).collect();
+    let spread = Spread::new(PUBLISHED_KEY, (by_port, by_port), table).unwrap();
+    let a = lab.edge_with("a", 1, 4, Some(spread.clone()));
+    let m = lab.edge("m", 2);
+    a.knows("m");
+    m.knows("a");
+    let (_endpoint, mut flooder) = lab.runtime.block_on(Flooder::dial(&lab.ca, &a));
+    let flood = lab.runtime.spawn(async move { flooder.flood().await });
+    until("keys are installed", || {
+        a.plane.installed.load(Ordering::Relaxed) > 50
+    });
+    let open = a.plane.open.lock().unwrap().clone();
+    flood.abort();
+    assert!(open.len() >= 16, "{open:?}");
+    for (spi, worker) in open {
+        let flow = Flow {
+            src: [192, 0, 2, 2].into(),
+            dst: [192, 0, 2, 1].into(),
+            src_port: source_port(spi.get()),
+            dst_port: 4500,
+        };
+        assert_eq!(spread.queue(&flow), Some(worker), "{spi}");
+    }
+    assert_eq!(a.shown().keys.unsteered, 0);
 }
 
 /// What other edges say fills their queue; the authority's word does not wait behind it.

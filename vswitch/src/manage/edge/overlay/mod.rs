@@ -19,6 +19,7 @@ use std::sync::Arc;
 
 use crossbeam::channel::{Receiver, Sender, bounded};
 use tokio::sync::{mpsc, watch};
+use vswitch_net::rss::Spread;
 use vswitch_sa::{Algorithm, SecretBytes, Spi};
 use vswitch_vn::Protection;
 
@@ -206,6 +207,9 @@ pub struct Overlay {
     pub shown: watch::Sender<Option<Arc<Ima>>>,
     /// How many workers there are.
     pub workers: u16,
+    /// How the underlay's ports spread what they receive over their queues, where that is known; by
+    /// index of the configuration.
+    pub spreads: Vec<Option<Spread>>,
 }
 
 /// The control thread's side.
@@ -216,7 +220,7 @@ pub(super) struct Ends {
 }
 
 /// Both sides.
-pub(super) fn channel(workers: usize) -> (Overlay, Ends) {
+pub(super) fn channel(workers: usize, spreads: Vec<Option<Spread>>) -> (Overlay, Ends) {
     let (orders_tx, orders) = bounded(ORDERS);
     let (notices_tx, notices) = mpsc::channel(NOTICES);
     let (shown_tx, shown) = watch::channel(None);
@@ -225,6 +229,7 @@ pub(super) fn channel(workers: usize) -> (Overlay, Ends) {
         notices,
         shown: shown_tx,
         workers: u16::try_from(workers).unwrap_or(u16::MAX),
+        spreads,
     };
     let ends = Ends {
         orders,
@@ -244,8 +249,8 @@ pub(in crate::manage) struct Played {
 
 /// As [`channel`], with the other side for a test.
 #[cfg(test)]
-pub(in crate::manage) fn played(workers: u16) -> (Overlay, Played) {
-    let (overlay, ends) = channel(usize::from(workers));
+pub(in crate::manage) fn played(workers: u16, spreads: Vec<Option<Spread>>) -> (Overlay, Played) {
+    let (overlay, ends) = channel(usize::from(workers), spreads);
     let (notices, received) = mpsc::channel(NOTICES);
     let overlay = Overlay {
         notices: received,

@@ -24,7 +24,7 @@ impl Steering for Rss {
         !spi.is_multiple_of(3)
     }
 
-    fn steers(&self, spi: u32, worker: u16) -> bool {
+    fn steers(&self, _: &NveName, spi: u32, worker: u16) -> bool {
         spi % u32::from(QUEUES) == u32::from(worker)
     }
 }
@@ -61,7 +61,7 @@ impl World {
                 secret,
                 ..
             } => {
-                assert!(spi >= 256 && Rss.free(spi) && Rss.steers(spi, owner));
+                assert!(spi >= 256 && Rss.free(spi) && Rss.steers(&peer, spi, owner));
                 let key = *secret.expose();
                 assert!(self.keys[0].insert(key), "a key was installed twice");
                 if !fails {

@@ -28,7 +28,7 @@ impl Steering for AnySpi {
         true
     }
 
-    fn steers(&self, _: u32, _: u16) -> bool {
+    fn steers(&self, _: &NveName, _: u32, _: u16) -> bool {
         true
     }
 }
