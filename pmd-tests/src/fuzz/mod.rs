@@ -3,12 +3,14 @@
 
 pub mod aead;
 pub mod api;
+pub mod certificate;
 pub mod config;
 pub mod frames;
 mod honest;
 pub mod ima_message;
 pub mod operator_message;
 pub mod peer_message;
+pub mod record;
 pub mod tenant;
 pub mod underlay;
 
@@ -26,7 +28,7 @@ pub struct Target {
 }
 
 /// All targets.
-pub const TARGETS: [Target; 9] = [
+pub const TARGETS: [Target; 11] = [
     Target {
         name: "underlay",
         start: underlay::start,
@@ -71,6 +73,16 @@ pub const TARGETS: [Target; 9] = [
         name: "frames",
         start: frames::start,
         seeds: frames::seeds,
+    },
+    Target {
+        name: "certificate",
+        start: certificate::start,
+        seeds: certificate::seeds,
+    },
+    Target {
+        name: "record",
+        start: record::start,
+        seeds: record::seeds,
     },
 ];
 

@@ -3,6 +3,7 @@
 
 use std::fs;
 use std::process::Command;
+use std::time::{Duration, Instant};
 
 use pmd_tests::asking::{drops, network, ping, place, sealing, show, stands};
 use pmd_tests::bridge::wire;
@@ -34,6 +35,25 @@ fn apply(host: &str, text: &str) {
         .expect("vswitchctl");
     let said = String::from_utf8_lossy(&output.stderr);
     assert!(output.status.success(), "{said}");
+}
+
+/// What a move may take from the operator's command to the edge that only hears of it. Events pushed: here
+/// it is tens of milliseconds, most of it commands that ask; who polled once a second would need more.
+const AT_ONCE: Duration = Duration::from_millis(800);
+
+/// Moves machine 3 by the operator's word alone: both edges have a port for it. How long it takes until
+/// both have it at the new place.
+#[track_caller]
+fn moved(from: &str, to: &str) -> Duration {
+    let since = Instant::now();
+    Ima::ctl(&format!("placement move red 52:54:00:00:00:03 {to}"));
+    wait_for("the new edge has it", 10, || {
+        (place(to, "red", 3)? == "vm3").then_some(())
+    });
+    wait_for("the former edge follows", 10, || {
+        (place(from, "red", 3)? == to).then_some(())
+    });
+    since.elapsed()
 }
 
 /// Where the other edge has machine 3, and how new that is.
@@ -103,6 +123,15 @@ fn a_machine_moves_for_good_and_with_the_last_port_go_keys_and_mappings() {
         assert_eq!(place("b", "red", 3).as_deref(), Some("vm3"));
         assert_eq!(ping("t1", 3, 3, "0.2"), (3, 3));
         assert_eq!(ping("t2", 3, 3, "0.2"), (3, 3));
+
+        // Back and forth, with both ports there.
+        let took: Vec<Duration> = [("b", "a"), ("a", "b"), ("b", "a"), ("a", "b")]
+            .map(|(from, to)| moved(from, to))
+            .to_vec();
+        println!("moves took {took:?}");
+        assert!(took.iter().all(|took| *took < AT_ONCE), "{took:?}");
+        assert!(generation("a").is_some_and(|(peer, newer)| peer == "b" && newer > after));
+        assert_eq!(ping("t1", 3, 3, "0.2"), (3, 3));
 
         // The last ports leave.
         assert!(!sealing("a", Some("b")).is_empty() && !sealing("b", Some("a")).is_empty());

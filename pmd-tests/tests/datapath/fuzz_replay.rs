@@ -116,3 +116,13 @@ fn operator_message() {
 fn frames() {
     isolated(|| replay("frames"));
 }
+
+#[test]
+fn certificate() {
+    isolated(|| replay("certificate"));
+}
+
+#[test]
+fn record() {
+    isolated(|| replay("record"));
+}

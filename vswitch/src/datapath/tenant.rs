@@ -229,20 +229,22 @@ fn one_tunnel(keys: &[Key], found: &[Option<Destination>]) -> Option<TunnelId> {
 /// Whether what a frame from elsewhere than a tenant's port says of its sender's IP addresses
 /// agrees with the mappings: with the source's own, or if that lists none, with all others.
 ///
-/// `router`: whether a source with listed addresses may be a router's.
+/// `physical`: whether it comes from a physical port, where routers are.
 #[inline]
 pub(super) fn check_addresses(
     tables: &Tables,
     vn: VnId,
     mapping: Option<&Mapping>,
-    router: bool,
+    physical: bool,
     frame: &Frame,
 ) -> Result<(), Spoof> {
     match mapping {
         Some(mapping) if !mapping.ips.is_empty() => {
-            check_source(frame.src, &mapping.ips, router, frame)
+            check_source(frame.src, &mapping.ips, physical, frame)
         }
-        _ => check_stranger(frame, |ip| tables.is_held_by_other(vn, frame.src, ip)),
+        _ => check_stranger(frame, physical, |ip| {
+            tables.is_held_by_other(vn, frame.src, ip)
+        }),
     }
 }
 

@@ -13,6 +13,7 @@ use aws_lc_rs::agreement::{self, EphemeralPrivateKey, UnparsedPublicKey};
 use aws_lc_rs::rand::SystemRandom;
 use aws_lc_rs::{digest, hkdf, kem};
 use serde::{Deserialize, Deserializer, Serialize, Serializer, de};
+use vswitch_aead::vault::without_traces;
 use zeroize::Zeroizing;
 
 use crate::secret::Secret;
@@ -212,11 +213,13 @@ impl Initiator {
     ///
     /// The answer is no valid key.
     pub fn finish(self, answer: &Answer, transcript: &Transcript<'_>) -> Result<Root, HybridError> {
-        let (ciphertext, public) = answer.0.split_at(KEM_CIPHERTEXT_LEN);
-        let secret = self.kem.decapsulate(ciphertext.into());
-        let secret = secret.map_err(|_| HybridError::Share)?;
-        let salt = transcript.hash(&self.offer, answer);
-        Root::extract(secret.as_ref(), self.x25519, public, &salt)
+        without_traces(move || {
+            let (ciphertext, public) = answer.0.split_at(KEM_CIPHERTEXT_LEN);
+            let secret = self.kem.decapsulate(ciphertext.into());
+            let secret = secret.map_err(|_| HybridError::Share)?;
+            let salt = transcript.hash(&self.offer, answer);
+            Root::agree(secret.as_ref(), self.x25519, public, &salt)
+        })
     }
 }
 
@@ -226,6 +229,10 @@ impl Initiator {
 ///
 /// The offer is no valid key, or the library could not make one.
 pub fn respond(offer: &Offer, transcript: &Transcript<'_>) -> Result<(Answer, Root), HybridError> {
+    without_traces(|| answered(offer, transcript))
+}
+
+fn answered(offer: &Offer, transcript: &Transcript<'_>) -> Result<(Answer, Root), HybridError> {
     let (key, public) = offer.0.split_at(KEM_KEY_LEN);
     let key = kem::EncapsulationKey::new(&kem::ML_KEM_768, key).map_err(|_| HybridError::Share)?;
     let (ciphertext, secret) = key.encapsulate().map_err(|_| HybridError::Share)?;
@@ -238,7 +245,7 @@ pub fn respond(offer: &Offer, transcript: &Transcript<'_>) -> Result<(Answer, Ro
         .map_err(|_| HybridError::Generate)?;
     let answer = Answer(answer);
     let salt = transcript.hash(offer, &answer);
-    let root = Root::extract(secret.as_ref(), x25519, public, &salt)?;
+    let root = Root::agree(secret.as_ref(), x25519, public, &salt)?;
     Ok((answer, root))
 }
 
@@ -278,8 +285,8 @@ impl hkdf::KeyType for Length {
 }
 
 impl Root {
-    /// HKDF-Extract over `ML-KEM secret | X25519 secret`.
-    fn extract(
+    /// Of `ML-KEM secret | X25519 secret`.
+    fn agree(
         kem_secret: &[u8],
         own: EphemeralPrivateKey,
         public: &[u8],
@@ -289,14 +296,20 @@ impl Root {
         agreement::agree_ephemeral(own, public, HybridError::Share, |shared| {
             let mut both = Zeroizing::new([0; KEM_SECRET_LEN + X25519_LEN]);
             join(both.as_mut_slice(), kem_secret, shared).map_err(|_| HybridError::Share)?;
-            Ok(Self {
-                prk: Box::new(
-                    hkdf::Salt::new(hkdf::HKDF_SHA256, salt.as_ref()).extract(both.as_slice()),
-                ),
-                #[cfg(test)]
-                _live: crate::secret::live::Live::new(),
-            })
+            Ok(Self::extract(both.as_slice(), salt.as_ref()))
         })
+    }
+
+    /// HKDF-Extract.
+    fn extract(secret: &[u8], salt: &[u8]) -> Self {
+        // The library gives it by value, so it is on the stack first, however often.
+        let prk =
+            without_traces(|| Box::new(hkdf::Salt::new(hkdf::HKDF_SHA256, salt).extract(secret)));
+        Self {
+            prk,
+            #[cfg(test)]
+            _live: crate::secret::live::Live::new(),
+        }
     }
 
     /// HKDF-Expand: `N` bytes for the purpose that `fields` say, each behind its length (2 bytes),
@@ -311,8 +324,10 @@ impl Root {
         }
         let mut secret = Secret::zeroed();
         let info = [info.as_slice()];
-        let okm = self.prk.expand(&info, Length(N)).ok()?;
-        okm.fill(secret.fill()).ok()?;
+        without_traces(|| {
+            let okm = self.prk.expand(&info, Length(N)).ok()?;
+            okm.fill(secret.fill()).ok()
+        })?;
         Some(secret)
     }
 }

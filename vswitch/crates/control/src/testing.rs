@@ -2,7 +2,7 @@
 //! issued, and a clock that is told.
 
 use std::fs;
-use std::os::unix::fs::PermissionsExt;
+use std::os::unix::fs::{FileExt, PermissionsExt};
 use std::path::Path;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
@@ -50,33 +50,51 @@ impl Lab {
         uris: &[&str],
         change: impl FnOnce(&mut CertificateParams),
     ) -> Files {
-        let read = |name: &str| fs::read_to_string(self.directory.path().join(name)).unwrap();
-        let ca_key = KeyPair::from_pem(&read("ca_key.pem")).unwrap();
-        let issuer = Issuer::from_ca_cert_pem(&read("ca.pem"), ca_key).unwrap();
-        let mut params = CertificateParams::default();
-        params.subject_alt_names = uris
-            .iter()
-            .map(|uri| SanType::URI((*uri).try_into().unwrap()))
-            .collect();
-        params.is_ca = IsCa::ExplicitNoCa;
-        params.not_before = (SystemTime::now() - Duration::from_secs(60)).into();
-        params.not_after = (SystemTime::now() + DAY).into();
-        params.key_usages = vec![KeyUsagePurpose::DigitalSignature];
-        params.extended_key_usages = vec![
-            ExtendedKeyUsagePurpose::ClientAuth,
-            ExtendedKeyUsagePurpose::ServerAuth,
-        ];
+        let mut params = leaf(uris);
         change(&mut params);
         let key = KeyPair::generate().unwrap();
-        let chain = params.signed_by(&key, &issuer).unwrap().pem();
+        let chain = params.signed_by(&key, &self.issuer()).unwrap().pem();
         let place = tempfile::tempdir_in(self.directory.path()).unwrap().keep();
         let files = Files::in_directory(&place);
-        fs::write(&files.chain, chain).unwrap();
-        fs::write(&files.bundle, read("ca.pem")).unwrap();
-        fs::write(&files.key, key.serialize_pem()).unwrap();
-        mode(&files.key, 0o600);
+        fs::write(&files.bundle, self.read("ca.pem")).unwrap();
+        write(&files, &chain, &key);
         files
     }
+
+    /// This CA, to sign with.
+    pub(crate) fn issuer(&self) -> Issuer<'static, KeyPair> {
+        let key = KeyPair::from_pem(&self.read("ca_key.pem")).unwrap();
+        Issuer::from_ca_cert_pem(&self.read("ca.pem"), key).unwrap()
+    }
+
+    fn read(&self, name: &str) -> String {
+        fs::read_to_string(self.directory.path().join(name)).unwrap()
+    }
+}
+
+/// A certificate of whoever `uris` name, as it should be if that is one.
+pub(crate) fn leaf(uris: &[&str]) -> CertificateParams {
+    let mut params = CertificateParams::default();
+    params.subject_alt_names = uris
+        .iter()
+        .map(|uri| SanType::URI((*uri).try_into().unwrap()))
+        .collect();
+    params.is_ca = IsCa::ExplicitNoCa;
+    params.not_before = (SystemTime::now() - Duration::from_secs(60)).into();
+    params.not_after = (SystemTime::now() + DAY).into();
+    params.key_usages = vec![KeyUsagePurpose::DigitalSignature];
+    params.extended_key_usages = vec![
+        ExtendedKeyUsagePurpose::ClientAuth,
+        ExtendedKeyUsagePurpose::ServerAuth,
+    ];
+    params
+}
+
+/// A certificate with those behind it, and its key, into their files.
+pub(crate) fn write(files: &Files, chain: &str, key: &KeyPair) {
+    fs::write(&files.key, key.serialize_pem()).unwrap();
+    mode(&files.key, 0o600);
+    fs::write(&files.chain, chain).unwrap();
 }
 
 pub(crate) fn load(files: &Files, role: Role) -> Credentials {
@@ -93,6 +111,43 @@ pub(crate) fn clock() -> (Clock, Arc<AtomicU64>) {
     let told = ahead.clone();
     let now = move || SystemTime::now() + Duration::from_secs(told.load(Ordering::Relaxed));
     (Clock::new(now), ahead)
+}
+
+/// How often bytes are in this process's memory, wherever it can be written: heap, stacks, registers saved
+/// on them. What is looked for is given as the complement of its bytes, or it would find itself.
+pub(crate) fn in_memory(complement: &[u8]) -> usize {
+    let maps = fs::read_to_string("/proc/self/maps").unwrap();
+    let memory = fs::File::open("/proc/self/mem").unwrap();
+    // What was read last must not be found when it is this buffer's turn.
+    let mut part = zeroize::Zeroizing::new(vec![0_u8; 1 << 20]);
+    let own = part.as_ptr() as u64;
+    let own = own..own + part.len() as u64;
+    let mut found = 0;
+    for line in maps.lines().filter(|line| line.contains(" rw")) {
+        let (range, _) = line.split_once(' ').unwrap();
+        let (from, to) = range.split_once('-').unwrap();
+        let number = |text| u64::from_str_radix(text, 16).unwrap();
+        let (mut at, to) = (number(from), number(to));
+        while at < to {
+            let want = (to - at).min(part.len() as u64) as usize;
+            // Some cannot be read by anybody.
+            let Ok(n) = memory.read_at(&mut part[..want], at) else {
+                break;
+            };
+            let places = part[..n].windows(complement.len()).enumerate();
+            found += places
+                .filter(|(i, bytes)| {
+                    let same = bytes.iter().zip(complement).all(|(a, b)| *a == !*b);
+                    same && !own.contains(&(at + *i as u64))
+                })
+                .count();
+            let Some(next) = n.checked_sub(complement.len()).filter(|n| *n > 0) else {
+                break;
+            };
+            at += next as u64 + 1;
+        }
+    }
+    found
 }
 
 #[test]

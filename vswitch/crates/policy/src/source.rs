@@ -97,31 +97,49 @@ pub fn check_source(
 }
 
 /// Whether a station of which no IP addresses are known may have sent a frame: it may use
-/// any that is not `taken` by another station. Says nothing about the frame's MAC addresses.
+/// any that is not `taken` by another station. `physical`: whether it is behind a physical
+/// port, where routers are, and who answers for others; else it speaks as no router, and names
+/// no link-layer address but its own. Says nothing else about the frame's MAC addresses.
 ///
 /// # Errors
 /// The first thing found wrong.
 #[inline]
-pub fn check_stranger(frame: &Frame, taken: impl Fn(IpAddr) -> bool) -> Result<(), Spoof> {
+pub fn check_stranger(
+    frame: &Frame,
+    physical: bool,
+    taken: impl Fn(IpAddr) -> bool,
+) -> Result<(), Spoof> {
     let untaken = |ip: IpAddr, spoof| ensure(!taken(ip), spoof);
     match frame.l3 {
         L3::Ipv4 { src, .. } => untaken(src.into(), Spoof::Ipv4),
         L3::Ipv6 { src, .. } => {
             untaken(src.into(), Spoof::Ipv6)?;
-            match frame.l4 {
-                L4::Icmpv6 { nd: Some(nd), .. } => match nd_claim(src, nd) {
-                    Some(claimed) => untaken(claimed.into(), Spoof::NdTarget),
-                    None => Ok(()),
-                },
-                _ => Ok(()),
+            let L4::Icmpv6 { ty, nd, .. } = frame.l4 else {
+                return Ok(());
+            };
+            if !physical {
+                let source = Source {
+                    mac: frame.src,
+                    ips: &[],
+                    router: false,
+                };
+                source.check_names(src, ty, nd)?;
+            }
+            match nd.and_then(|nd| nd_claim(src, nd)) {
+                Some(claimed) => untaken(claimed.into(), Spoof::NdTarget),
+                None => Ok(()),
             }
         }
         L3::Arp {
             op,
+            sender_mac,
             sender_ip,
             target_ip,
             ..
-        } => untaken(arp_claim(op, sender_ip, target_ip).into(), Spoof::ArpIp),
+        } => {
+            ensure(physical || sender_mac == frame.src, Spoof::ArpMac)?;
+            untaken(arp_claim(op, sender_ip, target_ip).into(), Spoof::ArpIp)
+        }
         L3::Other(ethertype) => check_ethertype(ethertype),
     }
 }
@@ -230,19 +248,22 @@ impl Source<'_> {
         } else {
             ensure(self.may_use_v6(src), Spoof::Ipv6)?;
         }
-        match nd {
-            Some(nd) => self.check_nd(src, nd),
-            // Types that the parser should have recognized must not pass unread.
-            None if ty == v6::ROUTER_ADVERT && !self.router => Err(Spoof::RouterAdvertisement),
-            None if ty == v6::REDIRECT && !self.router => Err(Spoof::Redirect),
-            None => Ok(()),
-        }
-    }
-
-    fn check_nd(&self, src: Ipv6Addr, nd: Nd) -> Result<(), Spoof> {
-        if let Some(claimed) = nd_claim(src, nd) {
+        if let Some(claimed) = nd.and_then(|nd| nd_claim(src, nd)) {
             ensure(self.may_use_v6(claimed), Spoof::NdTarget)?;
         }
+        self.check_names(src, ty, nd)
+    }
+
+    /// Whether it speaks as a router, and of whose link-layer addresses.
+    fn check_names(&self, src: Ipv6Addr, ty: u8, nd: Option<Nd>) -> Result<(), Spoof> {
+        let Some(nd) = nd else {
+            // Types that the parser should have recognized must not pass unread.
+            return match ty {
+                v6::ROUTER_ADVERT if !self.router => Err(Spoof::RouterAdvertisement),
+                v6::REDIRECT if !self.router => Err(Spoof::Redirect),
+                _ => Ok(()),
+            };
+        };
         match nd {
             Nd::NeighborSolicit { source_lla, .. } => self.check_source_lla(src, source_lla),
             Nd::NeighborAdvert { target_lla, .. } => self.check_lla(target_lla),

@@ -117,7 +117,16 @@ fn expect(bindings: &Bindings, frame: &[u8], expected: Result<(), Spoof>) {
 fn stranger(frame: &[u8], expected: Result<(), Spoof>) {
     let frame = Frame::parse(frame, frame.len()).expect("the test's frame is well-formed");
     let taken = [IpAddr::V4(V4), IpAddr::V4(V4_SECOND), IpAddr::V6(V6)];
-    let verdict = check_stranger(&frame, |ip| taken.contains(&ip));
+    let verdict = check_stranger(&frame, true, |ip| taken.contains(&ip));
+    assert_eq!(verdict, expected, "{frame:?}");
+}
+
+/// Likewise, out of a tunnel.
+#[track_caller]
+fn remote(frame: &[u8], expected: Result<(), Spoof>) {
+    let frame = Frame::parse(frame, frame.len()).expect("the test's frame is well-formed");
+    let taken = [IpAddr::V4(V4_SECOND)];
+    let verdict = check_stranger(&frame, false, |ip| taken.contains(&ip));
     assert_eq!(verdict, expected, "{frame:?}");
 }
 
@@ -190,6 +199,41 @@ fn strangers_use_nobody_elses_addresses() {
     stranger(&advert(V6, own6, Some(MAC)), Err(Spoof::Ipv6));
     // Routers behind a physical port are strangers with a say.
     stranger(&router_advert(Some(MAC)), Ok(()));
+    stranger(&arp(OTHER, 2, (MAC, own), to), Ok(()));
+}
+
+/// Another edge's station without addresses: any that nobody has, but no router, and nobody else's
+/// name for them.
+#[test]
+fn remote_strangers_are_no_routers_and_speak_for_themselves() {
+    let refused = Err(Spoof::RouterAdvertisement);
+    remote(&router_advert(Some(MAC)), refused);
+    remote(&router_advert(None), refused);
+    remote(&redirect(), Err(Spoof::Redirect));
+    // Cut short, so that the parser makes nothing of them.
+    for (ty, refused) in [(134, Spoof::RouterAdvertisement), (137, Spoof::Redirect)] {
+        let frame = ipv6(MAC, link_local(MAC), 58, &[ty, 0, 0, 0]);
+        if let Ok(frame) = Frame::parse(&frame, frame.len()) {
+            assert_eq!(check_stranger(&frame, false, |_| false), Err(refused));
+        }
+    }
+    let lla = Err(Spoof::NdLinkLayer);
+    remote(&solicit(V6, V6_OTHER, Some(MAC)), Ok(()));
+    remote(&solicit(V6, V6_OTHER, None), Ok(()));
+    remote(&solicit(V6, V6_OTHER, Some(OTHER)), lla);
+    remote(&advert(V6, V6, Some(MAC)), Ok(()));
+    remote(&advert(V6, V6, Some(OTHER)), lla);
+    remote(&icmp6(V6, 133, &[0; 4], Some((1, OTHER))), lla);
+    remote(&icmp6(V6, 133, &[0; 4], Some((1, MAC))), Ok(()));
+    let none = Ipv6Addr::UNSPECIFIED;
+    remote(&solicit(none, V6, Some(MAC)), lla);
+    remote(&solicit(none, V6, None), Ok(()));
+    remote(&icmp6(V6, 128, &[0; 4], None), Ok(()));
+    for op in [1, 2] {
+        remote(&arp(MAC, op, (MAC, V4), V4_SECOND), Ok(()));
+        remote(&arp(MAC, op, (OTHER, V4), V4_SECOND), Err(Spoof::ArpMac));
+        remote(&arp(MAC, op, (MAC, V4_SECOND), V4), Err(Spoof::ArpIp));
+    }
 }
 
 #[test]

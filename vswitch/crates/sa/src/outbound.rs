@@ -54,6 +54,9 @@ pub struct OutboundConfig {
     pub blocks_used: u64,
     /// Lifetime of the key.
     pub limits: Limits,
+    /// The sequence number from which on a new key is wanted too: of a key that begins at 1, the
+    /// packets that it may seal before.
+    pub soft_sequence: u64,
 }
 
 impl OutboundConfig {
@@ -74,6 +77,7 @@ impl OutboundConfig {
             reserved_until: until,
             blocks_used: 0,
             limits: Limits::default(),
+            soft_sequence: u64::MAX,
         }
     }
 }
@@ -94,6 +98,7 @@ pub struct Outbound {
     reserved_until: u64,
     blocks: u64,
     limits: Limits,
+    soft_sequence: u64,
     soft_reported: bool,
     closed: bool,
     counters: Counters,
@@ -143,6 +148,7 @@ impl Outbound {
             reserved_until: config.reserved_until,
             blocks: config.blocks_used,
             limits: config.limits,
+            soft_sequence: config.soft_sequence,
             soft_reported: false,
             closed: false,
             counters: Counters::default(),
@@ -168,7 +174,12 @@ impl Outbound {
             (false, true) => hard + 1,
             (false, false) => soft.min(hard + 1),
         };
-        self.quiet = (self.reserved_until.min(self.last() + 1), blocks);
+        let soft = match self.soft_reported {
+            true => u64::MAX,
+            false => self.soft_sequence,
+        };
+        let sequence = self.reserved_until.min(self.last() + 1).min(soft);
+        self.quiet = (sequence, blocks);
     }
 
     /// Spends the next sequence number on a payload of `payload_len` bytes.
@@ -234,7 +245,8 @@ impl Outbound {
             self.find_quiet();
             return Err(SealError::HardLimit);
         }
-        let soft_limit_hit = !self.soft_reported && used >= self.limits.soft;
+        let wanted = used >= self.limits.soft || self.next >= self.soft_sequence;
+        let soft_limit_hit = !self.soft_reported && wanted;
         self.soft_reported |= soft_limit_hit;
         self.find_quiet();
         Ok(self.spend(payload_len, used, soft_limit_hit))
@@ -348,6 +360,7 @@ impl Outbound {
             reserved_until: self.reserved_until,
             blocks: self.blocks,
             limits: self.limits,
+            soft_sequence: self.soft_sequence,
             soft_reported: self.soft_reported,
             closed: self.closed,
             counters: self.counters,

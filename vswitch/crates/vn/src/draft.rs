@@ -230,13 +230,7 @@ impl<'a> Draft<'a> {
     }
 
     fn set_peer(&mut self, id: PeerId, peer: &Peer) -> Verdict {
-        let mut seen = HashSet::new();
-        let good = peer.addresses.iter().all(|&address| {
-            let broadcast = matches!(address, IpAddr::V4(v4) if v4.is_broadcast());
-            let unicast = !address.is_unspecified() && !address.is_multicast() && !broadcast;
-            unicast && seen.insert(address)
-        });
-        ensure(good && !seen.is_empty(), Refusal::BadAddresses)?;
+        ensure(Peer::are_usable(&peer.addresses), Refusal::BadAddresses)?;
         for &address in peer.addresses.iter() {
             let owner = over(&self.addresses, &address, || {
                 self.base.peer_by_address(address)

@@ -1,5 +1,6 @@
 //! The things a virtual network is made of, as a worker sees them.
 
+use std::collections::HashSet;
 use std::net::IpAddr;
 use std::sync::Arc;
 
@@ -138,6 +139,20 @@ pub struct Peer {
     pub addresses: Arc<[IpAddr]>,
     /// The overlay header it is sent.
     pub encapsulation: Encapsulation,
+}
+
+impl Peer {
+    /// Whether addresses may be a peer's, whatever others have: at least one, each of a single
+    /// host, none twice.
+    pub fn are_usable(addresses: &[IpAddr]) -> bool {
+        let mut seen = HashSet::new();
+        let good = addresses.iter().all(|&address| {
+            let broadcast = matches!(address, IpAddr::V4(v4) if v4.is_broadcast());
+            let unicast = !address.is_unspecified() && !address.is_multicast() && !broadcast;
+            unicast && seen.insert(address)
+        });
+        good && !seen.is_empty()
+    }
 }
 
 /// A virtual network at a peer: everything needed to send there in one look.

@@ -167,6 +167,7 @@ fn authority(authority: Option<&Authority>) -> Vec<(&'static str, Value)> {
         ("rekey", one(authority.rekey)),
         ("rekey-limit", one(authority.rekey_limit)),
         ("rekey-blocks", one(authority.rekey_blocks)),
+        ("rekey-packets", one(authority.rekey_packets)),
     ]
 }
 

@@ -10,7 +10,7 @@ use super::diff::Diff;
 use crate::dpdk::mempool::MempoolError;
 use crate::dpdk::vhost::VhostError;
 use crate::manage::config::Config;
-use crate::manage::edge::{Exchange, KeyError, TooMany};
+use crate::manage::edge::{KeyError, TooMany};
 
 /// What made a configuration the running one.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
@@ -120,9 +120,6 @@ pub enum Refused {
     /// Parts of it need a restart.
     #[error("{}", restart_text(.0))]
     Restart(Diff),
-    /// A cycle of exchanges.
-    #[error(transparent)]
-    Exchange(#[from] Exchange),
     /// Too many things.
     #[error(transparent)]
     TooMany(#[from] TooMany),

@@ -79,8 +79,10 @@ pub struct Authority {
     pub rekey: u32,
     /// Seconds after which an SA that got none is closed.
     pub rekey_limit: u32,
-    /// AES blocks after which it does.
+    /// AES blocks after which an SA gets a new key.
     pub rekey_blocks: u64,
+    /// Packets after which it does.
+    pub rekey_packets: u64,
 }
 
 /// DPDK's environment abstraction layer.

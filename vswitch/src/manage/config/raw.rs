@@ -54,6 +54,7 @@ pub(super) struct Authority {
     pub(super) rekey: Option<u64>,
     pub(super) rekey_limit: Option<u64>,
     pub(super) rekey_blocks: Option<u64>,
+    pub(super) rekey_packets: Option<u64>,
 }
 
 /// `nve`: who this edge is.

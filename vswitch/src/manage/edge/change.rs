@@ -167,7 +167,7 @@ impl Control {
             plan: &plan,
         };
         // Higher than that of every mapping, however many changes there were.
-        let steps = Steps::between(old, new, self.generation + 1)?;
+        let steps = Steps::between(old, new, self.generation + 1);
         self.tables.validate(&steps.tables)?;
         if order.dry_run {
             return Ok(Begun::Nothing(applied));

@@ -176,7 +176,7 @@ impl Control {
         let wanted = Wanted::default();
         let config = Arc::new(wanted.adapt(&parts.config));
         let plan = Plan::first(&config)?;
-        let changes = View::default().changes(&View::of(&config, &plan), FIRST)?;
+        let changes = View::default().changes(&View::of(&config, &plan), FIRST);
         let mut tables = Tables::new(parts.seed);
         tables.transact(&changes)?;
         let local = Arc::new(parts.config);

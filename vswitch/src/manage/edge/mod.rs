@@ -50,7 +50,6 @@ pub use keys::KeyError;
 pub use paths::HostLink;
 pub use plan::TooMany;
 pub use revisions::RecordedError;
-pub use view::Exchange;
 
 use control::{Control, Member};
 use handle::Request;
@@ -115,9 +114,6 @@ pub enum StartError {
     /// More things than numbers for them.
     #[error(transparent)]
     TooMany(#[from] TooMany),
-    /// Two things with one VNI or address, which the configuration excludes.
-    #[error(transparent)]
-    Exchange(#[from] Exchange),
     /// A thread of the system.
     #[error("cannot start a thread: {0}")]
     Thread(#[source] std::io::Error),

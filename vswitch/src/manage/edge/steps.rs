@@ -8,7 +8,7 @@ use vswitch_sa::{Algorithm, Limits, Spi};
 use vswitch_vn::{Change, PeerId, PortId, TunnelId};
 
 use super::plan::{Ids, Plan};
-use super::view::{Exchange, View};
+use super::view::View;
 use crate::datapath::command::WorkerId;
 use crate::manage::config::{
     Attachment, Config, Direction, ManualKey, Port, SecurityAssociation, Vhost,
@@ -76,17 +76,13 @@ struct Spec<'a> {
 
 impl Steps {
     /// What leads from `old` to `new`.
-    pub(super) fn between(
-        old: Numbered<'_>,
-        new: Numbered<'_>,
-        generation: u64,
-    ) -> Result<Steps, Exchange> {
+    pub(super) fn between(old: Numbered<'_>, new: Numbered<'_>, generation: u64) -> Steps {
         let before = View::of(old.config, old.plan);
         let after = View::of(new.config, new.plan);
         let mut freed = old.plan.ids();
         freed.remove(&new.plan.ids());
         let mut steps = Steps {
-            tables: before.changes(&after, generation)?,
+            tables: before.changes(&after, generation),
             removed_ports: freed.ports.iter().copied().collect(),
             removed_peers: freed.peers.iter().copied().collect(),
             freed,
@@ -101,7 +97,7 @@ impl Steps {
         steps.between_ports(old, new);
         steps.between_outbound(old, new);
         steps.between_inbound(old, new);
-        Ok(steps)
+        steps
     }
 
     fn between_ports(&mut self, old: Numbered<'_>, new: Numbered<'_>) {

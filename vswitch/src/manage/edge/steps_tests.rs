@@ -1,13 +1,15 @@
 //! Which steps a change asks for, and that ids stay.
 
 use std::fs;
+use std::net::IpAddr;
 use std::os::unix::fs::PermissionsExt;
 
-use vswitch_vn::{Change, PortId, Tables, TunnelId, VnId};
+use vswitch_net::{Encapsulation, Vni};
+use vswitch_vn::{Change, Peer, PeerId, PortId, Tables, TunnelId, VnConfig, VnId};
 
 use super::plan::{Ids, Plan};
 use super::steps::{Numbered, Steps};
-use super::view::{Exchange, View};
+use super::view::View;
 use crate::manage::config::Config;
 
 const RUNNING: &str = r#"
@@ -66,7 +68,7 @@ impl Case {
 
     /// The steps, of which those of the tables are tried on tables, which must then be those
     /// of a switch that starts with the new configuration.
-    fn steps(&self, replacements: &[(&str, &str)]) -> Result<Steps, Exchange> {
+    fn steps(&self, replacements: &[(&str, &str)]) -> Steps {
         let (config, plan) = self.changed(replacements);
         let old = Numbered {
             config: &self.config,
@@ -76,11 +78,11 @@ impl Case {
             config: &config,
             plan: &plan,
         };
-        let steps = Steps::between(old, new, 2)?;
+        let steps = Steps::between(old, new, 2);
         let start = |config: &Config, plan: &Plan| {
             let mut tables = Tables::new(7);
             let view = View::of(config, plan);
-            let changes = View::default().changes(&view, 1).unwrap();
+            let changes = View::default().changes(&view, 1);
             tables.transact(&changes).unwrap();
             tables
         };
@@ -105,13 +107,13 @@ impl Case {
             all
         };
         assert_eq!(mappings(&tables), mappings(&wanted));
-        Ok(steps)
+        steps
     }
 }
 
 #[test]
 fn nothing_to_do_is_nothing() {
-    let steps = Case::new().steps(&[]).unwrap();
+    let steps = Case::new().steps(&[]);
     assert_eq!(format!("{steps:?}"), format!("{:?}", Steps::default()));
 }
 
@@ -151,9 +153,7 @@ fn ids_stay_and_those_that_rest_are_not_given_away() {
 #[test]
 fn a_port_in_another_network_is_another_port_and_its_tenant_stays_connected() {
     let case = Case::new();
-    let steps = case
-        .steps(&[("    vn: blue\n    vhost", "    vn: red\n    vhost")])
-        .unwrap();
+    let steps = case.steps(&[("    vn: blue\n    vhost", "    vn: red\n    vhost")]);
     assert_eq!(steps.removed_ports, [PortId(0)]);
     assert_eq!(steps.moved, [(PortId(0), PortId(2))]);
     assert!(steps.opened.is_empty() && steps.closed.is_empty() && steps.reopened.is_empty());
@@ -166,21 +166,17 @@ fn a_port_in_another_network_is_another_port_and_its_tenant_stays_connected() {
 #[test]
 fn sockets_are_known_by_their_paths() {
     let case = Case::new();
-    let renamed = case.steps(&[("name: one", "name: uno")]).unwrap();
+    let renamed = case.steps(&[("name: one", "name: uno")]);
     assert_eq!(renamed.moved, [(PortId(0), PortId(2))]);
-    let other = case
-        .steps(&[("{socket: /run/1.sock}", "{socket: /run/1.sock, queues: 2}")])
-        .unwrap();
+    let other = case.steps(&[("{socket: /run/1.sock}", "{socket: /run/1.sock, queues: 2}")]);
     assert_eq!(other.reopened, [(PortId(0), 0)]);
     assert!(other.closed.is_empty() && other.opened.is_empty() && other.moved.is_empty());
-    let elsewhere = case.steps(&[("/run/1.sock", "/run/9.sock")]).unwrap();
+    let elsewhere = case.steps(&[("/run/1.sock", "/run/9.sock")]);
     assert_eq!(
         (elsewhere.closed, elsewhere.opened),
         (vec![PortId(0)], vec![0])
     );
-    let worker = case
-        .steps(&[("    vn: blue\n", "    vn: blue\n    worker: 1\n")])
-        .unwrap();
+    let worker = case.steps(&[("    vn: blue\n", "    vn: blue\n    worker: 1\n")]);
     assert_eq!(worker.redistributed, [PortId(0)]);
     assert!(worker.tables.is_empty() && worker.ports.is_empty());
 }
@@ -188,22 +184,18 @@ fn sockets_are_known_by_their_paths() {
 #[test]
 fn a_vlan_moves_and_bindings_change_in_place() {
     let case = Case::new();
-    let steps = case.steps(&[("vid: 20", "vid: 21")]).unwrap();
+    let steps = case.steps(&[("vid: 20", "vid: 21")]);
     assert_eq!(
         (steps.ports.as_slice(), steps.removed_ports.len()),
         (&[1][..], 0)
     );
-    let steps = case
-        .steps(&[("52:54:00:00:00:01", "52:54:00:00:00:07")])
-        .unwrap();
+    let steps = case.steps(&[("52:54:00:00:00:01", "52:54:00:00:00:07")]);
     assert_eq!(
         (steps.ports.as_slice(), steps.removed_ports.len()),
         (&[0][..], 0)
     );
     assert_eq!(steps.tables.len(), 2);
-    let steps = case
-        .steps(&[("learning: true}", "learning: true, bum-rate: 7}")])
-        .unwrap();
+    let steps = case.steps(&[("learning: true}", "learning: true, bum-rate: 7}")]);
     assert!(steps.tables.is_empty());
     assert_eq!(steps.ports, [1]);
 }
@@ -211,9 +203,7 @@ fn a_vlan_moves_and_bindings_change_in_place() {
 #[test]
 fn keys_are_replaced_in_place_and_one_that_stays_waits_for_its_floor() {
     let case = Case::new();
-    let steps = case
-        .steps(&[("key-file: 1.key", "key-file: 3.key")])
-        .unwrap();
+    let steps = case.steps(&[("key-file: 1.key", "key-file: 3.key")]);
     assert_eq!(
         (steps.outbound.as_slice(), steps.outbound_removed.len()),
         (&[0][..], 0)
@@ -222,7 +212,7 @@ fn keys_are_replaced_in_place_and_one_that_stays_waits_for_its_floor() {
     // A new key beside the old one: nothing is removed.
     let more = "key-file: 2.key}\n  - {vn: blue, peer: b, direction: inbound, spi: 5000, \
                 algorithm: aes-128-gcm, key-file: 3.key}";
-    let steps = case.steps(&[("key-file: 2.key}", more)]).unwrap();
+    let steps = case.steps(&[("key-file: 2.key}", more)]);
     assert_eq!(
         (steps.inbound.as_slice(), steps.inbound_removed.len()),
         (&[2][..], 0)
@@ -233,59 +223,104 @@ fn keys_are_replaced_in_place_and_one_that_stays_waits_for_its_floor() {
         ("spi: 4097,", "spi: 4097, worker: 1,"),
         ("spi: 4097,", "spi: 4097, replay-window: 8192,"),
     ] {
-        let steps = case.steps(&[other]).unwrap();
+        let steps = case.steps(&[other]);
         assert_eq!(steps.inbound_later, [1], "{other:?}");
         assert_eq!(steps.inbound_removed.len(), 1);
         assert!(steps.inbound.is_empty());
     }
-    let steps = case
-        .steps(&[("spi: 4096,", "spi: 4096, worker: 1,")])
-        .unwrap();
+    let steps = case.steps(&[("spi: 4096,", "spi: 4096, worker: 1,")]);
     assert_eq!(steps.outbound_removed, [(0, TunnelId(0))]);
     assert_eq!(steps.owners, [(TunnelId(0), Some(1))]);
 }
 
 #[test]
-fn peers_and_vnis_hand_over_but_do_not_swap() {
+fn peers_and_vnis_hand_over_and_swap() {
     let case = Case::new();
     let handed = [("192.0.2.3", "192.0.2.4"), ("[192.0.2.2]", "[192.0.2.3]")];
-    let steps = case.steps(&handed).unwrap();
+    let steps = case.steps(&handed);
     assert_eq!(steps.peers, [0, 1]);
+    // In a row, against the order of ids: nobody has to stand aside.
     let vnis = [("vni: 200", "vni: 201"), ("vni: 100", "vni: 200")];
-    assert!(case.steps(&vnis).is_ok());
-    // Three in a row, against the order of ids.
+    assert_eq!(case.steps(&vnis).tables.len(), 2);
     let swapped = case.steps(&[
         ("vni: 100", "vni: x"),
         ("vni: 200", "vni: 100"),
         ("vni: x", "vni: 200"),
     ]);
-    assert!(matches!(swapped, Err(Exchange::Vnis(_))), "{swapped:?}");
+    assert_eq!(swapped.tables.len(), 3);
     let swapped = case.steps(&[
         ("addresses: [192.0.2.2]", "addresses: [x]"),
         ("addresses: [192.0.2.3]", "addresses: [192.0.2.2]"),
         ("addresses: [x]", "addresses: [192.0.2.3]"),
     ]);
-    assert!(
-        matches!(swapped, Err(Exchange::Addresses(_))),
-        "{swapped:?}"
-    );
+    assert_eq!(swapped.tables.len(), 3);
+    // Both, and nothing of either goes: no id, so no key.
+    assert_eq!(swapped.peers, [0, 1]);
+    assert!(swapped.freed.is_empty());
+}
+
+/// Whatever three have and are to have: an order is found, and only exchanges cost more than a
+/// change for each.
+#[test]
+fn all_ways_to_hand_over() {
+    let all: Vec<[u32; 3]> = (0..64)
+        .map(|n| [n % 4, n / 4 % 4, n / 16])
+        .filter(|n| n[0] != n[1] && n[0] != n[2] && n[1] != n[2])
+        .collect();
+    assert_eq!(all.len(), 24);
+    let view = |ends: &[u32; 3]| {
+        let mut view = View::default();
+        for (id, end) in (0..).zip(ends) {
+            let peer = Peer {
+                addresses: vec![IpAddr::V4((0xc000_0200 + end).into())].into(),
+                encapsulation: Encapsulation::Geneve,
+            };
+            view.peers.insert(PeerId(id), peer);
+            let vni = Vni::new(100 + end).unwrap();
+            view.vns.insert(VnId(id as u16), VnConfig::new(vni, 65_535));
+        }
+        view
+    };
+    for old in &all {
+        for new in &all {
+            let (before, after) = (view(old), view(new));
+            let mut tables = Tables::new(7);
+            let changes = View::default().changes(&before, 1);
+            tables.transact(&changes).unwrap();
+            let changes = before.changes(&after, 2);
+            tables.transact(&changes).unwrap();
+            let moved = (0..3).filter(|i| old[*i] != new[*i]).count();
+            // Who has what this one is to have, and so on, back to this one.
+            let circle = |i: usize| {
+                let holder = |at: usize| old.iter().position(|n| *n == new[at]);
+                let ring = [Some(i), holder(i), holder(i).and_then(holder)];
+                old[i] != new[i] && ring.into_iter().flatten().any(|at| holder(at) == Some(i))
+            };
+            let aside = usize::from((0..3).any(circle));
+            assert_eq!(changes.len(), 2 * (moved + aside), "{old:?} to {new:?}");
+            for (id, peer) in tables.peers() {
+                assert_eq!(*peer, after.peers[&id]);
+            }
+            for (id, vn) in tables.vns() {
+                assert_eq!(vn.config, after.vns[&id]);
+            }
+        }
+    }
 }
 
 #[test]
 fn a_network_goes_with_all_that_is_in_it() {
     let case = Case::new();
-    let steps = case
-        .steps(&[
-            (
-                "  - {name: red, vni: 200, protection: none, edges: [b]}\n",
-                "",
-            ),
-            (
-                "  - {name: two, vn: red, vlan: {device: trunk0, vid: 20}, learning: true}\n",
-                "",
-            ),
-        ])
-        .unwrap();
+    let steps = case.steps(&[
+        (
+            "  - {name: red, vni: 200, protection: none, edges: [b]}\n",
+            "",
+        ),
+        (
+            "  - {name: two, vn: red, vlan: {device: trunk0, vid: 20}, learning: true}\n",
+            "",
+        ),
+    ]);
     assert_eq!(steps.tables, [Change::RemoveVn { id: VnId(1) }]);
     assert_eq!(steps.removed_ports, [PortId(1)]);
     let mut freed = Ids::default();

@@ -2,7 +2,7 @@
 //! lead from one such view to another: at the start from nothing, later from what runs.
 
 use std::collections::{BTreeMap, BTreeSet};
-use std::net::IpAddr;
+use std::net::{IpAddr, Ipv6Addr};
 use std::sync::Arc;
 
 use vswitch_net::{MacAddr, Vni};
@@ -35,19 +35,6 @@ pub struct View {
     pub ports: BTreeMap<PortId, Port>,
     /// Who is where.
     pub mappings: BTreeMap<(VnId, MacAddr), Place>,
-}
-
-/// Things that exchange what only one may have, so that no order of single steps will do.
-#[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
-pub enum Exchange {
-    /// VNIs.
-    #[error(
-        "networks exchange their VNIs ({0}): give one of them a free VNI first, then apply this"
-    )]
-    Vnis(String),
-    /// Tunnel endpoints.
-    #[error("peers exchange their addresses ({0}): take one of them away first, then apply this")]
-    Addresses(String),
 }
 
 impl View {
@@ -128,7 +115,7 @@ impl View {
 
     /// The changes that turn tables of `self` into tables of `new`, in an order in which each
     /// finds what it needs. `generation` is higher than that of every mapping before.
-    pub fn changes(&self, new: &View, generation: u64) -> Result<Vec<Change>, Exchange> {
+    pub fn changes(&self, new: &View, generation: u64) -> Vec<Change> {
         let mut changes = Vec::new();
         // Ports that are taken out, be it to come back changed: mappings go with them.
         let gone: BTreeSet<Destination> = self
@@ -167,8 +154,8 @@ impl View {
         // These take along what is left of theirs.
         changes.extend(missing(&self.vns, &new.vns).map(|id| Change::RemoveVn { id }));
         changes.extend(missing(&self.peers, &new.peers).map(|id| Change::RemovePeer { id }));
-        self.update_vns(new, &mut changes)?;
-        self.update_peers(new, &mut changes)?;
+        self.update_vns(new, &mut changes);
+        self.update_peers(new, &mut changes);
         for (id, (vn, peer)) in &new.tunnels {
             if !self.tunnels.contains_key(id) {
                 changes.push(Change::AddTunnel {
@@ -200,34 +187,22 @@ impl View {
                 });
             }
         }
-        Ok(changes)
+        changes
     }
 
     /// A VNI is free for its next owner only when the one before has given it up.
-    fn update_vns(&self, new: &View, changes: &mut Vec<Change>) -> Result<(), Exchange> {
-        let mut held: BTreeMap<Vni, VnId> = self
-            .vns
-            .iter()
-            .filter(|(id, _)| new.vns.contains_key(id))
-            .map(|(id, config)| (config.vni, *id))
-            .collect();
-        let mut waiting: Vec<(VnId, &VnConfig)> = changed(&self.vns, &new.vns);
-        while !waiting.is_empty() {
-            let before = waiting.len();
-            waiting.retain(|(id, config)| {
-                if held.get(&config.vni).is_some_and(|owner| owner != id) {
-                    return true;
-                }
-                held.retain(|_, owner| owner != id);
-                held.insert(config.vni, *id);
-                let (id, config) = (*id, (*config).clone());
-                changes.push(Change::UpdateVn { id, config });
-                false
-            });
-            if waiting.len() == before {
-                let vnis = waiting.iter().map(|(_, config)| config.vni.get());
-                return Err(Exchange::Vnis(listed(vnis)));
-            }
+    fn update_vns(&self, new: &View, changes: &mut Vec<Change>) {
+        let staying = self.vns.iter().filter(|(id, _)| new.vns.contains_key(id));
+        let held = staying.map(|(id, config)| (config.vni, *id)).collect();
+        let aside = |config: &VnConfig, in_use: &dyn Fn(&Vni) -> bool| {
+            let mut spare = (1..=Vni::MAX.get()).rev().filter_map(Vni::new);
+            let vni = spare.find(|vni| !in_use(vni))?;
+            let config = config.clone();
+            Some(VnConfig { vni, ..config })
+        };
+        let changed = changed(&self.vns, &new.vns);
+        for (id, config) in hand_over(held, changed, |config| vec![config.vni], aside) {
+            changes.push(Change::UpdateVn { id, config });
         }
         for (id, config) in &new.vns {
             if !self.vns.contains_key(id) {
@@ -235,35 +210,28 @@ impl View {
                 changes.push(Change::AddVn { id: *id, config });
             }
         }
-        Ok(())
     }
 
     /// Likewise the addresses of peers.
-    fn update_peers(&self, new: &View, changes: &mut Vec<Change>) -> Result<(), Exchange> {
+    fn update_peers(&self, new: &View, changes: &mut Vec<Change>) {
         let mut held: BTreeMap<IpAddr, PeerId> = BTreeMap::new();
         for (id, peer) in &self.peers {
             if new.peers.contains_key(id) {
                 held.extend(peer.addresses.iter().map(|address| (*address, *id)));
             }
         }
-        let mut waiting: Vec<(PeerId, &Peer)> = changed(&self.peers, &new.peers);
-        while !waiting.is_empty() {
-            let before = waiting.len();
-            waiting.retain(|(id, peer)| {
-                let taken = |address| held.get(address).is_some_and(|owner| owner != id);
-                if peer.addresses.iter().any(taken) {
-                    return true;
-                }
-                held.retain(|_, owner| owner != id);
-                held.extend(peer.addresses.iter().map(|address| (*address, *id)));
-                let (id, peer) = (*id, (*peer).clone());
-                changes.push(Change::UpdatePeer { id, peer });
-                false
-            });
-            if waiting.len() == before {
-                let addresses = waiting.iter().flat_map(|(_, peer)| peer.addresses.iter());
-                return Err(Exchange::Addresses(listed(addresses)));
-            }
+        let aside = |peer: &Peer, in_use: &dyn Fn(&IpAddr) -> bool| {
+            let mut spare = (1..=u64::MAX).map(discard);
+            let address = spare.find(|address| !in_use(address))?;
+            let addresses = Arc::from([address]);
+            Some(Peer {
+                addresses,
+                ..peer.clone()
+            })
+        };
+        let changed = changed(&self.peers, &new.peers);
+        for (id, peer) in hand_over(held, changed, |peer| peer.addresses.to_vec(), aside) {
+            changes.push(Change::UpdatePeer { id, peer });
         }
         for (id, peer) in &new.peers {
             if !self.peers.contains_key(id) {
@@ -271,8 +239,57 @@ impl View {
                 changes.push(Change::AddPeer { id: *id, peer });
             }
         }
-        Ok(())
     }
+}
+
+/// An address that nobody answers from (RFC 6666).
+fn discard(n: u64) -> IpAddr {
+    Ipv6Addr::from_bits(0x0100 << 112 | u128::from(n)).into()
+}
+
+/// An order for updates of things of which each has what only one may have, so that each finds
+/// free what it is to have. Things that exchange theirs stand aside for a moment: `aside` gives
+/// one of them what is not in use. Changes take effect together, so no packet sees that.
+fn hand_over<I: Copy + Ord, T: Clone, R: Ord>(
+    mut held: BTreeMap<R, I>,
+    mut waiting: Vec<(I, &T)>,
+    has: impl Fn(&T) -> Vec<R>,
+    aside: impl Fn(&T, &dyn Fn(&R) -> bool) -> Option<T>,
+) -> Vec<(I, T)> {
+    let wanted: BTreeSet<R> = waiting.iter().flat_map(|(_, thing)| has(thing)).collect();
+    let mut updates = Vec::new();
+    let mut stood_aside = BTreeSet::new();
+    while !waiting.is_empty() {
+        let before = waiting.len();
+        waiting.retain(|(id, thing)| {
+            let taken = |r: &R| held.get(r).is_some_and(|owner| owner != id);
+            if has(thing).iter().any(taken) {
+                return true;
+            }
+            held.retain(|_, owner| owner != id);
+            held.extend(has(thing).into_iter().map(|r| (r, *id)));
+            updates.push((*id, (*thing).clone()));
+            false
+        });
+        if waiting.len() < before {
+            continue;
+        }
+        let next = waiting.iter().find(|(id, _)| !stood_aside.contains(id));
+        let parked = next.and_then(|(id, thing)| {
+            let in_use = |r: &R| held.contains_key(r) || wanted.contains(r);
+            Some((*id, aside(thing, &in_use)?))
+        });
+        let Some((id, thing)) = parked else {
+            // Two are to have the same, which the configuration excludes: the tables refuse it.
+            updates.extend(waiting.drain(..).map(|(id, thing)| (id, thing.clone())));
+            break;
+        };
+        held.retain(|_, owner| *owner != id);
+        held.extend(has(&thing).into_iter().map(|r| (r, id)));
+        updates.push((id, thing));
+        stood_aside.insert(id);
+    }
+    updates
 }
 
 fn missing<'a, I: Copy + Ord, T>(
@@ -291,9 +308,4 @@ fn changed<'a, I: Copy + Ord, T: PartialEq>(
         .filter(differs)
         .map(|(id, now)| (*id, now))
         .collect()
-}
-
-fn listed(things: impl Iterator<Item = impl ToString>) -> String {
-    let things: Vec<String> = things.map(|thing| thing.to_string()).collect();
-    things.join(", ")
 }

@@ -21,7 +21,8 @@ use thiserror::Error;
 
 pub use arena::Memory;
 pub use secret::{Secret, SecretBytes};
-pub(crate) use stack::{wipe_lines, without_traces};
+pub(crate) use stack::wipe_lines;
+pub use stack::without_traces;
 
 /// Why there is no memory for a key.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Error)]

@@ -9,9 +9,10 @@ use zeroize::Zeroize;
 /// stack, and takes a second to wipe one.
 const DEPTH: usize = if cfg!(miri) { 64 } else { 32 * 1024 };
 
-/// Runs `work` and then wipes the stack below the caller, where `work` had its frames.
+/// Runs `work` and then wipes the stack below the caller, where `work` had its frames: 32 KiB of it.
+/// What `work` returns should hold nothing secret but on the heap: it passes over the stack itself.
 #[inline(never)]
-pub(crate) fn without_traces<R>(work: impl FnOnce() -> R) -> R {
+pub fn without_traces<R>(work: impl FnOnce() -> R) -> R {
     let result = apart(work);
     wipe();
     result

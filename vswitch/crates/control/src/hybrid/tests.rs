@@ -1,4 +1,5 @@
 use super::*;
+use crate::testing::in_memory;
 
 fn transcript<'a>(vn: &'a VnName, binding: &'a [u8]) -> Transcript<'a> {
     Transcript {
@@ -185,4 +186,58 @@ fn fields_of_an_expansion_do_not_run_together() {
 #[test]
 fn a_root_that_is_moved_leaves_no_copy_behind() {
     assert_eq!(size_of::<Root>(), size_of::<usize>());
+}
+
+/// The complement of what is made, without a trace of it.
+fn complement(make: impl FnOnce() -> Vec<u8>) -> Vec<u8> {
+    without_traces(|| {
+        let made = zeroize::Zeroizing::new(make());
+        made.iter().map(|byte| !byte).collect()
+    })
+}
+
+/// Root and expanded secrets as they are in memory: there while they live, in one place and on no stack, and
+/// nowhere after. Whether the root is what was agreed on or what is extracted from that is the library's
+/// choice.
+#[test]
+fn nothing_is_left_in_memory() {
+    let salt = digest::digest(&digest::SHA256, b"salt");
+    let mut secret = Zeroizing::new(vec![0_u8; 64]);
+    aws_lc_rs::rand::fill(&mut secret).unwrap();
+    let agreed = complement(|| secret.to_vec());
+    // What HKDF-Extract is (RFC 5869, section 2.2).
+    let extracted = complement(|| {
+        let key = aws_lc_rs::hmac::Key::new(aws_lc_rs::hmac::HMAC_SHA256, salt.as_ref());
+        let tag = aws_lc_rs::hmac::sign(&key, &secret);
+        tag.as_ref().to_vec()
+    });
+    assert_eq!((in_memory(&agreed), in_memory(&extracted)), (1, 0), "ours");
+    let root = Root::extract(&secret, salt.as_ref());
+    drop(secret);
+    let roots = || in_memory(&agreed) + in_memory(&extracted);
+    assert_eq!(roots(), 1, "on the heap and not on the stack");
+    let expanded = root.expand::<36>(&[b"sa"]).unwrap();
+    let key = complement(|| expanded.expose().to_vec());
+    assert_eq!((roots(), in_memory(&key)), (1, 1));
+    drop(root);
+    assert_eq!((roots(), in_memory(&key)), (0, 1));
+    drop(expanded);
+    assert_eq!((roots(), in_memory(&key)), (0, 0));
+}
+
+/// The same of a whole exchange: what both expand is nowhere when both are gone.
+#[test]
+fn nothing_of_an_exchange_is_left_in_memory() {
+    let vn = vn();
+    let transcript = transcript(&vn, b"exporter");
+    let initiator = Initiator::new().unwrap();
+    let (answer, theirs) = respond(initiator.offer(), &transcript).unwrap();
+    let ours = initiator.finish(&answer, &transcript).unwrap();
+    let keys = [&ours, &theirs].map(|root| root.expand::<44>(&[b"sa", b"1"]).unwrap());
+    let key = complement(|| keys[0].expose().to_vec());
+    assert_eq!(in_memory(&key), 2);
+    drop(keys);
+    assert_eq!(in_memory(&key), 0);
+    drop((ours, theirs));
+    assert_eq!(in_memory(&key), 0);
 }

@@ -185,7 +185,8 @@ pub struct Mapping {
 pub struct Placement {
     /// The address, unique in the VN.
     pub mac: Mac,
-    /// Its IP addresses, unique in the VN. An edge may register these or fewer.
+    /// Its IP addresses, unique in the VN. An edge registers one of them or more; only where none is
+    /// listed does it register none, which is to say any that nobody else has.
     #[serde(default)]
     pub ips: Ips,
     /// The edge.

@@ -8,6 +8,7 @@ use vswitch_control::message::overlay::{Admission, Placement, VnSettings};
 use vswitch_control::types::{Epoch, Mac, NveName, OperatorName, Version, VnName};
 
 use super::Engine;
+use super::register::within;
 use crate::model::{Audit, Clock, Key, Placed, Plan, Record, Revoked, Vn, VnRecord};
 
 /// What the caller contributes to a change.
@@ -322,7 +323,5 @@ impl Engine {
 
 /// Whether what is registered is what is placed.
 fn agrees(placed: &Placed, mapping: &crate::model::MappingRecord) -> bool {
-    placed.nve == mapping.nve
-        && placed.port == mapping.port
-        && mapping.ips.iter().all(|ip| placed.ips.contains(ip))
+    placed.nve == mapping.nve && placed.port == mapping.port && within(&mapping.ips, &placed.ips)
 }

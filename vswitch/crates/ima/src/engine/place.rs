@@ -2,6 +2,7 @@
 //! declared, or else the first that says so, until it says otherwise or an operator releases it. An edge
 //! that took another's would have that one's packets sent to itself.
 
+use std::collections::BTreeSet;
 use std::net::IpAddr;
 use std::time::Duration;
 
@@ -27,7 +28,7 @@ impl Engine {
         source: IpAddr,
     ) -> Result<(), Goodbye> {
         let tunnels = &endpoint.tunnel_addresses;
-        if tunnels.is_empty() || !tunnels.iter().all(is_station) {
+        if tunnels.is_empty() || !tunnels.iter().all(is_station) || twice(tunnels).is_some() {
             return Err(Goodbye::Protocol);
         }
         let state = &self.state;
@@ -133,6 +134,9 @@ impl Engine {
         if let Some(ip) = places.tunnel_addresses.iter().find(|ip| !is_station(ip)) {
             return Err(conflict(&format!("{ip} is not the address of one host")));
         }
+        if let Some(ip) = twice(&places.tunnel_addresses) {
+            return Err(conflict(&format!("{ip} is there twice")));
+        }
         if places.tunnel_addresses.is_empty() {
             return Err(conflict(&format!("{nve} needs a tunnel address")));
         }
@@ -219,6 +223,12 @@ impl Engine {
         }
         Ok(())
     }
+}
+
+/// An address that is there more than once: no edge's tables take such a peer.
+fn twice(addresses: &[IpAddr]) -> Option<&IpAddr> {
+    let mut seen = BTreeSet::new();
+    addresses.iter().find(|ip| !seen.insert(**ip))
 }
 
 /// Whether an edge for which `places` is declared may be at `endpoint`. A session's source that is not

@@ -11,6 +11,12 @@ use super::Engine;
 use super::edge::{guard_member, is_station, tick};
 use crate::model::{Key, MappingRecord, Plan, Record, Vn};
 
+/// Whether an edge may say that an address has these IP addresses where those are placed: one of them
+/// or more. To say none is to say any that nobody else has, so that is only for where none is placed.
+pub(super) fn within(said: &Ips, placed: &Ips) -> bool {
+    said.is_empty() == placed.is_empty() && said.iter().all(|ip| placed.contains(ip))
+}
+
 impl Engine {
     /// Decides on a registration: what to store, and the generation of the mapping.
     pub(super) fn register(
@@ -37,7 +43,7 @@ impl Engine {
             if placed.port != *port {
                 return Err(Rejection::OtherPort);
             }
-            if !ips.iter().all(|ip| placed.ips.contains(ip)) {
+            if !within(ips, &placed.ips) {
                 return Err(Rejection::OtherIps);
             }
         } else {

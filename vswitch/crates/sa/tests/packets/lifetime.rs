@@ -36,6 +36,27 @@ fn soft_limit_is_reported_once_and_hard_limit_closes() {
 }
 
 #[test]
+fn as_many_packets_as_that_want_a_new_key_too() {
+    let packets = |soft_sequence| {
+        let config = OutboundConfig {
+            soft_sequence,
+            ..OutboundConfig::ephemeral(spi())
+        };
+        let mut sa = Outbound::new(material(ALL[0]), config).unwrap();
+        let hits: Vec<u64> = (0..6)
+            .map(|_| sa.assign(14).unwrap())
+            .filter(|assigned| assigned.soft_limit_hit())
+            .map(|assigned| assigned.seq())
+            .collect();
+        assert!(!sa.is_closed());
+        hits
+    };
+    assert_eq!(packets(4), [4], "once");
+    assert_eq!(packets(1), [1]);
+    assert!(packets(u64::MAX).is_empty());
+}
+
+#[test]
 fn a_packet_may_end_on_the_hard_limit() {
     let mut sa = limited(1, 4).unwrap();
     assert!(sa.assign(14).unwrap().soft_limit_hit());

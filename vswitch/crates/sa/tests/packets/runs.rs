@@ -58,10 +58,12 @@ proptest! {
         above in 0..600u64,
         esn in any::<bool>(),
         next in prop_oneof![Just(1), (u64::from(u32::MAX) - 200)..u64::from(u32::MAX)],
+        packets in prop_oneof![Just(u64::MAX), 0..400u64],
     ) {
         let config = OutboundConfig {
             limits: Limits { soft, hard: soft.saturating_add(above) },
             esn,
+            soft_sequence: next.saturating_add(packets),
             ..OutboundConfig::reserved(spi(), next, next.saturating_add(reserved))
         };
         let (mut fast, mut slow) = (sa(config), sa(config));

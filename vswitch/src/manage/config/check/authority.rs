@@ -118,6 +118,13 @@ pub(super) fn check(
         1..=defaults::SOFT_LIMIT,
         "AES blocks",
     );
+    // A packet is a block at least.
+    let rekey_packets = cx.f.within(
+        &path.key("rekey-packets"),
+        raw.rekey_packets.unwrap_or(defaults::SOFT_LIMIT),
+        1..=defaults::SOFT_LIMIT,
+        "packets",
+    );
     Some(Authority {
         servers,
         certificate,
@@ -133,6 +140,7 @@ pub(super) fn check(
         rekey,
         rekey_limit,
         rekey_blocks,
+        rekey_packets,
     })
 }
 

@@ -93,6 +93,7 @@
     ("  lease-end: as-told", "  lease-end: keep", "configuration:170:14: authority.lease-end: unknown value `keep`, expected `as-told` or `stop`"),
     ("  rekey: 3600", "  rekey: 1", "configuration:175:3: authority.rekey: 1 is out of range: 5 to 2592000 seconds"),
     ("  rekey-limit: 7200", "  rekey-limit: 3600", "configuration:176:3: authority.rekey-limit: 3600 is out of range: 3605 to 5184000 seconds"),
+    ("  rekey-packets: 0x800000000000", "  rekey-packets: 0", "configuration:178:3: authority.rekey-packets: 0 is out of range: 1 to 140737488355328 packets"),
     // Associations.
     ("spi: 0x1001", "spi: 255", "configuration:118:5: security-associations[0].spi: 255 is out of range: 256 to 4294967295"),
     ("spi: 0x3002", "spi: 0x2001", "configuration:149:5: security-associations[4].spi: the inbound SPI 0x2001 is already taken by security-associations[2].spi"),

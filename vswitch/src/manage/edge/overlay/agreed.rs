@@ -2,9 +2,7 @@
 
 use std::collections::{BTreeMap, BTreeSet};
 
-use vswitch_sa::{
-    Inbound, InboundConfig, IvMode, KeyMaterial, Limits, Outbound, OutboundConfig, Spi,
-};
+use vswitch_sa::{Inbound, InboundConfig, IvMode, KeyMaterial, Outbound, OutboundConfig, Spi};
 use vswitch_vn::TunnelId;
 
 use super::{AgreedKey, OrderId};
@@ -109,13 +107,11 @@ impl Control {
         key: &AgreedKey,
     ) -> Result<Installing, String> {
         let (tunnel, material) = self.material(key)?;
-        let soft = self
-            .config
-            .authority
-            .as_ref()
-            .map_or(Limits::default().soft, |authority| authority.rekey_blocks);
         let mut setup = OutboundConfig::ephemeral(key.spi);
-        setup.limits.soft = soft.min(setup.limits.hard);
+        if let Some(authority) = &self.config.authority {
+            setup.limits.soft = authority.rekey_blocks.min(setup.limits.hard);
+            setup.soft_sequence = authority.rekey_packets;
+        }
         let sa = Outbound::new(material, setup).map_err(|error| error.to_string())?;
         let setup = OutboundSetup {
             tunnel,

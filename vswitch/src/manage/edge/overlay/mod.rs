@@ -3,12 +3,13 @@
 //! control thread stays the only one that tells workers anything.
 //!
 //! `wanted` is what was ordered and how the configuration looks with it, `orders` carries it out,
-//! `moves` does so for mappings alone, `agreed` keeps the SAs of agreed keys, `notices` are on their way to the authority's thread.
+//! `parts` leaves out what cannot be, `moves` does so for mappings alone, `agreed` keeps the SAs of agreed keys, `notices` are on their way to the authority's thread.
 
 mod agreed;
 mod moves;
 mod notices;
 mod orders;
+mod parts;
 mod wanted;
 
 #[cfg(test)]

@@ -7,12 +7,12 @@ use vswitch_sa::Spi;
 use vswitch_vn::Change;
 
 use super::moves::Touched;
+use super::parts::Now;
 use super::{Installing, Notice, Order};
 use crate::datapath::command::{Command, WorkerId};
 use crate::manage::change::Refused;
 use crate::manage::edge::control::Control;
 use crate::manage::edge::rounds::Then;
-use crate::manage::edge::steps::{Numbered, Steps};
 
 /// Batches taken up at a time, so that workers' events are not kept waiting.
 const BATCHES: usize = 64;
@@ -100,7 +100,7 @@ impl Control {
             true => Ok(()),
             false => {
                 let followed = self.try_follow(touched);
-                self.wanted.behind = followed.is_err();
+                self.wanted.behind |= followed.is_err();
                 followed
             }
         };
@@ -116,25 +116,23 @@ impl Control {
             if moves.changes.is_empty() {
                 return Ok(());
             }
-            self.tables.transact(&moves.changes)?;
-            self.generation += 1;
-            moves.note_in(Arc::make_mut(&mut self.config));
-            let changes: Arc<[Change]> = moves.changes.into();
-            self.tell_all(|_| Command::Tables(Arc::clone(&changes)));
-            return Ok(());
+            if self.tables.transact(&moves.changes).is_ok() {
+                self.generation += 1;
+                moves.note_in(Arc::make_mut(&mut self.config));
+                let changes: Arc<[Change]> = moves.changes.into();
+                self.tell_all(|_| Command::Tables(Arc::clone(&changes)));
+                return Ok(());
+            }
+            // Something of it cannot be: looked at as a whole, it is found and left out.
         }
-        let config = self.wanted.adapt(&self.local);
-        let plan = self.plan.next(&self.config, &config, &self.resting)?;
-        let old = Numbered {
+        let now = Now {
             config: &self.config,
             plan: &self.plan,
+            resting: &self.resting,
+            tables: &self.tables,
+            generation: self.generation,
         };
-        let new = Numbered {
-            config: &config,
-            plan: &plan,
-        };
-        let steps = Steps::between(old, new, self.generation + 1)?;
-        self.tables.validate(&steps.tables)?;
+        let (config, plan, steps) = self.wanted.settle(&self.local, now)?;
         let freed = self.put_in_force(config, plan, steps, Default::default())?;
         if !freed.is_empty() {
             self.begin_round(Then::Freed(freed));

@@ -3,13 +3,14 @@
 use std::net::IpAddr;
 use std::path::Path;
 
-use vswitch_vn::{Destination, Protection, Tables};
+use vswitch_vn::{Change, Destination, PeerId, Protection, Tables};
 
 use super::moves::Touched;
+use super::parts::{Now, Part};
 use super::{Order, Remote, Wanted};
 use crate::manage::config::{Config, MacAddr, Source, Vni};
 use crate::manage::edge::plan::{Ids, Plan};
-use crate::manage::edge::steps::{Numbered, Steps};
+use crate::manage::edge::steps::Steps;
 use crate::manage::edge::view::View;
 
 const LOCAL: &str = r#"
@@ -52,9 +53,7 @@ impl Follower {
     fn new() -> Self {
         let local = Config::parse(LOCAL, Path::new("/")).unwrap();
         let plan = Plan::first(&local).unwrap();
-        let changes = View::default()
-            .changes(&View::of(&local, &plan), 1)
-            .unwrap();
+        let changes = View::default().changes(&View::of(&local, &plan), 1);
         let mut tables = Tables::new(3);
         tables.transact(&changes).unwrap();
         Follower {
@@ -71,19 +70,15 @@ impl Follower {
         for order in orders {
             assert!(self.wanted.take(order).is_none());
         }
-        let config = self.wanted.adapt(&self.local);
-        let plan = self.plan.next(&self.config, &config, &Ids::default());
-        let plan = plan.unwrap();
-        let old = Numbered {
+        let now = Now {
             config: &self.config,
             plan: &self.plan,
+            resting: &Ids::default(),
+            tables: &self.tables,
+            generation: self.generation,
         };
-        let new = Numbered {
-            config: &config,
-            plan: &plan,
-        };
+        let (config, plan, steps) = self.wanted.settle(&self.local, now).unwrap();
         self.generation += 1;
-        let steps = Steps::between(old, new, self.generation).unwrap();
         self.tables.transact(&steps.tables).unwrap();
         (self.config, self.plan) = (config, plan);
         steps
@@ -340,4 +335,144 @@ fn the_authority_cannot_take_protection_away() {
     edge.order(given(Protection::None));
     assert_eq!(edge.config.vns[1].source, Source::Awaited);
     assert_eq!(edge.tables.vns().count(), 1);
+}
+
+fn peer_at(name: &str, addresses: &[&str]) -> Order {
+    Order::Peer {
+        name: name.to_owned(),
+        addresses: addresses.iter().map(|at| at.parse().unwrap()).collect(),
+    }
+}
+
+/// One edge that says nonsense of itself is left out; the others of its network are not.
+#[test]
+fn a_peer_that_cannot_be_stops_nobody_else() {
+    let nonsense: [&[&str]; 9] = [
+        &["192.0.2.66", "192.0.2.66"],
+        &["192.0.2.66", "192.0.2.67", "192.0.2.66"],
+        &["0.0.0.0"],
+        &["224.0.0.1", "192.0.2.66"],
+        &["255.255.255.255"],
+        &["127.0.0.1"],
+        &["::ffff:192.0.2.2"],
+        &["192.0.2.66", "::"],
+        &[],
+    ];
+    for addresses in nonsense {
+        let mut edge = Follower::new();
+        edge.order(joined());
+        edge.order(vec![peer("b", "192.0.2.2"), edges(&["b"])]);
+        edge.order(vec![
+            peer_at("liar", addresses),
+            peer("c", "192.0.2.3"),
+            edges(&["b", "c", "liar"]),
+            mappings(&[(2, "b"), (3, "c"), (4, "liar")], &[], true),
+        ]);
+        assert!(!edge.wanted.behind, "{addresses:?}");
+        assert_eq!(edge.place(2).as_deref(), Some("b"), "{addresses:?}");
+        assert_eq!(edge.place(3).as_deref(), Some("c"));
+        assert_eq!(edge.place(4), None);
+        assert_eq!(edge.wanted.told.len(), 1);
+        // It says something else, and is as good as any other.
+        edge.order(vec![peer("liar", "192.0.2.66")]);
+        assert_eq!(edge.place(4).as_deref(), Some("liar"));
+        assert!(edge.wanted.told.is_empty());
+    }
+}
+
+#[test]
+fn a_mapping_of_what_is_no_station_stops_no_other() {
+    let mut edge = Follower::new();
+    edge.order(joined());
+    edge.order(vec![peer("b", "192.0.2.2"), edges(&["b"])]);
+    let remote = |mac| Remote {
+        mac,
+        ips: vec![],
+        peer: "b".to_owned(),
+    };
+    let wrong = [MacAddr::BROADCAST, MacAddr::ZERO];
+    for full in [true, false] {
+        let upserts = wrong.into_iter().chain([mac(2), mac(3)]).map(remote);
+        let order = Order::Mappings {
+            vn: "red".to_owned(),
+            full,
+            upserts: upserts.collect(),
+            withdrawals: vec![],
+        };
+        edge.order(vec![order]);
+        assert_eq!(edge.place(3).as_deref(), Some("b"));
+        assert!(!edge.wanted.behind);
+    }
+}
+
+/// Whatever it is that the tables refuse: it is found and left out, and comes when it can.
+#[test]
+fn what_the_tables_refuse_is_found_and_left_out() {
+    let mut edge = Follower::new();
+    edge.order(joined());
+    // Somebody whom no configuration knows has two of the addresses.
+    let hidden = Change::AddPeer {
+        id: PeerId(4000),
+        peer: vswitch_vn::Peer {
+            addresses: vec!["192.0.2.13".parse().unwrap(), "192.0.2.17".parse().unwrap()].into(),
+            encapsulation: crate::manage::config::Encapsulation::Geneve,
+        },
+    };
+    edge.tables.transact(&[hidden]).unwrap();
+    let names: Vec<String> = (10..30).map(|n| format!("e{n}")).collect();
+    let mut orders: Vec<Order> = (10..30)
+        .map(|n| peer(&format!("e{n}"), &format!("192.0.2.{n}")))
+        .collect();
+    orders.push(edges(&names.iter().map(String::as_str).collect::<Vec<_>>()));
+    orders.push(mappings(&[(2, "e12"), (3, "e13"), (4, "e29")], &[], true));
+    edge.order(orders);
+    let refused: Vec<Part> = edge.wanted.refused.keys().cloned().collect();
+    let expected = ["e13", "e17"].map(|name| Part::Peer(name.to_owned()));
+    assert_eq!(refused, expected);
+    assert!(edge.wanted.behind);
+    assert_eq!(edge.place(2).as_deref(), Some("e12"));
+    assert_eq!(edge.place(3), None);
+    assert_eq!(edge.place(4).as_deref(), Some("e29"));
+    // The operator's file can be changed meanwhile.
+    let config = edge.wanted.adapt(&edge.local);
+    assert_eq!(config.peers.len(), 1 + 18);
+    // The next word is believed as far as it goes, and the rest when it can be.
+    edge.order(vec![mappings(&[(5, "e10")], &[], false)]);
+    assert_eq!(edge.place(5).as_deref(), Some("e10"));
+    let gone = Change::RemovePeer { id: PeerId(4000) };
+    edge.tables.transact(&[gone]).unwrap();
+    edge.order(vec![]);
+    assert!(!edge.wanted.behind && edge.wanted.refused.is_empty());
+    assert_eq!(edge.place(3).as_deref(), Some("e13"));
+}
+
+/// Two edges that exchange addresses while this one hears nothing of it: one word tells of both.
+#[test]
+fn edges_and_networks_exchange_what_they_have() {
+    let mut edge = Follower::new();
+    edge.order(joined());
+    edge.order(vec![
+        peer_at("b", &["192.0.2.2", "192.0.2.12"]),
+        peer("c", "192.0.2.3"),
+        edges(&["b", "c"]),
+        mappings(&[(2, "b"), (3, "c")], &[], true),
+    ]);
+    let steps = edge.order(vec![
+        peer_at("b", &["192.0.2.3", "192.0.2.12"]),
+        peer("c", "192.0.2.2"),
+    ]);
+    assert!(!edge.wanted.behind && edge.wanted.told.is_empty());
+    // No tunnel went, so no key.
+    assert!(steps.freed.is_empty());
+    let owner = |edge: &Follower, at: &str| {
+        let id = edge.tables.peer_by_address(at.parse().unwrap())?;
+        let place = edge.plan.peers.iter().position(|peer| *peer == id)?;
+        Some(edge.config.peers[place].name.clone())
+    };
+    assert_eq!(owner(&edge, "192.0.2.2").as_deref(), Some("c"));
+    assert_eq!(owner(&edge, "192.0.2.3").as_deref(), Some("b"));
+    assert_eq!(owner(&edge, "192.0.2.12").as_deref(), Some("b"));
+    assert_eq!(edge.tables.peers().count(), 3);
+    assert_eq!(edge.place(2).as_deref(), Some("b"));
+    assert_eq!(edge.place(3).as_deref(), Some("c"));
 }

@@ -3,10 +3,11 @@
 use std::collections::{BTreeMap, BTreeSet};
 use std::net::IpAddr;
 
-use vswitch_vn::Protection;
+use vswitch_vn::{Peer, Protection};
 
+use super::parts::{LeftOut, Part};
 use super::{Order, Remote};
-use crate::manage::config::{Config, Encapsulation, MacAddr, Mapping, Peer, PeerId, Source, Vni};
+use crate::manage::config::{self, Config, Encapsulation, MacAddr, Mapping, PeerId, Source, Vni};
 
 /// A network as the authority describes it.
 #[derive(Debug, Clone)]
@@ -23,8 +24,12 @@ struct Network {
 pub(in crate::manage::edge) struct Wanted {
     networks: BTreeMap<String, Network>,
     peers: BTreeMap<String, Vec<IpAddr>>,
-    /// It could not be carried out: the next word is looked at as a whole again.
+    /// It could not be carried out, or not all of it: the next word is looked at as a whole again.
     pub(super) behind: bool,
+    /// Parts that could not be carried out, and why.
+    pub(super) refused: LeftOut,
+    /// What the operator has been told of parts that are left out.
+    pub(super) told: LeftOut,
 }
 
 impl Wanted {
@@ -72,8 +77,13 @@ impl Wanted {
                     for mac in withdrawals {
                         network.mappings.remove(&mac);
                     }
-                    let upserts = upserts.into_iter().map(|remote| (remote.mac, remote));
-                    network.mappings.extend(upserts);
+                    for remote in upserts {
+                        if !remote.mac.is_multicast() && !remote.mac.is_zero() {
+                            network.mappings.insert(remote.mac, remote);
+                        } else {
+                            tracing::error!(vn, mac = %remote.mac, "no station has such an address");
+                        }
+                    }
                 }
             }
             Order::Admitted { vn, macs } => {
@@ -97,11 +107,30 @@ impl Wanted {
         network.is_some_and(|network| network.admitted.contains(&mac))
     }
 
+    /// Edges, then networks.
+    pub(super) fn parts(&self) -> Vec<Part> {
+        let peers = self.peers.keys().cloned().map(Part::Peer);
+        let networks = self.networks.keys().cloned().map(Part::Vn);
+        peers.chain(networks).collect()
+    }
+
     /// The operator's configuration with what the authority says of its networks. What would
-    /// contradict the file, or another network, is left out and logged: the file is the
-    /// operator's word about this host.
+    /// contradict the file, or another network, is left out: the file is the operator's word about
+    /// this host.
     pub(in crate::manage::edge) fn adapt(&self, local: &Config) -> Config {
-        local.adapted(|model| {
+        let refused = self.refused.keys().cloned().collect();
+        self.adapt_without(local, &refused).0
+    }
+
+    /// As [`Self::adapt`], without some parts, and with those that contradict the file.
+    pub(super) fn adapt_without(
+        &self,
+        local: &Config,
+        without: &BTreeSet<Part>,
+    ) -> (Config, LeftOut) {
+        let mut left_out = LeftOut::new();
+        let config = local.adapted(|model| {
+            let has = |part: &Part| !without.contains(part);
             let mut names: BTreeMap<String, PeerId> = BTreeMap::new();
             let mut addresses: BTreeSet<IpAddr> = model
                 .peers
@@ -111,18 +140,21 @@ impl Wanted {
                 .collect();
             let manual: BTreeSet<String> = model.peers.iter().map(|p| p.name.clone()).collect();
             for (name, at) in &self.peers {
+                let part = Part::Peer(name.clone());
+                if !has(&part) {
+                    continue;
+                }
                 let taken = at.iter().any(|address| addresses.contains(address));
-                if taken || at.is_empty() || manual.contains(name) || *name == model.name {
-                    tracing::error!(
-                        peer = name, addresses = ?at,
-                        "the authority's peer has no address, or a name or address that is taken \
-                         here: it is left out"
-                    );
+                let named = manual.contains(name) || *name == model.name;
+                if taken || named || !is_reachable(at) {
+                    let why =
+                        format!("its addresses {at:?} are unusable, or they or its name taken");
+                    left_out.insert(part, why);
                     continue;
                 }
                 addresses.extend(at);
                 names.insert(name.clone(), PeerId(model.peers.len() as u32));
-                model.peers.push(Peer {
+                model.peers.push(config::Peer {
                     name: name.clone(),
                     addresses: at.clone(),
                     encapsulation: Encapsulation::Geneve,
@@ -142,23 +174,20 @@ impl Wanted {
                 if vn.source == Source::File {
                     continue;
                 }
-                let Some(network) = self.networks.get(&vn.name) else {
+                let part = Part::Vn(vn.name.clone());
+                let Some(network) = self.networks.get(&vn.name).filter(|_| has(&part)) else {
                     continue;
                 };
                 if !vnis.insert(network.vni.get()) {
-                    tracing::error!(
-                        vn = vn.name, vni = %network.vni,
-                        "the authority gives the network a VNI that is taken here: it is left out"
-                    );
+                    left_out.insert(part, format!("its VNI {} is taken here", network.vni));
                     continue;
                 }
                 // Whoever has taken over the authority must not have all frames in the clear by a word.
                 if network.protection.is_weaker_than(vn.least) {
-                    tracing::error!(
-                        vn = vn.name, given = ?network.protection, least = ?vn.least,
-                        "the authority gives the network less protection than `vns[].protection` \
-                         asks for here: it is left out"
-                    );
+                    let (given, least) = (network.protection, vn.least);
+                    let why =
+                        format!("{given:?} is less than `vns[].protection` asks for, {least:?}");
+                    left_out.insert(part, why);
                     continue;
                 }
                 vn.source = Source::Authority;
@@ -192,6 +221,14 @@ impl Wanted {
                 let admits = |mac| admitted.is_some_and(|macs| macs.contains(&mac));
                 port.addresses.retain(|address| admits(address.mac));
             }
-        })
+        });
+        (config, left_out)
     }
+}
+
+/// Whether the authority may name these for an edge: what no table refuses, and what leads to another
+/// host under one name only.
+fn is_reachable(addresses: &[IpAddr]) -> bool {
+    let elsewhere = |ip: &IpAddr| !ip.is_loopback() && ip.to_canonical() == *ip;
+    Peer::are_usable(addresses) && addresses.iter().all(elsewhere)
 }

@@ -42,7 +42,7 @@ fn connect(
 }
 
 /// A handshake of two who expect something of each other: what each found.
-fn meet(
+pub(super) fn meet(
     server: (&Credentials, Expect),
     client: (&Credentials, Expect),
     denied: &Denied,
@@ -66,7 +66,7 @@ fn meet(
     found
 }
 
-fn roles(roles: &[Role]) -> Expect {
+pub(super) fn roles(roles: &[Role]) -> Expect {
     Expect::Roles(roles.to_vec())
 }
 

@@ -1,5 +1,6 @@
 //! Certificates and files that are wrong in one way each, renewal, and whole handshakes.
 
+mod chain;
 mod files;
 mod handshakes;
 mod renewal;

@@ -6,7 +6,7 @@ use std::time::{Duration, SystemTime};
 use super::*;
 
 /// Until `done`, or a test has failed.
-async fn until(what: &str, done: impl Fn() -> bool) {
+pub(super) async fn until(what: &str, done: impl Fn() -> bool) {
     for _ in 0..400 {
         if done() {
             return;

@@ -4,7 +4,7 @@ use vswitch_control::message::ima::{
     Goodbye, LogId, Refusal, Rejection, Resume, VnFromEdge, VnFromIma, Wanted,
 };
 use vswitch_control::message::operator::{AuditId, Change, Text};
-use vswitch_control::message::overlay::{Admission, Ips};
+use vswitch_control::message::overlay::{Admission, Ips, Placement};
 use vswitch_control::types::{BootId, Mac, Version};
 
 use super::world::{World, endpoint, ips, mac, nve, placement, vn};
@@ -108,6 +108,10 @@ fn no_address_but_its_own() {
         ("vm2", mac(2), own(&[1]), Rejection::OtherIps),
         ("vm2", mac(2), own(&[2, 1]), Rejection::OtherIps),
         ("vm2", mac(2), own(&[99]), Rejection::OtherIps),
+        // Receivers would take it for any address that nobody has.
+        ("vm2", mac(2), own(&[]), Rejection::OtherIps),
+        ("vm1", mac(2), own(&[]), Rejection::OtherPort),
+        ("vm1", mac(1), own(&[]), Rejection::NotPlaced),
         ("vm1", mac(2), own(&[2]), Rejection::OtherPort),
         ("vm2", mac(3), own(&[3]), Rejection::NotPlaced),
         ("vm2", mac(77), own(&[]), Rejection::NotPlaced),
@@ -155,6 +159,39 @@ fn no_address_but_its_own() {
     assert!(matches!(answer, Some(VnFromIma::Registered { .. })));
 }
 
+/// What is placed binds what is registered later and before: none for some would be any.
+#[test]
+fn an_address_without_ips_is_only_where_none_are_placed() {
+    let mut world = world();
+    let free = |ips| Placement {
+        ips,
+        ..placement(2, "liar", "vm2")
+    };
+    let place = |ips| Change::PlacementAdd {
+        vn: vn("red"),
+        placement: free(ips),
+    };
+    world.change(place(ips(&[]))).unwrap();
+    let register = |said: &[u8]| VnFromEdge::Register {
+        port: "vm2".parse().unwrap(),
+        mac: mac(2),
+        ips: ips(said),
+    };
+    let rejected = |why| Some(VnFromIma::Rejected { mac: mac(2), why });
+    let answer = world.say("liar", "red", register(&[2]));
+    assert_eq!(answer, rejected(Rejection::OtherIps));
+    let answer = world.say("liar", "red", register(&[]));
+    assert!(matches!(answer, Some(VnFromIma::Registered { .. })));
+    assert!(world.view("a", "red").mappings.contains_key(&mac(2)));
+    // From now on it has an address, and what was free is so no longer.
+    world.change(place(ips(&[2]))).unwrap();
+    assert!(!world.view("a", "red").mappings.contains_key(&mac(2)));
+    let answer = world.say("liar", "red", register(&[]));
+    assert_eq!(answer, rejected(Rejection::OtherIps));
+    let answer = world.say("liar", "red", register(&[2]));
+    assert!(matches!(answer, Some(VnFromIma::Registered { .. })));
+}
+
 #[test]
 fn no_edge_but_itself() {
     let mut world = world();
@@ -178,6 +215,19 @@ fn no_edge_but_itself() {
         vec![[0, 0, 0, 0].into()],
         vec![[224, 0, 0, 1].into()],
         vec!["::ffff:192.0.2.77".parse().unwrap()],
+        vec!["::ffff:192.0.2.77".parse().unwrap(), [192, 0, 2, 77].into()],
+        vec![[255, 255, 255, 255].into()],
+        vec![[127, 0, 0, 1].into()],
+        vec!["::1".parse().unwrap()],
+        vec!["::".parse().unwrap()],
+        vec!["ff02::1".parse().unwrap()],
+        // No edge's tables would take such a peer, nor whatever came with it.
+        vec![[192, 0, 2, 77].into(); 2],
+        vec![
+            [192, 0, 2, 77].into(),
+            [192, 0, 2, 78].into(),
+            [192, 0, 2, 77].into(),
+        ],
     ] {
         let mut wrong = endpoint(&nve("liar"));
         wrong.tunnel_addresses = nowhere.try_into().unwrap();

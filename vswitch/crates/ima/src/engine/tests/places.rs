@@ -79,6 +79,18 @@ fn a_declared_edge_has_its_own_addresses_and_nobody_else_has() {
 }
 
 #[test]
+fn an_edge_is_nowhere_twice() {
+    let mut world = World::new(Limits::default());
+    for twice in [&[1, 1][..], &[1, 2, 1]] {
+        let refused = world.change(set("a", twice, &[]));
+        assert!(matches!(refused, Err(Denied::Conflict(_))), "{refused:?}");
+        let answer = world.connect_at("a", at(twice, ip(1)));
+        assert_eq!(goodbye(answer), Goodbye::Protocol);
+    }
+    assert!(world.engine.state().edges.is_empty() && world.engine.state().claims.is_empty());
+}
+
+#[test]
 fn where_only_declared_addresses_count_no_other_edge_is_let_in() {
     let limits = Limits {
         declared_only: true,
