@@ -154,6 +154,8 @@ pub struct LimitConfig {
     pub sessions: usize,
     /// Handshakes a second from one source address.
     pub handshakes_per_source: u32,
+    /// Handshakes from one source address that are not finished.
+    pub half_open_per_source: u32,
     /// Registrations of one edge that change something, a second.
     pub registrations_per_second: u32,
     /// Joins of one edge that change something or after which it is told a whole network, a second.
@@ -161,6 +163,9 @@ pub struct LimitConfig {
     /// Questions of one edge, a second.
     pub queries_per_second: u32,
 }
+
+/// The strangers of a network (IPv4 /24, IPv6 /48) may do so many times what one source may.
+const NETWORK: u32 = 4;
 
 impl Default for LimitConfig {
     fn default() -> Self {
@@ -175,6 +180,7 @@ impl Default for LimitConfig {
             negative_ttl: 5,
             sessions: sessions.sessions,
             handshakes_per_source: 50,
+            half_open_per_source: u32::try_from(sessions.half_open_per_source).unwrap_or(u32::MAX),
             registrations_per_second: limits.rates.registrations,
             joins_per_second: limits.rates.joins,
             queries_per_second: limits.rates.queries,
@@ -187,11 +193,18 @@ impl LimitConfig {
     #[must_use]
     pub fn session_limits(&self) -> session::Limits {
         let per_second = f64::from(self.handshakes_per_source);
+        let half_open = self.half_open_per_source as usize;
         session::Limits {
             sessions: self.sessions,
+            half_open_per_source: half_open,
+            half_open_per_network: half_open.saturating_mul(NETWORK as usize),
             per_source: session::Rate {
                 per_second,
                 burst: 4.0 * per_second,
+            },
+            per_network: session::Rate {
+                per_second: f64::from(NETWORK) * per_second,
+                burst: 4.0 * f64::from(NETWORK) * per_second,
             },
             accepted: session::Liveness::LONG,
             ..session::Limits::default()
@@ -282,6 +295,11 @@ impl Config {
             (
                 "limits.handshakes-per-source",
                 u64::from(self.limits.handshakes_per_source),
+                1,
+            ),
+            (
+                "limits.half-open-per-source",
+                u64::from(self.limits.half_open_per_source),
                 1,
             ),
         ];

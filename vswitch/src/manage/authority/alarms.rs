@@ -14,6 +14,7 @@ pub(super) fn alarm(alarm: &Alarm) {
         Alarm::Lost { .. } => ("authority-change", "address-moved"),
         Alarm::LeaseKept { .. } => ("lease-end", "vn-kept"),
         Alarm::Goodbye(_) => ("authority-refusal", "session-ended"),
+        Alarm::Unopened { .. } => ("protocol-violation", "authority-unopened"),
         Alarm::Protocol(_) => ("protocol-violation", "authority-protocol"),
     };
     let mut event = SecurityEvent::new(kind, reason, alarm.to_string());
@@ -22,7 +23,9 @@ pub(super) fn alarm(alarm: &Alarm) {
             event.vn = Some(vn.to_string());
             event.port = Some(port.to_string());
         }
-        Alarm::Refused { vn, .. } | Alarm::LeaseKept { vn } => event.vn = Some(vn.to_string()),
+        Alarm::Refused { vn, .. } | Alarm::LeaseKept { vn } | Alarm::Unopened { vn } => {
+            event.vn = Some(vn.to_string());
+        }
         Alarm::Goodbye(_) | Alarm::Protocol(_) => {}
     }
     event.emit(0);
@@ -117,6 +120,13 @@ pub(super) fn keying(report: &Report) {
                 format!("a key for VN {vn} {way} {peer}, worker {worker}, is not installed: {why}");
             let mut event = SecurityEvent::new("key-agreement", "not-installed", message.as_str());
             (event.vn, event.peer) = (Some(vn.to_string()), Some(peer.to_string()));
+            (event, message)
+        }
+        Report::Crowding { peer, has } => {
+            let message =
+                format!("{peer} has {has} keys, as many as one edge may have, and asks for more");
+            let mut event = SecurityEvent::new("limit-reached", "sa-share", message.as_str());
+            event.peer = Some(peer.to_string());
             (event, message)
         }
         Report::Restarted { peer } => {

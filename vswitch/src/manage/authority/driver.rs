@@ -151,6 +151,7 @@ impl Driver {
                 endpoint,
                 ima,
                 peers,
+                paces: Arc::default(),
             },
             ima_heard,
             peers_heard,

@@ -3,8 +3,9 @@
 //! frames are not taken is not read further, which its peer feels; nor is one for a while whose edge
 //! says more than its share.
 
+use std::collections::HashMap;
 use std::net::SocketAddr;
-use std::sync::Arc;
+use std::sync::{Arc, Mutex, PoisonError};
 use std::time::Duration;
 
 use bytes::Bytes;
@@ -20,6 +21,8 @@ pub(super) const IMA_HEARD: usize = 256;
 pub(super) const PEERS_HEARD: usize = 256;
 /// Messages of one edge a second: what its exchanges come to if each moves the SAs of ten workers.
 const PEER_MESSAGES: u32 = 4000;
+/// Edges whose rates are remembered before those are forgotten that have all of it.
+const IDLE: usize = 1024;
 /// So many at once: as many as it takes to come to new keys in the most networks that two edges can have in
 /// common (4096), some eight of each edge for a network.
 const PEER_BURST: u32 = 32_768;
@@ -52,27 +55,41 @@ pub(super) struct Network {
     pub endpoint: Arc<Endpoint>,
     pub ima: mpsc::Sender<Heard>,
     pub peers: mpsc::Sender<Heard>,
+    pub paces: Arc<Mutex<Paces>>,
 }
 
-/// The rate of one edge's messages.
-struct Pace {
-    /// When the next one would be due if none had come beforehand.
-    next: Instant,
+/// Waits until a message of this edge is due.
+async fn keep(paces: &Mutex<Paces>, name: &NveName) {
+    let due = {
+        // Times, whole after every change.
+        let mut paces = paces.lock().unwrap_or_else(PoisonError::into_inner);
+        paces.due(name, Instant::now())
+    };
+    // Returns at once if that is over.
+    tokio::time::sleep_until(due).await;
 }
 
-impl Pace {
-    fn new() -> Self {
-        Pace {
-            next: Instant::now(),
+/// The rates of all edges' messages, by name and not by session: coming anew gives nobody more.
+#[derive(Debug, Default)]
+pub(super) struct Paces {
+    /// When the next message of each would be due if none had come beforehand.
+    next: HashMap<NveName, Instant>,
+    /// With more than this it is looked whom to forget.
+    room: usize,
+}
+
+impl Paces {
+    /// A message of this edge has come: when it is due.
+    fn due(&mut self, name: &NveName, now: Instant) -> Instant {
+        if self.next.len() >= self.room.max(IDLE) {
+            // Who has said nothing for so long may say as much as one who is new.
+            self.next.retain(|_, next| *next > now);
+            self.room = 2 * self.next.len();
         }
-    }
-
-    /// Waits until one more is due.
-    async fn keep(&mut self) {
         let interval = Duration::from_secs(1) / PEER_MESSAGES;
-        self.next = self.next.max(Instant::now()) + interval;
-        // Returns at once if that is over.
-        tokio::time::sleep_until(self.next - interval * PEER_BURST).await;
+        let next = self.next.entry(name.clone()).or_insert(now);
+        *next = (*next).max(now) + interval;
+        next.checked_sub(interval * PEER_BURST).unwrap_or(now)
     }
 }
 
@@ -132,14 +149,52 @@ impl Network {
         if self.peers.send(opened).await.is_err() {
             return;
         }
-        let mut pace = Pace::new();
         while let Some(frame) = session.recv().await {
-            pace.keep().await;
+            keep(&self.paces, &name).await;
             let message = Heard::PeerMessage(name.clone(), number, frame);
             if self.peers.send(message).await.is_err() {
                 return;
             }
         }
         let _ = self.peers.send(Heard::PeerGone(name, number)).await;
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn an_edge_has_one_rate_whatever_sessions_it_has() {
+        let mut paces = Paces::default();
+        let (now, edge) = (Instant::now(), "a".parse().unwrap());
+        for _ in 0..PEER_BURST {
+            assert!(paces.due(&edge, now) <= now);
+        }
+        // Of whichever session the next one is.
+        assert!(paces.due(&edge, now) > now);
+        let other = "b".parse().unwrap();
+        assert!(paces.due(&other, now) <= now);
+        // It has all of it again when it would have been due without a burst.
+        let later = now + Duration::from_secs(9);
+        let ready = (0..2 * PEER_BURST).take_while(|_| paces.due(&edge, later) <= later);
+        assert_eq!(ready.count(), PEER_BURST as usize);
+    }
+
+    #[test]
+    fn who_says_nothing_is_forgotten() {
+        let mut paces = Paces::default();
+        let mut now = Instant::now();
+        let edge: NveName = "a".parse().unwrap();
+        for n in 0..10_000 {
+            now += Duration::from_millis(1);
+            paces.due(&format!("e{n}").parse().unwrap(), now);
+            for _ in 0..10 {
+                paces.due(&edge, now);
+            }
+        }
+        assert!(paces.next.len() <= 2 * IDLE, "{}", paces.next.len());
+        // Six a millisecond more than it may.
+        assert!(paces.next[&edge] > now + Duration::from_secs(10));
     }
 }

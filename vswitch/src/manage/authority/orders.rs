@@ -8,7 +8,7 @@ use vswitch_control::identity::{Identity, Role};
 use vswitch_control::keying::{self, Direction, OrderId};
 use vswitch_control::message::Bounded;
 use vswitch_control::message::ima::{Member, Wanted};
-use vswitch_control::message::overlay::{Mapping, Protection};
+use vswitch_control::message::overlay::{Endpoint, Mapping, Protection};
 use vswitch_control::message::peer::SaAlgorithm;
 use vswitch_control::secret::Secret;
 use vswitch_control::types::{Epoch, Mac, NveName, PortName, VnName};
@@ -16,6 +16,7 @@ use vswitch_sa::{Algorithm, SecretBytes, Spi};
 
 use super::alarms;
 use super::driver::Driver;
+use super::members::addresses;
 use crate::manage::config::{AllowedIps, Config, MacAddr, Source, Vni};
 use crate::manage::edge::overlay::{AgreedKey, KeyName, Notice, Order, Remote, Unknown};
 
@@ -119,9 +120,9 @@ impl Driver {
                 let now = self.now();
                 self.keying
                     .handle(now, keying::Event::Left { vn: vn.clone() });
-                let gone = self.members.leave(&vn);
+                let changes = self.members.leave(&vn);
                 self.orders.push(Order::LeaveVn { vn: vn.into() });
-                self.forget_peers(gone);
+                self.forget_peers(&changes.left, changes.gone);
             }
             Event::Revoked(nve) => {
                 alarms::revoked(&nve);
@@ -143,6 +144,8 @@ impl Driver {
     fn members_are(&mut self, vn: VnName, epoch: Epoch, members: &[Member]) {
         let changes = self.members.set(&vn, members);
         for (name, endpoint) in changes.moved {
+            // Whatever strangers do, other edges' handshakes have their places.
+            self.network.endpoint.known().add(addresses(&endpoint));
             // Who is named a member again may come again.
             if let Some(identity) = self.identity_of(&name) {
                 self.network.endpoint.sessions().denied().allow(&identity);
@@ -158,7 +161,7 @@ impl Driver {
             vn: vn.to_string(),
             peers: members.iter().map(|m| m.nve.to_string()).collect(),
         });
-        self.forget_peers(changes.gone);
+        self.forget_peers(&changes.left, changes.gone);
         let protection = self.protections.get(&vn).copied().unwrap_or_default();
         let now = self.now();
         if let Some(algorithm) = algorithm(protection) {
@@ -176,7 +179,9 @@ impl Driver {
         }
     }
 
-    fn forget_peers(&mut self, gone: Vec<NveName>) {
+    fn forget_peers(&mut self, left: &[Endpoint], gone: Vec<NveName>) {
+        let left = left.iter().flat_map(addresses);
+        self.network.endpoint.known().remove(left);
         for name in gone {
             self.troubles.remove(&name);
             self.steering.forget(&name);

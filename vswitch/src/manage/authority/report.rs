@@ -70,7 +70,7 @@ impl Driver {
                 peer: nve.to_string(),
                 control: endpoint.control_address.to_string(),
                 addresses: addresses.map(ToString::to_string).collect(),
-                vns: vns.into_iter().map(ToString::to_string).collect(),
+                vns: vns.map(ToString::to_string).collect(),
                 session: session.map(|session| session.since.elapsed().as_secs()),
                 dialled: session
                     .map(|session| if session.dialled { "here" } else { "there" }.to_owned()),

@@ -96,6 +96,15 @@ impl Admission {
         }
     }
 
+    /// What was asked for may have been answered, and the answer not understood.
+    pub(super) fn ask_unanswered(&mut self) {
+        for address in self.addresses.values_mut() {
+            if address.standing == Standing::Asked {
+                address.standing = Standing::Due;
+            }
+        }
+    }
+
     /// What is placed here has changed.
     pub(super) fn ask_refused(&mut self) {
         for address in self.addresses.values_mut() {

@@ -157,6 +157,12 @@ pub enum Alarm {
         /// Which VN.
         vn: VnName,
     },
+    /// What came about a VN did not open; it is joined anew.
+    #[error("VN {vn}: a message that does not open; it is joined anew")]
+    Unopened {
+        /// Which.
+        vn: VnName,
+    },
     /// The authority closed the session.
     #[error("the authority ended the session: {0}")]
     Goodbye(Goodbye),

@@ -120,6 +120,11 @@ impl Link {
         Some(sequence)
     }
 
+    /// The number of the renewal that is sent next.
+    pub(super) fn next_sequence(&self) -> u64 {
+        self.next_sequence
+    }
+
     /// Whether this answers a renewal of this session.
     pub(super) fn renewed(&mut self, _now: Duration, sequence: u64, lease: u32) -> bool {
         let Some(at) = self.renewals.iter().position(|(n, _)| *n == sequence) else {

@@ -4,7 +4,7 @@
 //!
 //! `api` is what goes in and out, `link` finds a server and keeps the lease, `network` is one VN as its
 //! member sees it, `admission` are the addresses registered there, `agenda` when something is due in which
-//! VN, `question` asks for unknown destinations within limits.
+//! VN, `leaving` what is to be left, `question` asks for unknown destinations within limits.
 //!
 //! Nothing is believed that does not come from the authority: what is about a VN opens only by that
 //! VN's channel, which belongs to this session, this epoch and both identities.
@@ -12,6 +12,7 @@
 mod admission;
 mod agenda;
 mod api;
+mod leaving;
 mod link;
 mod network;
 mod question;
@@ -27,6 +28,7 @@ use crate::message::overlay::{LeaseEnd, Mapping};
 use crate::types::{PortName, VnName};
 
 use agenda::Agenda;
+use leaving::Leaving;
 use link::Link;
 use network::Network;
 use question::Questions;
@@ -42,6 +44,7 @@ pub struct Client {
     link: Link,
     networks: BTreeMap<VnName, Network>,
     agenda: Agenda,
+    leaving: Leaving,
     questions: Questions,
     outputs: VecDeque<Output>,
     rng: fastrand::Rng,
@@ -62,6 +65,7 @@ impl Client {
             link,
             networks: BTreeMap::new(),
             agenda: Agenda::default(),
+            leaving: Leaving::default(),
             questions,
             outputs: VecDeque::new(),
             rng,
@@ -78,8 +82,13 @@ impl Client {
             .collect();
         for vn in gone {
             if let Some(network) = self.networks.remove(&vn) {
-                if self.link.is_welcome() && network.is_known_there() {
-                    self.send(FromEdge::Leave { vn: vn.clone() });
+                if network.is_known_there() {
+                    let welcome = self.link.is_welcome();
+                    let before = welcome.then(|| self.link.next_sequence());
+                    self.leaving.add(vn.clone(), before);
+                    if welcome {
+                        self.send(FromEdge::Leave { vn: vn.clone() });
+                    }
                 }
                 self.agenda.forget(&vn);
                 self.questions.forget(&vn);
@@ -92,6 +101,7 @@ impl Client {
             }
         }
         for (vn, addresses) in wanted {
+            self.leaving.remove(&vn);
             let network = self
                 .networks
                 .entry(vn)
@@ -120,6 +130,7 @@ impl Client {
             network.disconnected(now);
             self.agenda.note(network);
         }
+        self.leaving.disconnected();
         self.questions.disconnected();
     }
 
@@ -153,9 +164,13 @@ impl Client {
                 }
                 self.questions.limit(limits.messages_per_second / 2);
                 self.renewed();
+                for vn in self.leaving.say(self.link.next_sequence()) {
+                    self.send(FromEdge::Leave { vn });
+                }
             }
             FromIma::Renewed { sequence, lease } => {
                 if self.link.renewed(now, sequence, lease) {
+                    self.leaving.heard(sequence);
                     self.renewed();
                 }
             }
@@ -189,7 +204,8 @@ impl Client {
                         false => lease_end,
                     },
                 };
-                let joined = network.joined(exchange, &answer, parties, terms, &mut self.outputs);
+                let out = &mut self.outputs;
+                let joined = network.joined(now, exchange, &answer, parties, terms, out);
                 self.agenda.note(network);
                 if let Err(why) = joined {
                     self.broken(now, why);
@@ -201,9 +217,9 @@ impl Client {
                     self.agenda.note(network);
                 }
             }
-            FromIma::NewEpoch { vn, .. } => {
+            FromIma::NewEpoch { vn, epoch } => {
                 if let Some(network) = self.networks.get_mut(&vn) {
-                    network.join_anew(now);
+                    network.announced(now, epoch);
                     self.agenda.note(network);
                 }
             }

@@ -111,10 +111,7 @@ impl Keying {
         id: ExchangeId,
         offer: &Offer,
     ) {
-        let busy = self
-            .peers
-            .get_mut(&key.peer)
-            .is_none_or(|peer| !peer.requests.take(now));
+        let busy = !self.allowance(now, &key.peer).requests.take(now);
         let admitted = match self.admits(now, key, epoch) {
             _ if busy => Err(Refusal::Busy),
             Ok(_) => Ok(()),

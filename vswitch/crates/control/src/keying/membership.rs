@@ -174,7 +174,7 @@ impl Keying {
             }
         }
         let inbound = core::mem::take(&mut pair.receivers);
-        self.receivers -= inbound.len();
+        self.fewer_received(&key.peer, inbound.len());
         for sa in inbound.into_values().flatten() {
             self.remove_inbound(key, &sa);
         }

@@ -12,6 +12,7 @@
 //! drain. SAs outlive their exchange and their session; their keys are with the data plane alone.
 
 mod aging;
+mod allowance;
 mod api;
 mod dataplane;
 mod exchange;
@@ -36,6 +37,7 @@ pub use api::{Config, Direction, Event, OrderId, Output, SessionId, Steering};
 pub use report::{Counters, Report, SaInfo, SaState, ShareInfo};
 
 use crate::types::{BootId, NveName, VnName};
+use allowance::Allowances;
 use membership::Vn;
 use pair::Pair;
 pub(crate) use schedule::Bucket;
@@ -68,6 +70,7 @@ pub struct Keying {
     /// In how many VNs another edge is too.
     shared: BTreeMap<NveName, u32>,
     peers: BTreeMap<NveName, Peer>,
+    allowances: Allowances,
     pairs: BTreeMap<NveName, BTreeMap<VnName, Pair>>,
     /// Whose each inbound SPI is.
     spis: BTreeMap<u32, (PairKey, u16)>,
@@ -76,6 +79,8 @@ pub struct Keying {
     /// (Pair, worker) that may send, and that may be received: what the limits count.
     senders: usize,
     receivers: usize,
+    /// The latter by peer; no entry for none.
+    receivers_of: BTreeMap<NveName, usize>,
     pair_timers: Timers<PairKey>,
     peer_timers: Timers<NveName>,
     new_pairs: Bucket,
@@ -104,12 +109,14 @@ impl Keying {
             vns: BTreeMap::new(),
             shared: BTreeMap::new(),
             peers: BTreeMap::new(),
+            allowances: Allowances::default(),
             pairs: BTreeMap::new(),
             spis: BTreeMap::new(),
             ordered: BTreeMap::new(),
             last_order: 0,
             senders: 0,
             receivers: 0,
+            receivers_of: BTreeMap::new(),
             pair_timers: Timers::default(),
             peer_timers: Timers::default(),
             new_pairs,

@@ -5,9 +5,10 @@ use std::time::Duration;
 use super::api::{Direction, Output, SaAlgorithm};
 use super::exchange::{Exchange, SaName};
 use super::pair::{InSa, Pair};
-use super::report::SaState;
+use super::report::{Report, SaState};
 use super::{Keying, PairKey};
 use crate::message::peer::{MAX_WORKERS, VnMessage};
+use crate::types::NveName;
 
 /// SAs of one of the peer's workers at the same time: one in use, one on its way, and former ones
 /// that still drain when exchanges follow one another quickly.
@@ -28,25 +29,26 @@ impl Keying {
             self.counters.lies += 1; // Who does not use an SA any more says so first.
             return;
         }
-        let often = self
-            .peers
-            .get_mut(&key.peer)
-            .is_none_or(|peer| !peer.wants.take(now));
-        if often {
+        if !self.allowance(now, &key.peer).wants.take(now) {
             self.deny(key, pair, worker);
             return;
         }
         if !pair.receivers.contains_key(&worker) {
             let first = pair.receivers.keys().next().copied();
+            let (own, fair, most) = self.room_to_receive(&key.peer);
             let few = pair.receivers.len() < self.config.workers_per_pair
-                && self.receivers < self.config.ample_sas;
+                && (self.receivers < self.config.ample_sas || own < fair);
+            let full = self.receivers >= self.config.max_sas;
             match first {
-                Some(with) if !few => {
+                Some(with) if !few || full || own >= most => {
                     self.counters.shared += 1;
                     self.tell(key, pair, &VnMessage::Share { worker, with });
                     return;
                 }
-                None if self.receivers >= self.config.max_sas => {
+                None if full || own >= most => {
+                    if !full {
+                        self.crowds(&key.peer, own);
+                    }
                     self.deny(key, pair, worker);
                     return;
                 }
@@ -92,8 +94,12 @@ impl Keying {
         };
         self.spis.insert(spi, (key.clone(), worker));
         let sas = pair.receivers.entry(worker).or_default();
-        self.receivers += usize::from(sas.is_empty());
+        let first = sas.is_empty();
         sas.push(sa);
+        if first {
+            self.receivers += 1;
+            *self.receivers_of.entry(key.peer.clone()).or_default() += 1;
+        }
         self.outputs.push_back(Output::InstallInbound {
             id,
             vn: key.vn.clone(),
@@ -177,7 +183,52 @@ impl Keying {
             self.remove_inbound(key, &sa);
         }
         let empty = |worker: &u16| !pair.receivers.contains_key(worker);
-        self.receivers -= workers.into_iter().filter(empty).count();
+        let fewer = workers.into_iter().filter(empty).count();
+        self.fewer_received(&key.peer, fewer);
+    }
+
+    /// So many (pair, worker) of a peer are not received any more.
+    pub(super) fn fewer_received(&mut self, peer: &NveName, fewer: usize) {
+        self.receivers -= fewer;
+        if fewer > 0
+            && let Some(peer) = self.peers.get_mut(peer)
+        {
+            peer.crowding = false;
+        }
+        if let Some(own) = self.receivers_of.get_mut(peer) {
+            *own -= fewer;
+            if *own == 0 {
+                self.receivers_of.remove(peer);
+            }
+        }
+    }
+
+    /// A peer asks for more than one peer may have.
+    fn crowds(&mut self, peer: &NveName, has: usize) {
+        self.counters.denied_share += 1;
+        if !core::mem::replace(&mut self.peer(peer).crowding, true) {
+            let peer = peer.clone();
+            let report = Report::Crowding { peer, has };
+            self.outputs.push_back(Output::Report(report));
+        }
+    }
+
+    /// How many (pair, worker) of a peer are received; what it has for sure whatever others take; and how
+    /// many it may have at most. Half of all is kept for all peers, the same for each. From the other
+    /// half, which is for whoever comes, one peer gets half of what others leave: with
+    /// `own <= fair + (open - others) / 2`, what is kept finds room whatever the order they come in.
+    fn room_to_receive(&self, peer: &NveName) -> (usize, usize, usize) {
+        let most = self.config.max_sas;
+        let peers = self.shared.len().max(1);
+        let own = self.receivers_of.get(peer).copied().unwrap_or(0);
+        // There is nobody to keep anything for.
+        if peers == 1 {
+            return (own, most, most);
+        }
+        let open = most / 2;
+        let fair = ((most - open) / peers).max(1);
+        let others = self.receivers - own;
+        (own, fair, fair + open.saturating_sub(others) / 2)
     }
 
     /// The sender says with what it may still send: the rest drains, what it never used goes.

@@ -61,6 +61,13 @@ pub enum Report {
         /// What the data plane says about it.
         why: String,
     },
+    /// A peer asks for more SAs than one peer may have; reported again only behind one that it gave back.
+    Crowding {
+        /// Which.
+        peer: NveName,
+        /// How many it has.
+        has: usize,
+    },
     /// A peer was started anew; the SAs of its former run are gone.
     Restarted {
         /// Which.
@@ -95,6 +102,8 @@ pub struct Counters {
     pub shared: u64,
     /// Workers without an SA because of a limit, here or at the peer's.
     pub denied: u64,
+    /// Of the latter, those of peers that have all one peer may have.
+    pub denied_share: u64,
     /// SPIs that RSS does not bring to the owner, for want of one that it does.
     pub unsteered: u64,
     /// Needs for what is under way already.

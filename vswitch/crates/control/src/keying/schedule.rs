@@ -110,6 +110,11 @@ impl Bucket {
         free
     }
 
+    /// Whether nothing was taken for long enough.
+    pub fn is_full(&self, now: Duration) -> bool {
+        self.next <= now
+    }
+
     /// Takes one in any case, and says how long to wait before it is used.
     pub fn reserve(&mut self, now: Duration) -> Duration {
         let wait = self.wait(now);

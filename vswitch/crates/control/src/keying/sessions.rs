@@ -5,7 +5,6 @@ use std::time::Duration;
 use super::api::{Event, Output, SessionId};
 use super::pair::{Pair, Step, Turn};
 use super::report::Report;
-use super::schedule::Bucket;
 use super::turns::Turns;
 use super::{Keying, PairKey};
 use crate::message::peer::{PeerMessage, VERSION};
@@ -26,9 +25,6 @@ pub struct Session {
     pub greeted: bool,
 }
 
-/// SAs that a peer may ask for each second, for each exchange that it may begin.
-const WANTS: u32 = 16;
-
 /// Of what a peer admits at once, what is asked of it.
 fn begun(burst: u32) -> u32 {
     burst - burst / 5
@@ -43,17 +39,15 @@ pub struct Peer {
     pub without: Option<Duration>,
     /// That was reported.
     pub unreached: bool,
-    /// Exchanges it may begin.
-    pub requests: Bucket,
+    /// That it has all SAs that one peer may have was reported.
+    pub crowding: bool,
     /// Exchanges with it that are begun here: those under way, and those that wait.
     pub turns: Turns,
-    /// SAs it may ask for.
-    pub wants: Bucket,
 }
 
 impl Keying {
     /// How many exchanges a peer may begin each second, and how many at once.
-    fn rate(&self, name: &NveName) -> (u32, u32) {
+    pub(super) fn rate(&self, name: &NveName) -> (u32, u32) {
         let shared = self.shared.get(name).copied().unwrap_or(0);
         let (rate, burst) = (
             self.config.requests_per_second,
@@ -75,10 +69,10 @@ impl Keying {
         }
         let (rate, burst) = self.rate(name);
         if let Some(peer) = self.peers.get_mut(name) {
-            peer.requests.resize(rate, burst);
             peer.turns.resize(rate, begun(burst));
-            peer.wants
-                .resize(rate.saturating_mul(WANTS), burst.saturating_mul(WANTS));
+        }
+        if let Some(allowance) = self.allowances.get_mut(name) {
+            allowance.resize(rate, burst);
         }
     }
 
@@ -89,9 +83,8 @@ impl Keying {
             boot: None,
             without: None,
             unreached: false,
-            requests: Bucket::with_burst(rate, burst),
+            crowding: false,
             turns: Turns::new(rate, begun(burst)),
-            wants: Bucket::with_burst(rate.saturating_mul(WANTS), burst.saturating_mul(WANTS)),
         })
     }
 

@@ -3,7 +3,6 @@
 use std::io;
 use std::net::{SocketAddr, UdpSocket};
 use std::sync::Arc;
-use std::sync::atomic::{AtomicUsize, Ordering};
 use std::time::Duration;
 
 use quinn::{EndpointConfig, TokioRuntime};
@@ -11,10 +10,12 @@ use tokio::sync::{Mutex, mpsc, watch};
 use tokio::task::JoinHandle;
 use tokio::time::{MissedTickBehavior, interval, timeout};
 
+use super::admission::Admission;
 use super::error::{Closed, Code, DialError};
 use super::frame::OPENING;
 use super::handle::Session;
 use super::handshake::{Failure, Inner, accept, lost};
+use super::known::Known;
 use super::limits::Limits;
 use super::registry::Sessions;
 use super::stats::Stats;
@@ -114,14 +115,16 @@ impl Endpoint {
         let sessions = Sessions::new(limits, setup.denied.clone(), setup.clock.clone());
         let (backlog, accepted) = mpsc::channel(limits.backlog.max(1));
         let dialling = transport::transport(limits, 0)?;
-        let half_open = AtomicUsize::new(0);
+        let known = Known::new(limits.sources);
+        let admission = Admission::new(limits, known.clone(), Duration::ZERO);
         let inner = Arc::new(Inner {
             quinn,
             setup,
             dialling,
             server,
             sessions,
-            half_open,
+            admission: std::sync::Mutex::new(admission),
+            known,
             told: std::sync::Mutex::default(),
         });
         let accepting = tokio::spawn(accept(inner.clone(), backlog));
@@ -201,10 +204,16 @@ impl Endpoint {
         &self.inner.sessions
     }
 
+    /// The addresses from which handshakes are taken when strangers have all other places.
+    #[must_use]
+    pub fn known(&self) -> &Known {
+        &self.inner.known
+    }
+
     /// What it has done so far.
     #[must_use]
     pub fn stats(&self) -> Stats {
-        let half_open = self.inner.half_open.load(Ordering::Relaxed);
+        let half_open = self.inner.admission().half_open();
         self.inner
             .counters()
             .snapshot(half_open, self.inner.sessions.count())

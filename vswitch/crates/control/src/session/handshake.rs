@@ -1,19 +1,19 @@
 //! Handshakes: who may begin one, what came of it, and the place a session gets.
 
 use std::net::IpAddr;
-use std::sync::atomic::{AtomicUsize, Ordering};
-use std::sync::{Arc, Mutex, PoisonError};
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::Duration;
 
 use quinn::{Connection, ConnectionError, Incoming, TransportConfig};
 use tokio::sync::mpsc;
 use tokio::time::{Instant, timeout};
 
-use super::admission::{Admission, Verdict};
+use super::admission::{Admission, Unfinished, Verdict};
 use super::endpoint::Setup;
 use super::error::{Code, negotiation};
 use super::frame::OPENING;
 use super::handle::{Session, Shared, Streams};
+use super::known::Known;
 use super::registry::Sessions;
 use super::stats::Counters;
 use super::transport;
@@ -29,7 +29,8 @@ pub(super) struct Inner {
     pub(super) dialling: Arc<TransportConfig>,
     pub(super) server: Option<quinn::ServerConfig>,
     pub(super) sessions: Sessions,
-    pub(super) half_open: AtomicUsize,
+    pub(super) admission: Mutex<Admission>,
+    pub(super) known: Known,
     /// When a refusal was last logged.
     pub(super) told: Mutex<Option<Instant>>,
 }
@@ -43,18 +44,11 @@ impl core::fmt::Debug for Inner {
 }
 
 /// Counts one unfinished handshake while it lives.
-pub(super) struct HalfOpen(Arc<Inner>);
-
-impl HalfOpen {
-    fn new(inner: &Arc<Inner>) -> Self {
-        inner.half_open.fetch_add(1, Ordering::Relaxed);
-        Self(inner.clone())
-    }
-}
+pub(super) struct HalfOpen(Arc<Inner>, Unfinished);
 
 impl Drop for HalfOpen {
     fn drop(&mut self) {
-        self.0.half_open.fetch_sub(1, Ordering::Relaxed);
+        self.0.admission().end(&self.1);
     }
 }
 
@@ -79,21 +73,21 @@ pub(super) fn lost(connection: &Connection) -> Failure {
 /// Judges everybody who comes, until the endpoint is closed.
 pub(super) async fn accept(inner: Arc<Inner>, backlog: mpsc::Sender<Session>) {
     let begun = Instant::now();
-    let mut admission = Admission::new(&inner.setup.limits, Duration::ZERO);
     while let Some(incoming) = inner.quinn.accept().await {
         let counters = inner.counters();
         counters.initials.add();
-        let half_open = inner.half_open.load(Ordering::Relaxed);
         let from = incoming.remote_address().ip();
         let proven = incoming.remote_address_validated();
-        match admission.judge(from, proven, half_open, begun.elapsed()) {
+        let verdict = inner.admission().judge(from, proven, begun.elapsed());
+        match verdict {
             Verdict::Accept if inner.sessions.count() >= inner.setup.limits.sessions => {
                 counters.refused_full.add();
                 incoming.refuse();
             }
             Verdict::Accept => {
                 counters.handshakes.add();
-                let guard = HalfOpen::new(&inner);
+                let unfinished = inner.admission().begin(from, proven);
+                let guard = HalfOpen(inner.clone(), unfinished);
                 tokio::spawn(shake_hands(guard, incoming, backlog.clone()));
             }
             Verdict::Retry => {
@@ -106,6 +100,10 @@ pub(super) async fn accept(inner: Arc<Inner>, backlog: mpsc::Sender<Session>) {
             Verdict::Refuse => {
                 counters.refused_source.add();
                 incoming.refuse();
+            }
+            Verdict::Wait => {
+                counters.ignored_source.add();
+                incoming.ignore();
             }
             Verdict::Ignore => {
                 counters.ignored.add();
@@ -183,6 +181,13 @@ impl Inner {
         &self.sessions.counters
     }
 
+    pub(super) fn admission(&self) -> MutexGuard<'_, Admission> {
+        // Numbers, whole after every change.
+        self.admission
+            .lock()
+            .unwrap_or_else(PoisonError::into_inner)
+    }
+
     /// Waits for a handshake as long as it may last, and puts the verifier's reason before the transport's.
     pub(super) async fn opened(
         &self,
@@ -230,6 +235,8 @@ impl Inner {
 
     fn start(&self, shared: Arc<Shared>, streams: Streams) -> Session {
         self.counters().established.add();
+        self.known
+            .saw(&shared.certificate.identity, shared.remote.ip());
         let limits = &self.setup.limits;
         tracing::debug!(session = ?shared, "session begun");
         Session::start(

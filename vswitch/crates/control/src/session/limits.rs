@@ -51,11 +51,21 @@ pub struct Limits {
     pub retry_above: usize,
     /// From so many on, nobody is answered.
     pub max_half_open: usize,
+    /// Of these, so many are for addresses that are known (`Known`), whatever strangers do.
+    pub kept_for_known: usize,
+    /// Of these, one source has so many at most (an IPv4 address, or an IPv6 /64); whoever else
+    /// comes from there waits.
+    pub half_open_per_source: usize,
+    /// And the strangers of one network so many (an IPv4 /24, an IPv6 /48).
+    pub half_open_per_network: usize,
     /// Handshakes begun with unproven addresses, of all sources together; above it, Retry.
     pub unproven: Rate,
     /// Handshakes begun with proven addresses, per source (an IPv4 address, or an IPv6 /64).
     pub per_source: Rate,
-    /// So many sources are remembered; the rest share one allowance.
+    /// The same per network (an IPv4 /24, or an IPv6 /48), for addresses that are not known.
+    pub per_network: Rate,
+    /// So many sources and networks are remembered, and identities by where they last were; the rest
+    /// share one allowance.
     pub sources: usize,
     /// Sessions in all.
     pub sessions: usize,
@@ -82,6 +92,9 @@ impl Default for Limits {
             accepted: Liveness::SHORT,
             retry_above: 0,
             max_half_open: 1024,
+            kept_for_known: 256,
+            half_open_per_source: 8,
+            half_open_per_network: 32,
             unproven: Rate {
                 per_second: 100.0,
                 burst: 100.0,
@@ -89,6 +102,10 @@ impl Default for Limits {
             per_source: Rate {
                 per_second: 10.0,
                 burst: 50.0,
+            },
+            per_network: Rate {
+                per_second: 40.0,
+                burst: 200.0,
             },
             sources: 16_384,
             sessions: 16_384,

@@ -54,7 +54,9 @@ counters! {
     retries,
     /// Not answered: too many handshakes unfinished.
     ignored,
-    /// Refused: too many handshakes from that source.
+    /// Not answered: too many handshakes unfinished from that source, or that network.
+    ignored_source,
+    /// Refused: too many handshakes from that source, or that network.
     refused_source,
     /// Refused: as many sessions as allowed.
     refused_full,

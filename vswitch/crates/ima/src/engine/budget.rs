@@ -4,7 +4,7 @@
 use std::collections::HashMap;
 use std::time::Duration;
 
-use vswitch_control::message::ima::{Refusal, Rejection, Resume, VnFromEdge, VnFromIma};
+use vswitch_control::message::ima::{Goodbye, Refusal, Rejection, Resume, VnFromEdge, VnFromIma};
 use vswitch_control::types::{NveName, VnName};
 
 use super::limit::Bucket;
@@ -15,8 +15,8 @@ use super::{EdgeRequest, Engine, Reply, SessionId};
 pub struct Rates {
     /// Registrations that change something, a second; ten times as many at once.
     pub registrations: u32,
-    /// Joins that change something or after which a whole VN is told, a second; as many at once as an
-    /// edge may be in VNs.
+    /// Joins that change something or after which a whole VN is told, and hellos that change something, a
+    /// second; as many at once as an edge may be in VNs.
     pub joins: u32,
     /// Questions, a second; twice as many at once.
     pub queries: u32,
@@ -78,6 +78,8 @@ pub enum Excess {
     Registration(Reply),
     /// Joins.
     Join(Reply),
+    /// Hellos that say something new.
+    Hello(Reply),
     /// Questions: they are not answered.
     Query,
 }
@@ -98,7 +100,7 @@ impl Engine {
         now: Duration,
     ) -> Option<Excess> {
         let nve = self.sessions.get(&id)?.nve.clone();
-        let costs = self.costs(&nve, request);
+        let costs = self.costs(&nve, request, now);
         if !costs {
             return None;
         }
@@ -109,6 +111,10 @@ impl Engine {
             EdgeRequest::Join { vn, .. } => {
                 let (vn, why) = (vn.clone(), Refusal::Busy);
                 (!budget.joins.try_take(now)).then_some(Excess::Join(Reply::Refused { vn, why }))
+            }
+            EdgeRequest::Hello { .. } => {
+                let reply = Reply::Goodbye(Goodbye::Unavailable);
+                (!budget.joins.try_take(now)).then_some(Excess::Hello(reply))
             }
             EdgeRequest::Vn {
                 vn,
@@ -124,8 +130,11 @@ impl Engine {
     }
 
     /// Whether others, or the store, notice.
-    fn costs(&self, nve: &NveName, request: &EdgeRequest) -> bool {
+    fn costs(&self, nve: &NveName, request: &EdgeRequest, now: Duration) -> bool {
         match request {
+            EdgeRequest::Hello { boot, endpoint } => {
+                self.is_renewed(nve, *boot, endpoint, now).is_none()
+            }
             EdgeRequest::Join { vn, resume } => self.is_costly(nve, vn, *resume),
             EdgeRequest::Vn { vn, message } => match message {
                 VnFromEdge::Register { port, mac, ips } => {
@@ -139,9 +148,7 @@ impl Engine {
                 // There is one for each registration at most.
                 VnFromEdge::Withdraw { .. } => false,
             },
-            EdgeRequest::Hello { .. } | EdgeRequest::Renew { .. } | EdgeRequest::Leave { .. } => {
-                false
-            }
+            EdgeRequest::Renew { .. } | EdgeRequest::Leave { .. } => false,
         }
     }
 

@@ -146,7 +146,7 @@ impl Engine {
         match (request, &session.hello) {
             (EdgeRequest::Hello { boot, endpoint }, None) => {
                 match self.permits(nve, endpoint, session.source) {
-                    Ok(()) => self.hello(nve, *boot, endpoint),
+                    Ok(()) => self.hello(nve, *boot, endpoint, now),
                     Err(why) => Reply::Goodbye(why).into(),
                 }
             }
@@ -196,10 +196,15 @@ impl Engine {
         u32::try_from(self.limits.lease.as_secs()).unwrap_or(u32::MAX)
     }
 
-    fn hello(&self, nve: &NveName, boot: BootId, endpoint: &Endpoint) -> Decision {
+    fn hello(&self, nve: &NveName, boot: BootId, endpoint: &Endpoint, now: Duration) -> Decision {
         let mut plan = Plan::default();
-        self.renew(&mut plan, nve, boot, endpoint);
-        let (lease, limits) = (self.lease_seconds(), self.limits.edge);
+        // Said again a short time later, it is a renewal like others.
+        let left = self.is_renewed(nve, boot, endpoint, now);
+        let lease = left.unwrap_or_else(|| {
+            self.renew(&mut plan, nve, boot, endpoint);
+            self.lease_seconds()
+        });
+        let limits = self.limits.edge;
         let endpoint = endpoint.clone();
         Decision {
             plan,

@@ -5,6 +5,36 @@ use std::time::Duration;
 
 use vswitch_control::types::NveName;
 
+use super::Engine;
+
+/// Of a lease: what an edge has at least when a server starts, whatever the time of day is said to be. An
+/// edge that is there comes back well within it.
+const GRACE: u32 = 4;
+/// No more than this is needed.
+const LONGEST_GRACE: Duration = Duration::from_secs(120);
+
+impl Engine {
+    /// The time of day, in milliseconds since 1970. Nothing is decided by it while the server runs; it is
+    /// stored with renewals.
+    pub fn wall_is(&mut self, wall: u64) {
+        self.wall = wall;
+    }
+
+    /// At a server's start: leases go on as far as the time of day tells when they were last renewed, so that
+    /// edges that are gone are not kept by servers that start again and again. It may have been set: to
+    /// the past, and leases are as new; to the future, and edges have a part of one to come back.
+    pub fn resume_leases(&mut self, now: Duration, wall: u64) {
+        self.wall = wall;
+        let lease = self.limits.lease;
+        let grace = (lease / GRACE).min(LONGEST_GRACE);
+        for (nve, edge) in &self.state.edges {
+            let since = Duration::from_millis(wall.saturating_sub(edge.renewals));
+            let left = lease.saturating_sub(since).max(grace);
+            self.leases.set(nve, now + left);
+        }
+    }
+}
+
 /// Ends of leases, by this server's clock.
 #[derive(Debug, Default)]
 pub(super) struct Leases {

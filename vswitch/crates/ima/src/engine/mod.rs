@@ -110,6 +110,8 @@ pub struct Engine {
     marked: HashSet<VnName>,
     /// When leases end, by this server's clock.
     leases: Leases,
+    /// The time of day, in milliseconds since 1970, as it was last told.
+    wall: u64,
     /// VNs in which something may be left over.
     messy: BTreeSet<VnName>,
     /// The one of them whose turn was last.
@@ -118,7 +120,7 @@ pub struct Engine {
 }
 
 impl Engine {
-    /// Of what is stored. Leases begin anew: no clock tells when those of a former run began.
+    /// Of what is stored. Leases begin anew, unless [`Engine::resume_leases`] says otherwise.
     #[must_use]
     pub fn new(
         limits: Limits,
@@ -141,6 +143,7 @@ impl Engine {
             ready: BTreeSet::new(),
             marked: HashSet::new(),
             leases,
+            wall: 0,
             budgets: Budgets::default(),
         }
     }
@@ -159,6 +162,7 @@ impl Engine {
         fresh.current = std::mem::take(&mut self.current);
         fresh.watching = std::mem::take(&mut self.watching);
         fresh.budgets = std::mem::take(&mut self.budgets);
+        fresh.wall = self.wall;
         for (id, session) in &mut fresh.sessions {
             session.dirty = session.seats.keys().cloned().collect();
             if fresh.state.revoked.contains_key(&session.nve) {

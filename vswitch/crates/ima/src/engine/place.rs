@@ -71,7 +71,7 @@ impl Engine {
         let record = EdgeRecord {
             boot,
             endpoint: endpoint.clone(),
-            renewals: renewals.saturating_add(1),
+            renewals: renewals.saturating_add(1).max(self.wall),
         };
         plan.guard(state, Key::Revoked(nve.clone()));
         plan.guard(state, Key::Declared(nve.clone()));

@@ -212,8 +212,10 @@ pub struct EdgeRecord {
     pub boot: BootId,
     /// Where it is reached.
     pub endpoint: Endpoint,
-    /// Grows whenever the lease is renewed. Each server counts the lease by its own clock from when it
-    /// saw the number change, so that no clock that is set ends or prolongs one.
+    /// Grows whenever the lease is renewed: the time of day in milliseconds since 1970, or one more than
+    /// before if that is not later. Each server counts the lease by its own clock from when it saw the
+    /// number change, so that no clock that is set ends or prolongs one; what it is tells a server that
+    /// starts how old it is, about.
     pub renewals: u64,
 }
 

@@ -53,7 +53,9 @@ impl<S: Store> Authority<S> {
         queue: mpsc::Receiver<Input>,
     ) -> Result<Self, StoreError> {
         let records = store.load().await?;
-        let engine = Engine::new(shared.limits, records, shared.started.elapsed());
+        let now = shared.started.elapsed();
+        let mut engine = Engine::new(shared.limits, records, now);
+        engine.resume_leases(now, wall());
         let authority = Self {
             store,
             engine,
@@ -70,8 +72,13 @@ impl<S: Store> Authority<S> {
         Ok(authority)
     }
 
-    /// The endpoint is open.
+    /// The endpoint is open. Edges that were there before come back whatever strangers do.
     pub(super) fn serve(&mut self, endpoint: Arc<Endpoint>) {
+        for edge in self.engine.state().edges.values() {
+            let tunnels = edge.endpoint.tunnel_addresses.iter().copied();
+            let control = edge.endpoint.control_address.ip();
+            endpoint.known().add(tunnels.chain([control]));
+        }
         self.endpoint = Some(endpoint);
     }
 
@@ -289,16 +296,14 @@ impl<S: Store> Authority<S> {
         match job {
             Job::Edge { id, request } => {
                 self.shared.counters.requests.add(1);
+                self.engine.wall_is(wall());
                 let decision = self.engine.edge(*id, request, self.now());
                 (decision.plan, Answer::Edge(decision.reply))
             }
             Job::Change { who, change, .. } => {
                 self.tie = self.tie.wrapping_add(1);
-                let since = SystemTime::now()
-                    .duration_since(UNIX_EPOCH)
-                    .unwrap_or_default();
-                let at = u64::try_from(since.as_millis()).unwrap_or(u64::MAX);
-                let id = AuditId { at, tie: self.tie };
+                let (at, tie) = (wall(), self.tie);
+                let id = AuditId { at, tie };
                 let stamp = Stamp {
                     who: who.clone(),
                     id,
@@ -376,6 +381,12 @@ impl<S: Store> Authority<S> {
             }
         }
     }
+}
+
+/// The time of day, in milliseconds since 1970.
+fn wall() -> u64 {
+    let since = SystemTime::now().duration_since(UNIX_EPOCH);
+    u64::try_from(since.unwrap_or_default().as_millis()).unwrap_or(u64::MAX)
 }
 
 /// Places in a session's line: replies to all requests in flight, and some pushes.

@@ -16,6 +16,7 @@ impl<S: Store> Authority<S> {
         let (counter, reply) = match self.engine.excess(id, request, now)? {
             Excess::Registration(reply) => (&counters.busy_registrations, Some(reply)),
             Excess::Join(reply) => (&counters.busy_joins, Some(reply)),
+            Excess::Hello(reply) => (&counters.busy_hellos, Some(reply)),
             Excess::Query => (&counters.busy_queries, None),
         };
         counter.add(1);

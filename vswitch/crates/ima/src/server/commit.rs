@@ -99,7 +99,7 @@ impl<S: Store> Authority<S> {
                     }
                     self.reply(id, reply);
                 }
-                (Job::Excess { id, .. }, Answer::Edge(reply)) => self.reply(id, reply),
+                (Job::Excess { id, .. }, Answer::Edge(reply)) => self.refuse(id, reply),
                 (
                     Job::Change {
                         who,
@@ -147,9 +147,17 @@ impl<S: Store> Authority<S> {
             Job::Change { answer, .. } => {
                 let _ = answer.send(Err(Denied::Unavailable(Text::of(why))));
             }
-            Job::Excess { id, reply } => self.reply(id, reply),
+            Job::Excess { id, reply } => self.refuse(id, reply),
             Job::Sweep => {}
         }
+    }
+
+    /// Replies to an edge that asks too often; a goodbye ends its session.
+    fn refuse(&mut self, id: SessionId, reply: Option<Reply>) {
+        if let Some(reply) = &reply {
+            self.engine.confirm(id, reply);
+        }
+        self.reply(id, reply);
     }
 
     fn reply(&self, id: SessionId, reply: Option<Reply>) {

@@ -5,8 +5,12 @@ mod authority;
 mod claims;
 mod commit;
 mod edge;
+mod line;
 mod operator;
+mod pace;
 mod report;
+#[cfg(test)]
+mod sim;
 mod waiting;
 
 use std::net::{IpAddr, SocketAddr};
@@ -24,6 +28,7 @@ use vswitch_control::uptime::Uptime;
 use crate::engine::{EdgeRequest, Limits, Push, Reply, SessionId};
 use crate::store::{Store, StoreError};
 use authority::Authority;
+use pace::Paces;
 
 /// Requests of one session that may wait for the store at once.
 const IN_FLIGHT: usize = 64;
@@ -131,6 +136,8 @@ counters! {
     busy_registrations = "registrations-busy",
     /// Joins refused because their edge made too many.
     busy_joins = "joins-busy",
+    /// Edges turned away because they came too often with something new to say.
+    busy_hellos = "hellos-busy",
     /// Questions not answered because their edge asked too many.
     busy_queries = "queries-busy",
     /// Addresses of VNs taken by whoever came first.
@@ -164,6 +171,7 @@ struct Shared {
     room: Notify,
     counters: Counters,
     started: Uptime,
+    paces: Paces,
 }
 
 /// A running server.
@@ -197,6 +205,7 @@ impl Server {
             room: Notify::new(),
             counters: Counters::default(),
             started: Uptime::begin(),
+            paces: Paces::default(),
         });
         // Nobody is let in before it is known who is revoked.
         let mut authority = Authority::load(store, shared.clone(), denied, queue).await?;

@@ -52,6 +52,9 @@ impl<S: Store> Authority<S> {
                 ("handshakes", stats.initials),
                 ("handshakes-retried", stats.retries),
                 ("handshakes-half-open", stats.half_open),
+                ("handshakes-ignored", stats.ignored),
+                ("handshakes-ignored-source", stats.ignored_source),
+                ("handshakes-refused-source", stats.refused_source),
             ]);
         }
         let counters: Vec<_> = counters

@@ -2,6 +2,8 @@
 //! servers share ([`etcd`]).
 
 pub mod etcd;
+#[cfg(test)]
+mod power;
 pub mod redb;
 
 use std::future::Future;

@@ -93,6 +93,11 @@ impl Redb {
         let database = Database::builder()
             .create_file(file)
             .map_err(|error| said(&error))?;
+        Self::begin(database)
+    }
+
+    /// On an open database.
+    pub(super) fn begin(database: Database) -> Result<Self, StoreError> {
         let write = database.begin_write().map_err(failed)?;
         let revision = {
             write.open_table(RECORDS).map_err(failed)?;

@@ -358,3 +358,29 @@ fn who_sends_too_much_waits_alone() {
         assert!(fair < slowed, "{fair:?} {slowed:?}");
     });
 }
+
+/// With every session a burst would be as much as one likes.
+#[test]
+fn who_comes_anew_is_read_no_faster() {
+    let mut limits = Limits::default();
+    limits.edge.messages_per_second = 100;
+    limits.edge.burst = 20;
+    with_server(limits, async |lab, server, _| {
+        let begin = Instant::now();
+        for _ in 0..10 {
+            let mut flood = lab.edge("flood", 2, server).await;
+            for sequence in 0..20 {
+                flood.send(&FromEdge::Renew { sequence }).await;
+            }
+            loop {
+                let told = flood.next().await.unwrap();
+                if matches!(told, Told::Clear(FromIma::Renewed { sequence: 19, .. })) {
+                    break;
+                }
+            }
+        }
+        // 210 messages, 20 of them at once, 100 a second.
+        let took = begin.elapsed();
+        assert!(took > Duration::from_millis(1800), "{took:?}");
+    });
+}

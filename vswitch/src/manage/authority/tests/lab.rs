@@ -179,6 +179,7 @@ pub fn setup(ca: &Ca, role: Role, name: &str) -> Setup {
     let mut setup = Setup::new(credentials.unwrap().fixed(), &[]);
     setup.limits.per_source.per_second = 1000.0;
     setup.limits.per_source.burst = 1000.0;
+    setup.limits.half_open_per_source = 1000;
     setup
 }
 

@@ -220,6 +220,7 @@ fn the_authority_has_a_queue_of_its_own() {
             endpoint,
             ima,
             peers,
+            paces: Arc::default(),
         };
         while network
             .peers

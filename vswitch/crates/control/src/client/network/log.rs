@@ -24,23 +24,22 @@ impl Network {
         me: &NveName,
         outputs: &mut VecDeque<Output>,
     ) -> Result<Option<Reply>, &'static str> {
-        let Some((of, channel)) = &mut self.channel else {
-            // Of before this edge left, and was about to come back.
+        let opened = match &mut self.channel {
+            Some((of, channel)) if *of == epoch => channel.open(bytes).ok(),
+            _ => None,
+        };
+        let Some(opened) = opened else {
+            self.unopened(now, outputs);
             return Ok(None);
         };
-        if *of != epoch {
-            return Err("sealed in an epoch that is not this one");
-        }
-        let opened = channel
-            .open(bytes)
-            .map_err(|_| "a sealed message that does not open")?;
+        self.unopened = 0;
         match decode(&opened).map_err(|_| "a sealed message that is none")? {
             VnFromIma::Update(update) => self.update(now, update, me, outputs)?,
             VnFromIma::Registered { mac, generation } => {
                 if self.admission.registered(mac, generation) {
                     let moved_here: Vec<Mac> = self
                         .mappings
-                        .remove(&mac)
+                        .remove(mac)
                         .map(|m| m.mac)
                         .into_iter()
                         .collect();
@@ -98,9 +97,12 @@ impl Network {
                 // edge joined again while an update was under way.
                 let known = self.resume.map(|resume| resume.version);
                 if known.is_none_or(|known| known < base || to.version < known) {
-                    // Something is missing: all of it is told when the VN is joined anew.
-                    self.resume = None;
-                    self.join_anew(now);
+                    // Something is missing: all of it is told when the VN is joined anew. If that is
+                    // under way, it goes on from what is known.
+                    if !self.is_joining() {
+                        self.resume = None;
+                        self.join_anew(now);
+                    }
                     return Ok(());
                 }
                 self.resume = Some(to);
@@ -146,15 +148,15 @@ impl Network {
         }
         for gone in update.withdrawn.into_inner() {
             self.supersede(gone.mac, gone.generation, outputs);
-            let known = self.mappings.get(&gone.mac);
+            let known = self.mappings.get(gone.mac);
             if known.is_some_and(|known| known.generation <= gone.generation) {
-                self.mappings.remove(&gone.mac);
+                self.mappings.remove(gone.mac);
                 withdrawals.push(gone.mac);
             }
         }
         // Of one address in one step only the last counts.
-        upserts.retain(|mapping: &Mapping| self.mappings.get(&mapping.mac) == Some(mapping));
-        withdrawals.retain(|mac| !self.mappings.contains_key(mac));
+        upserts.retain(|mapping: &Mapping| self.mappings.get(mapping.mac) == Some(mapping));
+        withdrawals.retain(|mac| !self.mappings.contains(*mac));
         self.tell_mappings(false, upserts, withdrawals, outputs);
         if self.admission.admitted() != admitted {
             self.tell_admitted(outputs);
@@ -196,7 +198,7 @@ impl Network {
     ) {
         let mac = mapping.mac;
         if mapping.nve == *me {
-            if self.mappings.remove(&mac).is_some() {
+            if self.mappings.remove(mac).is_some() {
                 withdrawals.push(mac);
             }
             if !self.admission.is_wanted(mac) {
@@ -207,7 +209,7 @@ impl Network {
         }
         self.supersede(mac, mapping.generation, outputs);
         let ours = self.admission.generation(mac);
-        let known = self.mappings.get(&mac).map(|known| known.generation);
+        let known = self.mappings.get(mac).map(|known| known.generation);
         if ours
             .max(known)
             .is_some_and(|newer| newer >= mapping.generation)
@@ -215,7 +217,7 @@ impl Network {
             return;
         }
         upserts.push(mapping.clone());
-        self.mappings.insert(mac, mapping);
+        self.mappings.insert(mapping);
     }
 
     /// An address of ours is somebody else's or nobody's by now.

@@ -10,6 +10,7 @@ use crate::client::link::fraction;
 use crate::client::{Alarm, Event, Gone, Output};
 use crate::hybrid::{Answer, ExchangeId, Initiator, Transcript};
 use crate::message::ima::{FromEdge, Refusal};
+use crate::types::Epoch;
 use crate::vnchannel::{Side, VnChannel};
 
 /// Before a VN that was refused is tried again; doubles up to [`LONGEST_WAIT`].
@@ -51,13 +52,18 @@ impl Network {
             return;
         };
         let exchange = ExchangeId(exchange);
+        if self.joining.is_some() {
+            // The answer may still come, and then the server has channels of both joins: nothing is
+            // sealed any more before that of the later one is there.
+            self.channel = None;
+        }
         outputs.push_back(Output::Send(Box::new(FromEdge::Join {
             vn: self.name.clone(),
             exchange,
             offer: initiator.offer().clone(),
             resume: self.resume,
         })));
-        self.due = None;
+        (self.due, self.said) = (None, true);
         self.joining = Some(Joining {
             exchange,
             initiator,
@@ -71,12 +77,45 @@ impl Network {
         self.due = Some(now);
     }
 
+    /// There is a new epoch.
+    pub(in crate::client) fn announced(&mut self, now: Duration, epoch: Epoch) {
+        self.announced = self.announced.max(Some(epoch));
+        // A join that is under way most likely ends in it.
+        if !self.is_joining() {
+            self.due = Some(now);
+        }
+    }
+
+    /// Something came that does not open: of a join that was given up, or of another channel than is here.
+    /// It costs this VN a fresh exchange, and others nothing. Whatever it said is told or asked again.
+    pub(super) fn unopened(&mut self, now: Duration, outputs: &mut VecDeque<Output>) {
+        self.admission.ask_unanswered();
+        self.admission.ask_refused();
+        // With the join that is under way, or due, comes the right channel.
+        if self.is_joining() || self.channel.take().is_none() {
+            return;
+        }
+        self.staging = None;
+        let doubled = 1_u32.checked_shl(self.unopened).unwrap_or(u32::MAX);
+        let wait = match self.unopened {
+            0 => Duration::ZERO,
+            _ => (FIRST_WAIT / 2).saturating_mul(doubled).min(LONGEST_WAIT),
+        };
+        self.unopened = self.unopened.saturating_add(1).min(16);
+        self.due = Some(now + wait);
+        let unopened = Alarm::Unopened {
+            vn: self.name.clone(),
+        };
+        event(outputs, Event::Alarm(unopened));
+    }
+
     /// The session is gone, and what it protected.
     pub(in crate::client) fn disconnected(&mut self, now: Duration) {
         self.channel = None;
         self.staging = None;
         self.again = None;
         self.refusals = 0;
+        (self.announced, self.unopened) = (None, 0);
         self.join_anew(now);
         self.admission.ask_all();
     }
@@ -84,6 +123,7 @@ impl Network {
     /// The authority lets this edge in.
     pub(in crate::client) fn joined(
         &mut self,
+        now: Duration,
         exchange: ExchangeId,
         answer: &Answer,
         parties: Parties<'_>,
@@ -109,6 +149,13 @@ impl Network {
         let channel = VnChannel::new(&root, &transcript, Side::Initiator)
             .map_err(|_| "a key exchange that gives no keys")?;
         self.channel = Some((terms.epoch, channel));
+        if self
+            .announced
+            .take()
+            .is_some_and(|epoch| epoch > terms.epoch)
+        {
+            self.due = Some(now);
+        }
         (self.refusal, self.refusals) = (None, 0);
         self.staging = None;
         if self.terms.is_some_and(|before| before.log != terms.log) {
@@ -154,6 +201,7 @@ impl Network {
         self.joining = None;
         self.kept = false;
         self.again = None;
+        self.announced = None;
         self.forget();
         self.admission.clear();
         self.withdrawn.clear();

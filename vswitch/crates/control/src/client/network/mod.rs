@@ -2,11 +2,13 @@
 //! mappings, and how far its log is known.
 
 mod log;
+mod mappings;
 mod membership;
 
 use core::time::Duration;
 use std::collections::{BTreeMap, BTreeSet, VecDeque};
 
+use self::mappings::Mappings;
 use super::admission::Admission;
 use super::{Addresses, Event, NetworkStatus, Output};
 use crate::hybrid::{ExchangeId, Initiator};
@@ -59,8 +61,14 @@ struct Staging {
 pub(super) struct Network {
     name: VnName,
     joining: Option<Joining>,
+    /// A join was sent once.
+    said: bool,
     /// When it is to be joined, or joined anew.
     due: Option<Duration>,
+    /// The latest epoch that was announced: a join that ends in an earlier one is begun anew.
+    announced: Option<Epoch>,
+    /// Times that it was joined anew because what came did not open, since something did.
+    unopened: u32,
     refusals: u32,
     refusal: Option<Refusal>,
     channel: Option<(Epoch, VnChannel)>,
@@ -70,7 +78,7 @@ pub(super) struct Network {
     kept: bool,
     resume: Option<Resume>,
     members: BTreeMap<NveName, Member>,
-    mappings: BTreeMap<Mac, Mapping>,
+    mappings: Mappings,
     staging: Option<Staging>,
     admission: Admission,
     /// Addresses that no port has any more, of which the authority is to be told.
@@ -88,7 +96,10 @@ impl Network {
         Self {
             name,
             joining: None,
+            said: false,
             due: Some(now),
+            announced: None,
+            unopened: 0,
             refusals: 0,
             refusal: None,
             channel: None,
@@ -96,7 +107,7 @@ impl Network {
             kept: false,
             resume: None,
             members: BTreeMap::new(),
-            mappings: BTreeMap::new(),
+            mappings: Mappings::default(),
             staging: None,
             admission: Admission::default(),
             withdrawn: BTreeSet::new(),
@@ -121,9 +132,9 @@ impl Network {
         self.channel.is_some()
     }
 
-    /// Whether the server of this session has heard of this edge's wish.
+    /// Whether a server may have heard of this edge's wish, in this session or an earlier one.
     pub(super) fn is_known_there(&self) -> bool {
-        self.is_open() || self.is_joining()
+        self.said
     }
 
     pub(super) fn lease_end_is(&self) -> LeaseEnd {
@@ -150,9 +161,9 @@ impl Network {
     pub(super) fn knows(&self, what: &Wanted) -> bool {
         match what {
             Wanted::Mac(mac) => {
-                self.mappings.contains_key(mac) || self.admission.generation(*mac).is_some()
+                self.mappings.contains(*mac) || self.admission.generation(*mac).is_some()
             }
-            Wanted::Ip(ip) => self.mappings.values().any(|m| m.ips.contains(ip)),
+            Wanted::Ip(ip) => self.mappings.has_ip(*ip),
         }
     }
 
@@ -237,7 +248,7 @@ impl Network {
             .map(|mapping| mapping.mac)
             .collect();
         for mac in &gone {
-            self.mappings.remove(mac);
+            self.mappings.remove(*mac);
         }
         // A description that has not come to its end must not bring it back.
         if let Some(staging) = &mut self.staging {

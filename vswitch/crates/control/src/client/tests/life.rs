@@ -113,6 +113,40 @@ fn who_has_no_port_left_leaves() {
     assert!(world.ima.net("blue").mappings.is_empty());
 }
 
+/// The last port goes while nobody can be told, or in the last moment of a session.
+#[test]
+fn who_leaves_unheard_says_it_again() {
+    let mut world = World::joined(NETS, &[("red", &[1]), ("blue", &[9])]);
+    world.cut();
+    world.client.want(world.now, wanted(&[("blue", &[9])]));
+    world.run(seconds(20));
+    assert!(world.ima.left.is_empty());
+    world.reachable = true;
+    world.run(seconds(60));
+    assert_eq!(world.ima.left, [vn("red")]);
+    // That was heard: it is not said in the next session.
+    world.cut();
+    world.reachable = true;
+    world.run(seconds(60));
+    assert_eq!(world.ima.left, [vn("red")]);
+    assert!(world.is_joined("blue"));
+    // Said, and lost with the session.
+    world.client.want(world.now, BTreeMap::new());
+    world.reachable = false;
+    world.settle();
+    world.cut();
+    world.reachable = true;
+    world.run(seconds(60));
+    assert_eq!(world.ima.left, [vn("red"), vn("blue")]);
+    // Not of what is wanted again.
+    world.cut();
+    world.reachable = true;
+    world.client.want(world.now, wanted(&[("red", &[1])]));
+    world.run(seconds(60));
+    assert_eq!(world.ima.left.len(), 2);
+    assert!(world.is_joined("red"));
+}
+
 #[test]
 fn the_expelled_and_the_refused_lose_what_they_had_and_ask_ever_more_rarely() {
     let mut world = World::joined(NETS, &[("red", &[1]), ("blue", &[2])]);
@@ -155,11 +189,107 @@ fn another_vns_channel_opens_nothing() {
         other => panic!("{other:?}"),
     };
     world.ima.replies.push_back(forged);
+    let joins = world.ima.joins.len();
     world.settle();
-    assert_eq!(world.closed, ["a sealed message that does not open"]);
-    // Nothing is lost by that, and another session heals it.
-    world.run(seconds(5));
+    // It costs the one a fresh exchange, and the other and the session nothing.
+    assert!(world.closed.is_empty(), "{:?}", world.closed);
+    assert_eq!(world.ima.joins.len(), joins + 1);
+    assert_eq!(world.ima.joins.last().unwrap().0, vn("red"));
+    let alarm = Event::Alarm(Alarm::Unopened { vn: vn("red") });
+    assert!(world.events.contains(&alarm));
     assert!(world.is_joined("red") && world.is_joined("blue"));
+    world.ima.map("red", 2, "b");
+    world.settle();
+    assert_eq!(world.told("red"), world.truth("red"));
+    // A server that never keeps to it is not asked without end.
+    let joins = world.ima.joins.len();
+    for _ in 0..3000 {
+        world.ima.replies.push_back(FromIma::Sealed {
+            vn: vn("red"),
+            epoch: Epoch(1),
+            bytes: SealedBytes::try_from(vec![7; 40]).unwrap(),
+        });
+        world.run(Duration::from_millis(100));
+    }
+    let joins = world.ima.joins.len() - joins;
+    assert!((3..=20).contains(&joins), "{joins}");
+}
+
+/// The answer to a join takes longer than the edge waits, and what follows it comes before the answer to
+/// the second one.
+#[test]
+fn a_join_that_is_answered_late_costs_nothing() {
+    let mut world = World::joined(NETS, &[("red", &[1]), ("blue", &[2])]);
+    world.take_events();
+    let announce = |world: &mut World, epoch| {
+        world.ima.net("red").epoch = epoch;
+        world.ima.replies.push_back(FromIma::NewEpoch {
+            vn: vn("red"),
+            epoch: Epoch(epoch),
+        });
+    };
+    // The messages of both are on their way for long.
+    announce(&mut world, 2);
+    let reply = world.ima.replies.pop_back().unwrap();
+    world.client.received(world.now, reply);
+    let join = |world: &mut World| {
+        let outputs: Vec<Output> = world.client.outputs().collect();
+        let joins = outputs.into_iter().filter_map(|output| match output {
+            Output::Send(message) if matches!(*message, FromEdge::Join { .. }) => Some(*message),
+            _ => None,
+        });
+        joins.collect::<Vec<_>>()
+    };
+    let first = join(&mut world);
+    assert_eq!(first.len(), 1);
+    world.now += seconds(11);
+    world.client.poll(world.now);
+    let second = join(&mut world);
+    assert_eq!(second.len(), 1);
+    // What a port is given meanwhile is asked for when there is a channel that both agree about.
+    let wants = wanted(&[("red", &[1, 3]), ("blue", &[2])]);
+    world.client.want(world.now, wants);
+    for message in first {
+        world.ima.receive(message);
+    }
+    world.ima.map("red", 7, "b");
+    world.settle();
+    for message in second {
+        world.ima.receive(message);
+    }
+    world.ima.map("red", 8, "b");
+    world.settle();
+    assert!(world.closed.is_empty(), "{:?}", world.closed);
+    assert!(world.is_joined("red") && world.is_joined("blue"));
+    assert_eq!(world.admitted("red"), [mac(1), mac(3)]);
+    let (_, mappings) = world.told("red");
+    assert_eq!(mappings, world.truth("red").1);
+}
+
+/// Two new epochs, the second announced before the join for the first is answered.
+#[test]
+fn a_join_under_way_is_that_of_the_next_epoch() {
+    let mut world = World::joined(NETS, &[("red", &[1])]);
+    let joins = world.ima.joins.len();
+    for epoch in [2, 3] {
+        world.ima.net("red").epoch = epoch;
+        let (vn, epoch) = (vn("red"), Epoch(epoch));
+        let message = FromIma::NewEpoch { vn, epoch };
+        world.client.received(world.now, message);
+    }
+    world.settle();
+    assert_eq!(world.ima.joins.len(), joins + 1);
+    // One that ended in an earlier epoch is done again.
+    world.ima.net("red").epoch = 4;
+    let announced = |epoch| FromIma::NewEpoch {
+        vn: vn("red"),
+        epoch: Epoch(epoch),
+    };
+    world.client.received(world.now, announced(4));
+    world.client.received(world.now, announced(5));
+    world.settle();
+    assert_eq!(world.ima.joins.len(), joins + 3);
+    assert!(world.is_joined("red") && world.closed.is_empty());
 }
 
 #[test]

@@ -38,6 +38,12 @@ impl World {
             return;
         };
         let (mut senders, mut receivers) = (0, 0);
+        for (peer, pairs) in &keying.pairs {
+            let of_peer: usize = pairs.values().map(|pair| pair.receivers.len()).sum();
+            let noted = keying.receivers_of.get(peer).copied();
+            assert_eq!(noted.unwrap_or(0), of_peer);
+        }
+        assert!(keying.receivers_of.values().all(|own| *own > 0));
         for pair in keying.pairs.values().flat_map(BTreeMap::values) {
             assert!(pair.senders.len() <= self.config.workers_per_pair);
             assert!(pair.receivers.len() <= self.config.workers_per_pair);

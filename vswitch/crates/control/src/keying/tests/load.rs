@@ -43,6 +43,158 @@ fn a_peer_begins_exchanges_at_a_limited_rate() {
     a.exchange(&mut b, 1);
 }
 
+/// With its session a peer loses everything but what it has spent.
+#[test]
+fn who_comes_anew_may_ask_for_no_more() {
+    let mut b = Victim::new();
+    let mut asked = 0_u32;
+    let mut served = 0;
+    let begin = b.now;
+    for _ in 0..20 {
+        let m = Speaker::greet(&mut b, "m");
+        for _ in 0..100 {
+            asked += 1;
+            let mut id = [0; 16];
+            id[..4].copy_from_slice(&asked.to_be_bytes());
+            let initiator = Initiator::new().unwrap();
+            let request = PeerMessage::KeyRequest {
+                vn: vn("red"),
+                epoch: Epoch(10),
+                exchange: ExchangeId(id),
+                offer: initiator.offer().clone(),
+            };
+            m.say(&mut b, &request);
+            let response = |said: &PeerMessage| matches!(said, PeerMessage::KeyResponse { .. });
+            served += usize::from(b.said.iter().any(response));
+        }
+        b.give(Event::SessionDown {
+            peer: nve("m"),
+            session: m.session,
+        });
+        assert!(b.keying.peers.is_empty() && b.keying.pairs.is_empty());
+    }
+    assert_eq!((b.now, served), (begin, 500));
+    b.now += ms(60_000);
+    Speaker::greet(&mut b, "m").exchange(&mut b, 1);
+}
+
+/// So with SAs, each asked for in an exchange of its own session.
+#[test]
+fn who_comes_anew_may_ask_for_no_more_keys() {
+    let config = Config {
+        requests_per_second: 10,
+        requests_at_once: 10,
+        ..Config::default()
+    };
+    let mut b = Victim::with(config);
+    let mut offered = 0;
+    for n in 0..8 {
+        let mut m = Speaker::greet(&mut b, "m");
+        m.exchange(&mut b, n);
+        for worker in 0..40 {
+            let heard = m.tell(&mut b, &VnMessage::Want { worker });
+            let offer = |it: &VnMessage| matches!(it, VnMessage::Offer { .. });
+            offered += usize::from(heard.iter().any(offer));
+        }
+        // It leaves nothing behind.
+        let leave = PeerMessage::Bye { vn: vn("red") };
+        m.say(&mut b, &leave);
+        b.give(Event::SessionDown {
+            peer: nve("m"),
+            session: m.session,
+        });
+    }
+    // Ten a second, sixteen for each: those of four sessions, of which 16 workers each get their own.
+    assert_eq!((offered, b.keying.counters().denied), (4 * 16, 4 * 40));
+}
+
+#[test]
+fn what_is_spent_is_remembered_of_as_many_as_asked_of_late() {
+    let mut b = Victim::new();
+    let (version, boot) = (VERSION, BootId([1; 16]));
+    let hello = encode(&PeerMessage::Hello { version, boot }).unwrap();
+    let request = PeerMessage::KeyRequest {
+        vn: vn("red"),
+        epoch: Epoch(10),
+        exchange: ExchangeId([1; 16]),
+        offer: Initiator::new().unwrap().offer().clone(),
+    };
+    let request = encode(&request).unwrap();
+    for n in 0..6000 {
+        let (peer, session) = (nve(&format!("s{n}")), SessionId(n));
+        b.give(Event::SessionUp {
+            peer: peer.clone(),
+            session,
+            binding: [9; 32],
+        });
+        for bytes in [&hello, &request] {
+            let (peer, bytes) = (peer.clone(), bytes.clone());
+            b.give(Event::Message {
+                peer,
+                session,
+                bytes,
+            });
+        }
+        assert_eq!(b.refusals(), [Refusal::NotMember]);
+        b.give(Event::SessionDown { peer, session });
+        b.pass(ms(10));
+    }
+    let kept = b.keying.allowances.len();
+    assert!((1..=1200).contains(&kept), "{kept}");
+}
+
+/// One peer takes all that it gets, in as many networks as it likes; then a second one does. Every other
+/// still gets what is kept for it.
+#[test]
+fn no_peer_takes_what_is_kept_for_others() {
+    let config = Config {
+        max_sas: 200,
+        ample_sas: 150,
+        ..Config::default()
+    };
+    let mut b = Victim::with(config);
+    let others: Vec<String> = (0..8).map(|n| format!("o{n}")).collect();
+    let mut red: Vec<&str> = others.iter().map(String::as_str).collect();
+    red.extend(["a", "b", "m"]);
+    b.members("red", 11, &red);
+    let names: Vec<String> = (0..200).map(|n| format!("n{n}")).collect();
+    for name in &names {
+        b.members(name, 11, &["a", "b", "m"]);
+    }
+    // a, m and eight others: ten for each of them are kept.
+    let takes = |b: &mut Victim, name: &str, networks: &[String]| {
+        let mut speaker = Speaker::greet(b, name);
+        let mut offered = 0;
+        for (id, network) in (0..).zip(networks) {
+            speaker.network = (vn(network), 11);
+            speaker.exchange(b, id);
+            let workers = if networks.len() == 1 { 16 } else { 1 };
+            for worker in 0..workers {
+                let heard = speaker.tell(b, &VnMessage::Want { worker });
+                let offer = |it: &VnMessage| matches!(it, VnMessage::Offer { .. });
+                offered += usize::from(heard.iter().any(offer));
+            }
+        }
+        offered
+    };
+    let (first, second) = (takes(&mut b, "m", &names), takes(&mut b, "a", &names));
+    assert_eq!((first, second), (10 + 50, 10 + 20));
+    let denied = b.keying.counters().denied_share;
+    assert_eq!(denied, 2 * 200 - 90);
+    let crowding = [("m", 60), ("a", 30)].map(|(peer, has)| {
+        let peer = nve(peer);
+        Report::Crowding { peer, has }
+    });
+    assert_eq!(b.reports, crowding);
+    for name in &others {
+        // Ten workers of the one network that it shares.
+        let got = takes(&mut b, name, &["red".to_owned()]);
+        assert!(got >= 10, "{name}: {got}");
+    }
+    assert!(b.keying.receivers <= 200, "{}", b.keying.receivers);
+    assert_eq!(b.keying.counters().denied_share, denied);
+}
+
 /// Who has more networks in common than a peer may begin exchanges at once may begin one for each, and goes
 /// back to what everybody has when it leaves them.
 #[test]

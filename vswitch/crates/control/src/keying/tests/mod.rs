@@ -146,14 +146,16 @@ impl Victim {
 
 /// A peer that says what it wants to.
 struct Speaker {
-    name: &'static str,
+    name: String,
+    /// About which VN it speaks, and of which epoch.
+    network: (VnName, u64),
     session: SessionId,
     binding: [u8; 32],
     channel: Option<(ExchangeId, VnChannel)>,
 }
 
 impl Speaker {
-    fn greet(victim: &mut Victim, name: &'static str) -> Self {
+    fn greet(victim: &mut Victim, name: &str) -> Self {
         let session = SessionId(victim.next_session);
         victim.next_session += 1;
         let binding = [9; 32];
@@ -163,7 +165,8 @@ impl Speaker {
             binding,
         });
         let speaker = Self {
-            name,
+            name: name.to_owned(),
+            network: (vn("red"), 10),
             session,
             binding,
             channel: None,
@@ -180,7 +183,7 @@ impl Speaker {
 
     fn say_bytes(&self, victim: &mut Victim, bytes: Vec<u8>) {
         victim.give(Event::Message {
-            peer: nve(self.name),
+            peer: nve(&self.name),
             session: self.session,
             bytes,
         });
@@ -198,19 +201,20 @@ impl Speaker {
         initiator
     }
 
-    /// An exchange for `red`, as it should be. What the victim said under it.
+    /// An exchange for its network, as it should be. What the victim said under it.
     fn exchange(&mut self, victim: &mut Victim, id: u8) -> Vec<VnMessage> {
-        let initiator = self.request(victim, "red", 10, id);
+        let (network, epoch) = self.network.clone();
+        let initiator = self.request(victim, network.as_str(), epoch, id);
         let answer = victim.said.iter().find_map(|message| match message {
             PeerMessage::KeyResponse { answer, .. } => Some(answer.clone()),
             _ => None,
         });
-        let (own, red) = (format!("spiffe://localdomain/nve/{}", self.name), vn("red"));
+        let own = format!("spiffe://localdomain/nve/{}", self.name);
         let transcript = Transcript {
             initiator: &own,
             responder: "spiffe://localdomain/nve/b",
-            vn: &red,
-            epoch: Epoch(10),
+            vn: &network,
+            epoch: Epoch(epoch),
             exchange: ExchangeId([id; 16]),
             binding: &self.binding,
         };
@@ -237,7 +241,7 @@ impl Speaker {
         let (exchange, channel) = self.channel.as_mut().unwrap();
         let bytes = channel.seal(&encode(message).unwrap()).unwrap();
         let message = PeerMessage::Sealed {
-            vn: vn("red"),
+            vn: self.network.0.clone(),
             exchange: *exchange,
             bytes: bytes.try_into().unwrap(),
         };

@@ -282,3 +282,83 @@ async fn spoofed_handshakes_do_not_keep_real_ones_out() {
     })
     .await;
 }
+
+/// Somebody who is where they say and never goes on: `count` handshakes from one address.
+fn idlers(who: &Credentials, from: [u8; 4], to: SocketAddr, count: usize) -> Idlers {
+    let quinn = quinn::Endpoint::client((from, 0).into()).unwrap();
+    let dial = |_| {
+        let connecting = quinn.connect_with(raw_config(who, None), to, "192.0.2.1");
+        tokio::spawn(connecting.unwrap())
+    };
+    Idlers(quinn.clone(), (0..count).map(dial).collect())
+}
+
+/// Holds what they have.
+struct Idlers(
+    quinn::Endpoint,
+    Vec<tokio::task::JoinHandle<Result<Connection, quinn::ConnectionError>>>,
+);
+
+impl Drop for Idlers {
+    fn drop(&mut self) {
+        self.1.iter().for_each(tokio::task::JoinHandle::abort);
+        self.0.close(0_u32.into(), b"");
+    }
+}
+
+/// Addresses that are proven, handshakes that are never finished: a source and a network get a few
+/// places, all strangers together most of them, and those who were there before get theirs.
+#[tokio::test]
+async fn proven_strangers_do_not_keep_out_others_or_those_who_are_known() {
+    let lab = Lab::new("lab");
+    let authority = endpoint(lab.credentials(Role::Ima, "i"), &[Role::Nve], |setup| {
+        let limits = &mut setup.limits;
+        (limits.max_half_open, limits.kept_for_known) = (24, 8);
+        (limits.half_open_per_source, limits.half_open_per_network) = (4, 8);
+        limits.handshake_timeout = Duration::from_secs(20);
+    });
+    let (to, half_open) = (address(&authority), || authority.stats().half_open);
+    let at = |name: &str, from: &str| {
+        let setup = Setup::new(lab.credentials(Role::Nve, name).fixed(), &[]);
+        Endpoint::bind(from.parse().unwrap(), setup).unwrap()
+    };
+    // Was there before.
+    let known = at("known", "127.1.0.77:0");
+    drop(meet(&authority, &known).await);
+
+    let idle = lab.credentials(Role::Nve, "idle");
+    let settle = || tokio::time::sleep(Duration::from_millis(300));
+    let mut held = vec![idlers(&idle, [127, 1, 0, 1], to, 12)];
+    until("the source has its places", || half_open() == 4).await;
+    settle().await;
+    assert_eq!(half_open(), 4);
+    assert!(authority.stats().ignored_source >= 8);
+    for host in 2..6 {
+        held.push(idlers(&idle, [127, 1, 0, host], to, 12));
+    }
+    until("the network has its places", || half_open() == 8).await;
+    settle().await;
+    assert_eq!(half_open(), 8);
+    // Somebody from elsewhere whom nobody knows.
+    let new = at("new", "127.9.0.1:0");
+    drop(soon(meet(&authority, &new)).await);
+    for network in 2..6 {
+        for host in 1..4 {
+            held.push(idlers(&idle, [127, network, 0, host], to, 12));
+        }
+    }
+    until("strangers have theirs", || half_open() == 16).await;
+    settle().await;
+    assert_eq!((half_open(), authority.stats().ignored > 0), (16, true));
+    // From the very network that is full.
+    let begun = Instant::now();
+    for _ in 0..3 {
+        drop(soon(meet(&authority, &known)).await);
+    }
+    assert!(begun.elapsed() < Duration::from_secs(2), "{begun:?}");
+    // And who is named before it ever came.
+    let named = at("named", "127.1.0.78:0");
+    authority.known().add([named.local_address().unwrap().ip()]);
+    drop(soon(meet(&authority, &named)).await);
+    assert_eq!(half_open(), 16);
+}

@@ -2,7 +2,7 @@
 
 use std::time::Duration;
 
-use vswitch_control::message::ima::{Refusal, Rejection, VnFromEdge, VnFromIma, Wanted};
+use vswitch_control::message::ima::{Goodbye, Refusal, Rejection, VnFromEdge, VnFromIma, Wanted};
 use vswitch_control::message::overlay::Admission;
 
 use super::world::{World, ips, mac, nve, vn};
@@ -152,6 +152,43 @@ fn whoever_wants_everything_again_and_again_has_to_wait() {
         world.ask(&nve("b"), &EdgeRequest::Leave { vn: vn("red") });
     }
     assert!(taken <= 9, "{taken}");
+}
+
+#[test]
+fn whoever_comes_again_and_again_costs_the_store_no_more() {
+    let mut world = world();
+    // As the same, and where it was: nothing is new.
+    let before = world.commits;
+    for _ in 0..500 {
+        assert!(matches!(world.connect("b"), Some(Reply::Welcome { .. })));
+    }
+    assert_eq!(world.commits, before);
+    // Promised what is left.
+    world.now += Duration::from_secs(10);
+    let Some(Reply::Welcome { lease, .. }) = world.connect("b") else {
+        panic!("no welcome");
+    };
+    let end = world.engine.lease_end(&nve("b")).unwrap();
+    assert!(world.now + Duration::from_secs(lease.into()) <= end);
+    assert_eq!(world.commits, before);
+    // As another each time: five a second, and as many at once as there may be VNs.
+    let mut welcome = 0;
+    for n in 0..1000_u16 {
+        world.now += Duration::from_millis(1);
+        world.boot.0[..2].copy_from_slice(&n.to_be_bytes());
+        match world.connect("b") {
+            Some(Reply::Welcome { .. }) => welcome += 1,
+            Some(Reply::Goodbye(Goodbye::Unavailable)) => {}
+            other => panic!("{other:?}"),
+        }
+    }
+    assert!((12..=14).contains(&welcome), "{welcome}");
+    assert!(world.commits - before <= 2 * welcome, "{}", world.commits);
+    // A part of a lease later it is stored that it is still there.
+    world.now += world.engine.limits().lease / 8;
+    let before = world.commits;
+    assert!(matches!(world.connect("b"), Some(Reply::Welcome { .. })));
+    assert_eq!(world.commits, before + 1);
 }
 
 #[test]

@@ -43,6 +43,10 @@ pub struct World {
     pub stored: BTreeMap<Key, Record>,
     pub edges: BTreeMap<NveName, EdgeSim>,
     pub now: Duration,
+    /// The run of edges that connect.
+    pub boot: BootId,
+    /// Plans that changed something.
+    pub commits: usize,
     next: u64,
 }
 
@@ -101,6 +105,8 @@ impl World {
             stored: BTreeMap::new(),
             edges: BTreeMap::new(),
             now: Duration::ZERO,
+            boot: BootId([1; 16]),
+            commits: 0,
             next: 0,
         }
     }
@@ -112,6 +118,7 @@ impl World {
 
     /// Stores a plan as a store would, then clears up behind it.
     pub fn store(&mut self, plan: &Plan) {
+        self.commits += usize::from(!plan.is_empty());
         self.engine.apply(plan.ops());
         let mut transaction = crate::model::Transaction::default();
         transaction.absorb(plan);
@@ -177,7 +184,9 @@ impl World {
             Some(excess) => Decision {
                 plan: Plan::default(),
                 reply: match excess {
-                    Excess::Registration(reply) | Excess::Join(reply) => Some(reply),
+                    Excess::Registration(reply) | Excess::Join(reply) | Excess::Hello(reply) => {
+                        Some(reply)
+                    }
                     Excess::Query => None,
                 },
             },
@@ -228,7 +237,7 @@ impl World {
         }
         self.engine.open(id, nve(name), source);
         let request = EdgeRequest::Hello {
-            boot: BootId([1; 16]),
+            boot: self.boot,
             endpoint,
         };
         self.ask(&nve(name), &request)

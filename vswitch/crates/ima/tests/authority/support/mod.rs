@@ -146,6 +146,7 @@ impl Lab {
         // All tests' edges come from one address.
         setup.limits.per_source.per_second = 1000.0;
         setup.limits.per_source.burst = 1000.0;
+        setup.limits.half_open_per_source = 1000;
         setup
     }
 
