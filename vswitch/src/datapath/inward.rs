@@ -26,7 +26,7 @@ const _: () = assert!(HEAD <= QuickOuter::PAYLOAD + esp::HEADER_LEN);
 
 /// A usual packet that was looked at: what has the same length and begins with the same octets is
 /// of the same SA, and as good.
-pub(super) struct Known {
+struct Known {
     head: [u8; HEAD],
     len: usize,
 }
@@ -34,20 +34,23 @@ pub(super) struct Known {
 impl Known {
     /// From a packet that was found to be usual.
     #[inline]
-    pub fn of(packet: &Mbuf) -> Option<Self> {
+    fn of(packet: &Mbuf) -> Option<Self> {
         Some(Known {
             head: *packet.head().first_chunk()?,
             len: packet.len(),
         })
     }
 
-    /// Whether this one is alike. The driver must not have taken a tag out of it.
+    /// Whether this one is alike.
     #[inline(always)]
-    pub fn is_like(&self, packet: &Mbuf) -> bool {
+    fn is_like(&self, packet: &Mbuf) -> bool {
         let Some(head) = packet.head().first_chunk() else {
             return false;
         };
-        packet.is_contiguous() && packet.len() == self.len && differing(head, &self.head) == 0
+        packet.is_contiguous()
+            && !packet.has_stripped_vlan()
+            && packet.len() == self.len
+            && differing(head, &self.head) == 0
     }
 }
 
@@ -81,6 +84,8 @@ pub(super) struct Arrivals {
     runs: ArrayVec<Run, BURST>,
     packets: ArrayVec<Mbuf, BURST>,
     chained: bool,
+    /// The last of them, if it was usual.
+    known: Option<Known>,
 }
 
 impl Arrivals {
@@ -90,9 +95,21 @@ impl Arrivals {
         self.packets.is_empty()
     }
 
+    /// One more that was found to be usual: what is like it is of its SA. ESP ends at `end`.
+    #[inline]
+    pub fn push_usual(&mut self, mut packet: Mbuf, slot: usize, end: usize, src: IpAddr) {
+        // With padding of Ethernet behind it, one is looked at like any other.
+        let whole = end == packet.len() && packet.is_contiguous();
+        let known = if whole { Known::of(&packet) } else { None };
+        packet.truncate(end);
+        self.push(packet, slot, QuickOuter::PAYLOAD, src);
+        self.known = known;
+    }
+
     /// One more, of which ESP begins at `start` and ends with the packet.
     #[inline]
     pub fn push(&mut self, packet: Mbuf, slot: usize, start: usize, src: IpAddr) {
+        self.known = None;
         self.chained |= !packet.is_contiguous();
         self.packets.push(packet);
         match self.runs.last_mut() {
@@ -106,12 +123,16 @@ impl Arrivals {
         }
     }
 
-    /// One more of the last one's SA, in one buffer, that is like it.
+    /// One more, if it is like the last one; else it comes back.
     #[inline(always)]
-    pub fn push_like(&mut self, packet: Mbuf) {
-        if let Some(run) = self.runs.last_mut() {
-            run.packets += 1;
-            self.packets.push(packet);
+    pub fn push_like(&mut self, packet: Mbuf) -> Option<Mbuf> {
+        match (&self.known, self.runs.last_mut()) {
+            (Some(known), Some(run)) if known.is_like(&packet) => {
+                run.packets += 1;
+                self.packets.push(packet);
+                None
+            }
+            _ => Some(packet),
         }
     }
 

@@ -16,7 +16,7 @@ use super::clear::Clear;
 use super::counters::Sum;
 use super::demand::Terms;
 use super::handoff::Work;
-use super::inward::{Arrivals, Known};
+use super::inward::Arrivals;
 use super::observe::Step;
 use super::outlet::{Note, Way};
 use super::police::Urgency;
@@ -104,17 +104,14 @@ impl<P: Probe> Worker<P> {
         }
         let usual = self.usual_outer(port);
         let mut last: Option<(u32, usize)> = None;
-        let mut known: Option<Known> = None;
-        for mut packet in burst.drain(..) {
-            // What the one before was.
-            if !P::OBSERVES
-                && let Some(known) = &known
-                && known.is_like(&packet)
-                && !packet.has_stripped_vlan()
-            {
-                arrivals.push_like(packet);
+        for packet in burst.drain(..) {
+            let packet = match P::OBSERVES {
+                true => Some(packet),
+                false => arrivals.push_like(packet),
+            };
+            let Some(mut packet) = packet else {
                 continue;
-            }
+            };
             if packet.head().len() < HEADERS.min(packet.len()) && packet.linearize().is_err() {
                 self.underlay_drop(port, Verdict::NotContiguous, packet);
                 continue;
@@ -137,21 +134,14 @@ impl<P: Probe> Worker<P> {
                     }
                     _ => self.locate(spi, QuickOuter::PAYLOAD, &packet),
                 };
-                known = None;
                 if let Some(Located::Mine(slot)) = located {
                     last = Some((spi, slot));
-                    // Behind padding of Ethernet, one is looked at like any other.
-                    if quick.end == packet.len() && packet.is_contiguous() {
-                        known = Known::of(&packet);
-                    }
-                    packet.truncate(quick.end);
-                    arrivals.push(packet, slot, QuickOuter::PAYLOAD, IpAddr::V4(quick.src));
+                    arrivals.push_usual(packet, slot, quick.end, IpAddr::V4(quick.src));
                 } else {
                     self.not_mine(port, located, spi, packet, handed_in);
                 }
                 continue;
             }
-            known = None;
             match self.classify(port, &packet) {
                 Kind::Esp {
                     spi,
