@@ -102,15 +102,6 @@ fn a_refused_change_leaves_no_trace() {
         // What cannot be done while it runs, with what could be.
         let workers = edited(&small, &[("cores: [0]", "cores: [0, 0]")]);
         edge.refused(edge.order(&workers), "~ workers");
-        let swapped = [
-            ("vni: 1001", "vni: X"),
-            ("vni: 2002", "vni: 1001"),
-            ("vni: X", "vni: 2002"),
-        ];
-        edge.refused(
-            edge.order(&edited(&edge.text, &swapped)),
-            "exchange their VNIs",
-        );
 
         // Keys: damaged records, somebody else's, a disk that refuses.
         let first = edge.rig.setup.outbound("red", "b");

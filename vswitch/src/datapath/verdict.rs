@@ -70,7 +70,7 @@ verdicts! {
     SpoofedArp = Dropped "spoofed-arp": "ARP sender that is not placed on the port",
     SpoofedNd = Dropped "spoofed-nd": "neighbour discovery for an address that is not placed on the port",
     LlcFrame = Dropped "llc-frame": "LLC/SNAP or a vendor's VLAN tag, in which some hosts accept IP that is not checked here (CVE-2021-27853)",
-    RogueRouter = Dropped "rogue-router": "router advertisement or redirect from a tenant (RFC 6105)",
+    RogueRouter = Dropped "rogue-router": "router advertisement or redirect from a tenant, here or at another edge (RFC 6105)",
     UnexpectedVlan = Dropped "unexpected-vlan": "tagged frame on a port that takes none, or a VLAN nobody attached",
     BumRate = Dropped "bum-rate": "broadcast, unknown unicast or multicast above the port's rate",
     ChecksumOffload = Dropped "checksum-offload": "asked for a checksum the switch never offered to compute",

@@ -72,7 +72,7 @@ fn with_key(make: impl Fn(&Path)) -> String {
         panic!("{error}")
     };
     assert_eq!(problem.key, "security-associations[2].key-file");
-    assert_eq!(problem.position.map(|p| p.line), Some(137));
+    assert_eq!(problem.position.map(|p| p.line), Some(138));
     problem
         .message
         .replace(&dir.path().display().to_string(), "DIR")
@@ -180,7 +180,7 @@ fn one_key_for_two_associations_is_refused() {
     let error = parse(EXAMPLE, dir.path()).unwrap_err();
     assert_eq!(
         error.to_string(),
-        "configuration:137:5: security-associations[2].key-file: holds the same key as \
+        "configuration:138:5: security-associations[2].key-file: holds the same key as \
          security-associations[0].key-file: one key for two associations uses nonces twice, which \
          gives the key away"
     );

@@ -204,7 +204,7 @@ fn warnings_have_reasons() {
         (
             "        - {address: 198.51.100.254, mac: \"02:00:00:00:00:02\"}",
             "        - {address: 198.51.100.253, mac: \"02:00:00:00:00:02\"}",
-            "configuration:60:17: warning: peers[1].addresses[0]: 203.0.113.7 cannot be reached: \
+            "configuration:61:17: warning: peers[1].addresses[0]: 203.0.113.7 cannot be reached: \
              its port has no tap, and 198.51.100.254 is not in the port's neighbours",
         ),
         (
@@ -216,19 +216,19 @@ fn warnings_have_reasons() {
         (
             "local: [192.0.2.1, \"2001:db8::1\"]",
             "local: [192.0.2.77, \"2001:db8::1\"]",
-            "configuration:31:11: warning: underlay.local[0]: 192.0.2.77 is on no port of the \
+            "configuration:32:11: warning: underlay.local[0]: 192.0.2.77 is on no port of the \
              underlay: the network must route it here",
         ),
         (
             "permissions: \"0660\"",
             "permissions: \"0666\"",
-            "configuration:101:7: warning: ports[1].vhost.permissions: 0666: every user of this \
+            "configuration:102:7: warning: ports[1].vhost.permissions: 0666: every user of this \
              host may attach to the port",
         ),
         (
             "    learning: true\n    addresses: []",
             "    addresses: []",
-            "configuration:105:5: warning: ports[2]: port `uplink-100` has no addresses: whatever \
+            "configuration:106:5: warning: ports[2]: port `uplink-100` has no addresses: whatever \
              it sends is dropped",
         ),
     ] {
