@@ -6,6 +6,24 @@ use super::*;
 use crate::hybrid;
 use crate::keying::Direction;
 
+/// The n-th exchange of a peer.
+fn request(n: u32) -> PeerMessage {
+    let mut id = [0; 16];
+    id[..4].copy_from_slice(&n.to_be_bytes());
+    let initiator = Initiator::new().unwrap();
+    PeerMessage::KeyRequest {
+        vn: vn("red"),
+        epoch: Epoch(10),
+        exchange: ExchangeId(id),
+        offer: initiator.offer().clone(),
+    }
+}
+
+fn has_response(b: &Victim) -> bool {
+    let response = |said: &PeerMessage| matches!(said, PeerMessage::KeyResponse { .. });
+    b.said.iter().any(response)
+}
+
 #[test]
 fn a_peer_begins_exchanges_at_a_limited_rate() {
     let mut b = Victim::new();
@@ -15,18 +33,8 @@ fn a_peer_begins_exchanges_at_a_limited_rate() {
         let mut answered = 0;
         for _ in 0..times {
             asked += 1;
-            let mut id = [0; 16];
-            id[..4].copy_from_slice(&asked.to_be_bytes());
-            let initiator = Initiator::new().unwrap();
-            let request = PeerMessage::KeyRequest {
-                vn: vn("red"),
-                epoch: Epoch(10),
-                exchange: ExchangeId(id),
-                offer: initiator.offer().clone(),
-            };
-            m.say(b, &request);
-            let response = |said: &PeerMessage| matches!(said, PeerMessage::KeyResponse { .. });
-            if b.said.iter().any(response) {
+            m.say(b, &request(asked));
+            if has_response(b) {
                 answered += 1;
             } else {
                 assert_eq!(b.refusals(), [Refusal::Busy]);
@@ -54,18 +62,8 @@ fn who_comes_anew_may_ask_for_no_more() {
         let m = Speaker::greet(&mut b, "m");
         for _ in 0..100 {
             asked += 1;
-            let mut id = [0; 16];
-            id[..4].copy_from_slice(&asked.to_be_bytes());
-            let initiator = Initiator::new().unwrap();
-            let request = PeerMessage::KeyRequest {
-                vn: vn("red"),
-                epoch: Epoch(10),
-                exchange: ExchangeId(id),
-                offer: initiator.offer().clone(),
-            };
-            m.say(&mut b, &request);
-            let response = |said: &PeerMessage| matches!(said, PeerMessage::KeyResponse { .. });
-            served += usize::from(b.said.iter().any(response));
+            m.say(&mut b, &request(asked));
+            served += usize::from(has_response(&b));
         }
         b.give(Event::SessionDown {
             peer: nve("m"),
