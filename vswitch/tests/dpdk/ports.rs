@@ -8,7 +8,8 @@ use vswitch::dpdk::mbuf::{BURST, Burst, Mbuf, free_burst};
 use vswitch::dpdk::mempool::Mempool;
 use vswitch::dpdk::ring_port::ring_port;
 
-fn config(queues: u16, pools: &[Mempool]) -> PortConfig<'_> {
+/// A port that receives everything, spread over its queues.
+pub fn config(queues: u16, pools: &[Mempool]) -> PortConfig<'_> {
     PortConfig {
         rx_queues: queues,
         tx_queues: queues,

@@ -5,8 +5,9 @@ use std::collections::BTreeMap;
 use std::path::Path;
 use std::time::Duration;
 
+use crate::ports::config;
 use crate::support::{eal, isolated, isolated_in_netns, pool};
-use vswitch::dpdk::ethdev::{Port, PortConfig, Queues};
+use vswitch::dpdk::ethdev::{Port, Queues};
 use vswitch::dpdk::ring_port::ring_port;
 use vswitch::dpdk::rss::NoSpread;
 use vswitch::manage::config::Config;
@@ -14,17 +15,8 @@ use vswitch::manage::edge::Edge;
 use vswitch_net::rss::{Fields, Flow, PUBLISHED_KEY, hash};
 
 fn start(port: &Port, queues: u16) -> Queues {
-    port.configure(&PortConfig {
-        rx_queues: queues,
-        tx_queues: queues,
-        rx_desc: 256,
-        tx_desc: 256,
-        mtu: None,
-        rss: true,
-        promiscuous: false,
-        pools: &[pool(&format!("{}_{queues}", port.name()), 2047)],
-    })
-    .expect("start")
+    let pools = [pool(&format!("{}_{queues}", port.name()), 2047)];
+    port.configure(&config(queues, &pools)).expect("start")
 }
 
 fn flow(src: &str, src_port: u16, dst: &str) -> Flow {
