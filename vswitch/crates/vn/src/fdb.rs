@@ -219,8 +219,6 @@ impl Fdb {
     /// of this length do not occur unless somebody makes them.
     pub const LEARN_PROBES: usize = 128;
     const SMALLEST: usize = 64;
-    /// Slots that the nearer caches have room for.
-    const NEAR: usize = 8192;
 
     /// An empty table. The seed is random and secret: MAC addresses are chosen by tenants.
     pub fn new(seed: u64) -> Self {
@@ -293,7 +291,7 @@ impl Fdb {
     }
 
     /// Follows a chain from a slot that was read already.
-    #[inline(never)]
+    #[inline]
     fn follow(&self, key: Key, mut index: usize, mut slot: Slot) -> Option<Slot> {
         loop {
             if slot.holds(key) {
@@ -311,11 +309,8 @@ impl Fdb {
     #[inline]
     pub fn lookup(&self, key: Key) -> Option<Destination> {
         let home = self.home(key);
-        let slot = self.slot(home);
-        match slot.holds(key) {
-            true => Some(slot.destination()),
-            false => self.follow(key, home, slot).map(Slot::destination),
-        }
+        let slot = self.follow(key, home, self.slot(home))?;
+        Some(slot.destination())
     }
 
     /// Looks up many keys; `out` is as long as `keys` (what is beyond the shorter of the two
@@ -336,10 +331,9 @@ impl Fdb {
         );
     }
 
-    /// In a table beyond [`Self::NEAR`], every home slot is read before any is compared: the loads
-    /// do not depend on one another, so their cache misses overlap, and no comparison that was
-    /// guessed wrong waits for one. (This stands in for prefetch instructions, which would need
-    /// `unsafe`.)
+    /// All hashes first, then one load from every home slot, then the comparisons: the loads
+    /// do not depend on one another, so their cache misses overlap. (This stands in for
+    /// prefetch instructions, which would need `unsafe`.)
     #[inline(always)]
     fn read_burst<T, R>(
         &self,
@@ -348,22 +342,20 @@ impl Fdb {
         key: impl Fn(&T) -> Key,
         answer: impl Fn(&T, Option<Slot>) -> R,
     ) {
-        if self.slots.len() > Self::NEAR {
-            let mut seen = 0;
-            for asked in asked {
-                seen ^= self.slot(self.home(key(asked))).meta;
+        const WIDTH: usize = 32;
+        for (asked, out) in asked.chunks(WIDTH).zip(out.chunks_mut(WIDTH)) {
+            let mut homes = [0; WIDTH];
+            let mut slots = [Slot::default(); WIDTH];
+            for (home, asked) in homes.iter_mut().zip(asked) {
+                *home = self.home(key(asked));
             }
-            std::hint::black_box(seen);
-        }
-        for (asked, out) in asked.iter().zip(out) {
-            let key = key(asked);
-            let home = self.home(key);
-            let slot = self.slot(home);
-            let found = match slot.holds(key) {
-                true => Some(slot),
-                false => self.follow(key, home, slot),
-            };
-            *out = answer(asked, found);
+            for (slot, &home) in slots.iter_mut().zip(&homes).take(asked.len()) {
+                *slot = self.slot(home);
+            }
+            let read = homes.iter().zip(&slots);
+            for ((asked, (home, slot)), out) in asked.iter().zip(read).zip(out) {
+                *out = answer(asked, self.follow(key(asked), *home, *slot));
+            }
         }
     }
 
