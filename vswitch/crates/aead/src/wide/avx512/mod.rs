@@ -5,9 +5,7 @@
 
 mod hash;
 mod long;
-mod open;
 mod ops;
-mod seal;
 mod short;
 
 use crate::backend::{Backend, Sealed};
@@ -72,14 +70,14 @@ impl Kernel for Avx512 {
         // have the same length.
         unsafe {
             match (class, long_keys) {
-                (0, false) => of_class::<1, SEAL, 10>(packets),
-                (1, false) => of_class::<2, SEAL, 10>(packets),
-                (2, false) => of_class::<3, SEAL, 10>(packets),
-                (_, false) => of_class::<4, SEAL, 10>(packets),
-                (0, true) => of_class::<1, SEAL, 14>(packets),
-                (1, true) => of_class::<2, SEAL, 14>(packets),
-                (2, true) => of_class::<3, SEAL, 14>(packets),
-                (_, true) => of_class::<4, SEAL, 14>(packets),
+                (0, false) => short::short::<1, SEAL, 10>(packets),
+                (1, false) => short::short::<2, SEAL, 10>(packets),
+                (2, false) => short::short::<3, SEAL, 10>(packets),
+                (_, false) => short::short::<4, SEAL, 10>(packets),
+                (0, true) => short::short::<1, SEAL, 14>(packets),
+                (1, true) => short::short::<2, SEAL, 14>(packets),
+                (2, true) => short::short::<3, SEAL, 14>(packets),
+                (_, true) => short::short::<4, SEAL, 14>(packets),
             }
         }
     }
@@ -101,20 +99,5 @@ impl Kernel for Avx512 {
     unsafe fn hash(schedule: &Schedule, state: &[u8; 16], blocks: &[[u8; 16]]) -> [u8; 16] {
         // SAFETY: the features are there.
         unsafe { hash::hash(schedule, state, blocks) }
-    }
-}
-
-/// # Safety
-/// The CPU has the features; as for [`seal::seal`] and [`open::open`].
-#[inline(always)]
-unsafe fn of_class<const Z: usize, const SEAL: bool, const ROUNDS: usize>(
-    packets: &mut [Packet<'_, '_>],
-) {
-    // SAFETY: as this function's.
-    unsafe {
-        match SEAL {
-            true => seal::seal::<Z, ROUNDS>(packets),
-            false => open::open::<Z, ROUNDS>(packets),
-        }
     }
 }

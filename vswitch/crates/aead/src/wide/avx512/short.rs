@@ -1,21 +1,27 @@
 //! Short packets, four in lockstep: their chains of AES rounds hide one another's latency, and
-//! their hashes are reduced together. Between the rounds of AES goes a hash, for AES and
-//! multiplication keep one port each.
+//! their hashes are reduced together.
 //!
 //! A register holds four blocks of one packet, so a packet of `Z` registers is: the block of
-//! associated data (under it, J0's keystream for the tag), the data, the block of lengths. This
-//! room has what sealing (`seal.rs`) and opening (`open.rs`) share.
+//! associated data (under it, J0's keystream for the tag), the data, the block of lengths.
+//!
+//! Opening computes and compares the tags first; data that is not authentic is never deciphered in
+//! the buffer, but overwritten with zeros.
+//!
+//! A hash between the rounds of AES, as long packets have it, gained nothing here: the CPU finds the
+//! work of the next four by itself.
 
 use core::arch::x86_64::*;
 
 use super::ops::{
-    Between, Products, V, block, broadcast, encipher, first_bytes, load, reverse, xor,
+    Products, V, block, broadcast, encipher, first_bytes, load, load_masked, reverse, store_masked,
+    xor,
 };
-use crate::wide::lane::Lane;
+use crate::job::Outcome;
+use crate::wide::lane::{Lane, Packet};
 use crate::wide::unroll::unrolled;
 
 /// Packets that go together.
-pub(super) const TOGETHER: usize = 4;
+const TOGETHER: usize = 4;
 
 /// Data bytes of the longest packet in so many registers: 4, 8, 12 or 16 blocks are hashed.
 pub(super) const fn longest(registers: usize) -> usize {
@@ -64,7 +70,7 @@ unsafe fn place(i: usize) -> V {
 /// Where the register's worth at `z` lies, and which of its bytes are data.
 #[inline]
 #[target_feature(enable = "avx512f,avx512bw,avx512vl,avx512dq,vaes,vpclmulqdq,bmi2")]
-pub(super) fn window<const Z: usize>(lane: &Lane<'_>, z: usize) -> (*const u8, u64) {
+fn window<const Z: usize>(lane: &Lane<'_>, z: usize) -> (*const u8, u64) {
     // Of all but the last two, every byte is data, for the data goes up to the last but one at
     // least. The first block is none: it would be before the data.
     let all = if z + 2 < Z {
@@ -85,11 +91,7 @@ pub(super) fn window<const Z: usize>(lane: &Lane<'_>, z: usize) -> (*const u8, u
 /// The data ends in the last of `Z` registers or the one before.
 #[inline]
 #[target_feature(enable = "avx512f,avx512bw,avx512vl,avx512dq,vaes,vpclmulqdq,bmi2")]
-pub(super) unsafe fn blocks<const R: usize, const Z: usize>(
-    lane: &Lane<'_>,
-    mask: u64,
-    cipher: V,
-) -> V {
+unsafe fn blocks<const R: usize, const Z: usize>(lane: &Lane<'_>, mask: u64, cipher: V) -> V {
     // Where no data is: the associated data in the first block, zeros behind it.
     let other = if R == 0 {
         _mm512_zextsi128_si512(block(lane.aad))
@@ -114,9 +116,8 @@ pub(super) unsafe fn blocks<const R: usize, const Z: usize>(
 /// # Safety
 /// As for [`encipher`], and as always inlined.
 #[inline(always)]
-pub(super) unsafe fn keystream<const P: usize, const Z: usize, const ROUNDS: usize>(
+unsafe fn keystream<const P: usize, const Z: usize, const ROUNDS: usize>(
     lanes: &[Lane<'_>; P],
-    between: &mut impl Between,
 ) -> [[V; Z]; P] {
     // SAFETY: the features are there.
     unsafe {
@@ -132,13 +133,13 @@ pub(super) unsafe fn keystream<const P: usize, const Z: usize, const ROUNDS: usi
                 keystream[I][R] = _mm512_ternarylogic_epi64::<0x96>(nonce, key, counters);
             });
         });
-        encipher::<P, Z, ROUNDS>(schedules, &mut keystream, between);
+        encipher::<P, Z, ROUNDS>(schedules, &mut keystream, &mut ());
         keystream
     }
 }
 
 /// Hashes of up to four packets in the making.
-pub(super) struct Hashes {
+struct Hashes {
     /// Products of each packet, then of pairs in the first of each.
     products: [Products; TOGETHER],
     hash: V,
@@ -148,7 +149,7 @@ impl Hashes {
     /// # Safety
     /// As for [`encipher`], and as always inlined.
     #[inline(always)]
-    pub(super) unsafe fn new() -> Self {
+    unsafe fn new() -> Self {
         // SAFETY: the features are there.
         unsafe {
             Self {
@@ -163,7 +164,7 @@ impl Hashes {
     /// # Safety
     /// As for [`Self::new`], and the packet is one of `Z` registers.
     #[inline(always)]
-    pub(super) unsafe fn multiply<const I: usize, const Z: usize>(
+    unsafe fn multiply<const I: usize, const Z: usize>(
         &mut self,
         lane: &Lane<'_>,
         mut blocks: impl FnMut(usize) -> V,
@@ -191,7 +192,7 @@ impl Hashes {
     /// # Safety
     /// As for [`Self::new`].
     #[inline(always)]
-    pub(super) unsafe fn pair<const FIRST: usize>(&mut self) {
+    unsafe fn pair<const FIRST: usize>(&mut self) {
         // SAFETY: the features are there.
         unsafe {
             self.products[FIRST] = self.products[FIRST].pairs(self.products[FIRST + 1]);
@@ -203,7 +204,7 @@ impl Hashes {
     /// # Safety
     /// As for [`Self::new`].
     #[inline(always)]
-    pub(super) unsafe fn finish(&mut self) {
+    unsafe fn finish(&mut self) {
         // SAFETY: the features are there.
         self.hash = unsafe { self.products[0].quads(self.products[2]).reduce() };
     }
@@ -213,7 +214,7 @@ impl Hashes {
     /// # Safety
     /// As for [`Self::new`].
     #[inline(always)]
-    pub(super) unsafe fn tags(&self, [a, b, c, d]: [V; TOGETHER]) -> [__m128i; TOGETHER] {
+    unsafe fn tags(&self, [a, b, c, d]: [V; TOGETHER]) -> [__m128i; TOGETHER] {
         // SAFETY: the features are there.
         unsafe {
             let j0 = _mm512_shuffle_i32x4::<0x88>(
@@ -231,36 +232,90 @@ impl Hashes {
     }
 }
 
-/// Hashes of `P` packets whose blocks are found one way or another.
-pub(super) trait Grouped {
-    /// What is in the making.
-    fn hashes(&mut self) -> &mut Hashes;
-
-    /// Multiplies the blocks of packet `I`, if there is one.
-    ///
-    /// # Safety
-    /// As for [`Hashes::multiply`].
-    unsafe fn multiply<const I: usize>(&mut self);
+/// Seals or opens `P` packets. Never inlined: side by side in one frame, those for one to four packets
+/// would take four times the stack.
+///
+/// # Safety
+/// As for [`keystream`]. The packets are of `Z` registers.
+#[inline(never)]
+#[target_feature(enable = "avx512f,avx512bw,avx512vl,avx512dq,vaes,vpclmulqdq,bmi2")]
+unsafe fn group<const P: usize, const Z: usize, const SEAL: bool, const ROUNDS: usize>(
+    packets: &mut [Packet<'_, '_>; P],
+) {
+    let mut lanes = packets.each_mut().map(Lane::of);
+    // SAFETY: the features are there; masks have bytes of the data only; a tag is 16 bytes.
+    unsafe {
+        let keystream = keystream::<P, Z, ROUNDS>(&lanes);
+        let mut hashes = Hashes::new();
+        let mut first = [_mm512_setzero_si512(); TOGETHER];
+        unrolled!(I < P, at most 4; {
+            first[I] = keystream[I][0];
+            let mut hashed: [V; Z] = keystream[I];
+            let lane = &mut lanes[I];
+            unrolled!(R < Z, at most 4; {
+                let (at, mask) = window::<Z>(lane, R);
+                let mut cipher = load_masked(at, mask);
+                if SEAL {
+                    cipher = xor(cipher, keystream[I][R]);
+                    store_masked(write_at(lane, R), mask, cipher);
+                }
+                hashed[R] = blocks::<R, Z>(lane, mask, cipher);
+            });
+            hashes.multiply::<I, Z>(lane, |r| hashed[r]);
+        });
+        hashes.pair::<0>();
+        hashes.pair::<2>();
+        hashes.finish();
+        let tags = hashes.tags(first);
+        unrolled!(I < P, at most 4; {
+            let lane = &mut lanes[I];
+            if SEAL {
+                _mm_storeu_si128(lane.tag.as_mut_ptr().cast(), tags[I]);
+                *lane.outcome = Outcome::Sealed;
+            } else {
+                // All 128 bits at once. From here on the verdict is public.
+                let authentic = _mm_cmpneq_epi64_mask(tags[I], block(lane.tag)) == 0;
+                let all_or_nothing = u8::from(authentic).wrapping_neg();
+                unrolled!(R < Z, at most 4; {
+                    let (at, mask) = window::<Z>(lane, R);
+                    let plain = xor(load_masked(at, mask), keystream[I][R]);
+                    let plain = _mm512_maskz_mov_epi64(all_or_nothing, plain);
+                    store_masked(write_at(lane, R), mask, plain);
+                });
+                *lane.outcome = if authentic { Outcome::Authentic } else { Outcome::Failed };
+            }
+        });
+    }
 }
 
-/// Its steps, between the rounds of AES.
-pub(super) struct Steps<'g, G>(pub(super) &'g mut G);
+/// As [`window`], for writing: derived from the exclusive reference, as the other is not.
+#[inline(always)]
+fn write_at(lane: &mut Lane<'_>, z: usize) -> *mut u8 {
+    lane.data.as_mut_ptr().wrapping_sub(16).wrapping_add(64 * z)
+}
 
-impl<G: Grouped> Between for Steps<'_, G> {
-    #[inline(always)]
-    unsafe fn step<const ROUND: usize>(&mut self) {
-        // SAFETY: as this function's.
-        unsafe {
-            match ROUND {
-                1 => self.0.multiply::<0>(),
-                3 => self.0.multiply::<1>(),
-                4 => self.0.hashes().pair::<0>(),
-                5 => self.0.multiply::<2>(),
-                7 => self.0.multiply::<3>(),
-                8 => self.0.hashes().pair::<2>(),
-                9 => self.0.hashes().finish(),
-                _ => {}
-            }
+/// Seals or opens packets whose keys have `ROUNDS` rounds.
+///
+/// # Safety
+/// Each is of at most [`longest`] bytes for `Z`, which is 1 to 4, and of more than for one register
+/// less; `ROUNDS` is right.
+#[target_feature(enable = "avx512f,avx512bw,avx512vl,avx512dq,vaes,vpclmulqdq,bmi2")]
+pub(super) unsafe fn short<const Z: usize, const SEAL: bool, const ROUNDS: usize>(
+    packets: &mut [Packet<'_, '_>],
+) {
+    const { assert!(Z >= 1 && Z <= 4) };
+    let (groups, rest) = packets.as_chunks_mut::<TOGETHER>();
+    // SAFETY: this function has the features, and packets are as they should be.
+    unsafe {
+        for four in groups {
+            group::<TOGETHER, Z, SEAL, ROUNDS>(four);
+        }
+        if let Some(three) = rest.first_chunk_mut::<3>() {
+            group::<3, Z, SEAL, ROUNDS>(three);
+        } else if let Some(two) = rest.first_chunk_mut::<2>() {
+            group::<2, Z, SEAL, ROUNDS>(two);
+        } else if let Some(one) = rest.first_chunk_mut::<1>() {
+            group::<1, Z, SEAL, ROUNDS>(one);
         }
     }
 }
