@@ -13,6 +13,7 @@ use super::outlet::{Outlet, Queue, Way};
 use super::probe::Probe;
 use super::tunnels::source_port;
 use super::verdict::Verdict;
+use super::vlan::VlanPort;
 use super::worker::{Turn, Worker};
 use crate::dpdk::vhost::VhostTx;
 
@@ -50,6 +51,9 @@ impl<P: Probe> Worker<P> {
                 self.detach(id);
                 for place in self.vlans.iter_mut().flatten() {
                     *place = place.filter(|port| *port != id);
+                }
+                if let Some(place) = self.vlan_ports.get_mut(id.index()) {
+                    *place = None;
                 }
                 if let Some(slot) = self.attachments.get_mut(id.index()) {
                     *slot = None;
@@ -210,6 +214,13 @@ impl<P: Probe> Worker<P> {
 
     /// Notes which port a VLAN of a device is.
     fn note_vlan(&mut self, id: PortId, attachment: &Attachment) {
+        let vid = attachment.vid;
+        if self.vlan_ports.len() <= id.index() {
+            self.vlan_ports.resize(id.index() + 1, None);
+        }
+        if let Some(place) = self.vlan_ports.get_mut(id.index()) {
+            *place = attachment.trunk.map(|device| VlanPort { device, vid });
+        }
         let Some(device) = attachment.trunk.map(usize::from) else {
             return;
         };

@@ -7,12 +7,15 @@ use super::books::{Books, Verdicts};
 use super::latency::Follower;
 use super::observe::Place;
 use super::verdict::Class;
+use crate::dpdk::cache;
 
 /// Packets and bytes in both directions of a port, tunnel or VN.
 ///
 /// For a port, rx is what the switch received from it; for a tunnel, rx is what came from
 /// the peer (bytes of inner frames).
+// One cache line: of many networks, each packet waits for another's.
 #[derive(Debug, Clone, Copy, Default, PartialEq, Eq, Serialize)]
+#[repr(align(64))]
 pub struct Traffic {
     /// Packets received.
     pub rx_packets: u64,
@@ -113,6 +116,14 @@ impl TrafficTable {
     #[inline]
     pub fn get(&self, id: usize) -> Option<&Traffic> {
         self.0.get(id)
+    }
+
+    /// Asks for the entry of `id`.
+    #[inline(always)]
+    pub fn prefetch(&self, id: usize) {
+        if let Some(entry) = self.0.get(id) {
+            cache::prefetch(entry);
+        }
     }
 
     /// Forgets what a removed id counted, so that its successor starts at zero.

@@ -27,7 +27,37 @@ pub(super) struct Sealed {
     pub src: IpAddr,
 }
 
+/// What the tables say of an SA, kept beside it until they change: looking it up takes waits for
+/// memory that depend on one another.
+#[derive(Clone, Copy)]
+pub struct Known {
+    /// [`Tables::changes`] at that time.
+    changes: u64,
+    /// An address of its peer's.
+    src: IpAddr,
+    pub(super) expected: Expected,
+}
+
+impl Known {
+    /// Of an SA of a tunnel, for packets from `src`, which must be its peer's.
+    pub(super) fn of(tables: &Tables, id: TunnelId, src: IpAddr) -> Option<Self> {
+        let peer = tables.peer(tables.tunnel(id)?.peer)?;
+        Some(Known {
+            changes: tables.changes(),
+            src: peer.addresses.contains(&src).then_some(src)?,
+            expected: Expected::of(tables, id)?,
+        })
+    }
+
+    /// Whether that is so still, and for packets from `src`.
+    #[inline(always)]
+    pub(super) fn holds(&self, tables: &Tables, src: IpAddr) -> bool {
+        self.changes == tables.changes() && self.src == src
+    }
+}
+
 /// What the tunnel of an SA has inside.
+#[derive(Clone, Copy)]
 pub(super) struct Expected {
     pub tunnel: TunnelId,
     pub vn: VnId,
@@ -113,6 +143,9 @@ impl<P: Probe> Worker<P> {
     #[inline]
     pub(super) fn sa_of_its_peer(&self, slot: usize, src: IpAddr) -> Result<&InboundSlot, Verdict> {
         let slot = self.sas.inbound(slot).ok_or(Verdict::UnknownSpi)?;
+        if matches!(&slot.known, Some(known) if known.holds(&self.tables, src)) {
+            return Ok(slot);
+        }
         let tunnel = self.tables.tunnel(slot.tunnel).ok_or(Verdict::UnknownSpi)?;
         let peer = self.tables.peer(tunnel.peer).ok_or(Verdict::UnknownSpi)?;
         match peer.addresses.contains(&src) {

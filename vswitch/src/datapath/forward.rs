@@ -117,16 +117,23 @@ impl<P: Probe> Worker<P> {
     /// Whether a port is a tenant's, with a queue of this worker's.
     #[inline]
     fn has_own_queue(&self, port: PortId) -> bool {
+        if self.vlan_of(port).is_some() {
+            return false;
+        }
         let attachment = self.attachments.get(port.index()).and_then(Option::as_ref);
-        attachment.is_some_and(|a| a.trunk.is_none() && matches!(a.way, Way::Mine(_)))
+        attachment.is_some_and(|attachment| matches!(attachment.way, Way::Mine(_)))
     }
 
     /// Sends what [`Self::forward_inward`] gathered.
-    #[inline]
+    #[inline(always)]
     pub(super) fn forward_gathered(&mut self, last: &mut LastPort) {
-        let Some(port) = last.id.take() else {
-            return;
-        };
+        if let Some(port) = last.id.take() {
+            self.send_gathered(port, last);
+        }
+    }
+
+    #[inline(never)]
+    fn send_gathered(&mut self, port: PortId, last: &mut LastPort) {
         if let Some(Some(attachment)) = self.attachments.get_mut(port.index())
             && let Way::Mine(outlet) = &mut attachment.way
         {
@@ -291,11 +298,8 @@ impl<P: Probe> Worker<P> {
     /// ring takes what the guest made room for.
     #[inline]
     fn deliver_or_too_big(&mut self, port: PortId, origin: Origin, vn: VnId, packet: Mbuf) {
-        let trunk = match self.attachments.get(port.index()) {
-            Some(Some(attachment)) => attachment.trunk,
-            _ => None,
-        };
-        let mtu = trunk.and_then(|device| self.trunk_mtus.get(usize::from(device)));
+        let vlan = self.vlan_of(port);
+        let mtu = vlan.and_then(|vlan| self.trunk_mtus.get(usize::from(vlan.device)));
         let max_frame = mtu.map_or(usize::MAX, |mtu| usize::from(*mtu) + HEADER_LEN);
         if packet.len() <= max_frame {
             return self.deliver(port, packet);
@@ -313,12 +317,12 @@ impl<P: Probe> Worker<P> {
     /// Hands a frame to a tenant or VLAN port: by its own queue or through its owner.
     #[inline]
     pub(super) fn deliver(&mut self, port: PortId, mut packet: Mbuf) {
+        if let Some(vlan) = self.vlan_of(port) {
+            return self.deliver_to_vlan(port, vlan, packet);
+        }
         let Some(Some(attachment)) = self.attachments.get_mut(port.index()) else {
             return self.port_drop(port, Verdict::TenantDown, packet);
         };
-        if let Some(device) = attachment.trunk {
-            return self.deliver_to_vlan(port, device, packet);
-        }
         match &mut attachment.way {
             Way::Mine(outlet) => {
                 packet.clear_offload_flags();

@@ -80,7 +80,7 @@ impl<P: Probe> Worker<P> {
             self.tables.lookup_burst(keys, &mut asked.found);
         }
         if self.sas.are_many() {
-            self.touch_ports(&asked.found);
+            self.prefetch_ports(&asked.found);
         }
         let mut bit = 1_u32;
         let mut frames = inners.frames.drain(..);
@@ -108,6 +108,7 @@ impl<P: Probe> Worker<P> {
     /// Finds out which frames are usual, and counts all of them for their tunnels.
     #[inline(never)]
     fn recognize(&mut self, inners: &mut Inners, asked: &mut Asked) {
+        let many = self.sas.are_many();
         let mut bit = 1_u32;
         let mut left = inners.frames.as_mut_slice();
         let mut places = asked.claims.iter_mut().zip(&mut asked.keys);
@@ -130,6 +131,9 @@ impl<P: Probe> Worker<P> {
                     };
                     *key = Key::of(run.vn, known.dst);
                     asked.usual |= bit;
+                    if many {
+                        self.prefetch_entries([claim.key, *key]);
+                    }
                 }
                 bit = bit.wrapping_shl(1);
             }
@@ -151,26 +155,6 @@ impl<P: Probe> Worker<P> {
                 vni: entry.map_or(0, |t| t.vni.get()),
             }
         });
-    }
-
-    /// As [`SaTable::touch_inbound`](super::sas::SaTable::touch_inbound), for where frames go.
-    fn touch_ports(&self, found: &[Option<Destination>]) {
-        let ports = found.iter().filter_map(|found| match found {
-            Some(Destination::Port(port)) => Some(port.index()),
-            _ => None,
-        });
-        let mut seen = 0;
-        for port in ports.clone() {
-            let attached = self.attachments.get(port).is_some_and(Option::is_some);
-            seen ^= u64::from(attached);
-            seen ^= self.counters.ports.get(port).map_or(0, |t| t.tx_packets);
-        }
-        for port in ports {
-            if let Some(Some(attachment)) = self.attachments.get(port) {
-                seen ^= u64::from(attachment.vid) ^ u64::from(attachment.trunk.is_some());
-            }
-        }
-        std::hint::black_box(seen);
     }
 
     #[inline(never)]

@@ -167,14 +167,6 @@ impl<P: Probe> Worker<P> {
     pub(super) fn open(&mut self, port: u16, arrivals: &mut Arrivals) {
         self.counters.probe.enter();
         let n = arrivals.packets.len();
-        if self.sas.are_many() {
-            let (tables, tunnels) = (&self.tables, &self.counters.tunnels);
-            let slots = arrivals.runs.iter().map(|run| run.slot);
-            self.sas.touch_inbound(slots, |tunnel| {
-                let vni = tables.tunnel(tunnel).map_or(0, |t| t.vni.get());
-                u64::from(vni) ^ tunnels.get(tunnel.index()).map_or(0, |t| t.rx_packets)
-            });
-        }
         let mut inners = Inners::default();
         if P::OBSERVES || P::DRY || arrivals.chained {
             self.open_thoroughly(port, arrivals.drain(), &mut inners);
@@ -189,6 +181,11 @@ impl<P: Probe> Worker<P> {
     #[inline(never)]
     fn open_runs(&mut self, port: u16, arrivals: &mut Arrivals, inners: &mut Inners) {
         let n = arrivals.packets.len();
+        if !self.sas.are_many() {
+            for run in &arrivals.runs {
+                self.acquaint(run.slot, run.src);
+            }
+        }
         let mut judged = Judged::default();
         self.judge(arrivals, &mut judged);
         self.counters.probe.leave(Stage::Open, n);
@@ -198,7 +195,10 @@ impl<P: Probe> Worker<P> {
         let (mut packets, mut bit) = (arrivals.packets.drain(..), 1_u32);
         for run in arrivals.runs.drain(..) {
             let mut inside = self.sas.inbound_mut(run.slot).and_then(|slot| {
-                let expected = Expected::of(&self.tables, slot.tunnel)?;
+                let expected = match &slot.known {
+                    Some(known) if known.holds(&self.tables, run.src) => known.expected,
+                    _ => Expected::of(&self.tables, slot.tunnel)?,
+                };
                 Some((slot, expected))
             });
             for mut packet in packets.by_ref().take(run.packets) {

@@ -10,6 +10,7 @@
 //!
 //! Bursts pass stage by stage; every packet ends in exactly one [`verdict::Verdict`], and a
 //! worker's [`books::Books`] balance at every burst boundary.
+mod ahead;
 mod apply;
 mod attachment;
 pub mod books;
@@ -37,6 +38,7 @@ pub mod resolve;
 mod sas;
 pub mod sightings;
 pub mod snapshot;
+mod spis;
 mod tenant;
 mod tunnels;
 mod underlay;

@@ -1,7 +1,5 @@
 //! A worker's security associations: those it owns, and who owns the others.
 
-use std::collections::HashMap;
-use std::hash::{BuildHasher, Hasher};
 use std::sync::Arc;
 
 use slab::Slab;
@@ -11,21 +9,15 @@ use vswitch_vn::TunnelId;
 use zeroize::Zeroizing;
 
 use super::command::{InboundSetup, OutboundSetup, WorkerId};
+use super::decap::Known;
 use super::demand::Quiet;
 use super::snapshot::SaSnapshot;
+use super::spis::{Located, SpiTable};
+use crate::dpdk::cache;
 use crate::dpdk::mapped::MappedCounters;
 
-/// Inbound SAs up to which touching them beforehand costs more than it saves.
+/// Inbound SAs up to which asking for them beforehand costs more than it saves.
 const FEW: usize = 32;
-
-/// Where an SPI's packets are opened.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub enum Located {
-    /// Here, by the SA in this slot.
-    Mine(usize),
-    /// By another worker.
-    Colleague(WorkerId),
-}
 
 /// An outbound SA with what the datapath keeps beside it.
 pub struct OutboundSlot {
@@ -41,12 +33,16 @@ pub struct OutboundSlot {
     pub asked: bool,
 }
 
-/// An inbound SA with what the datapath keeps beside it.
+/// An inbound SA with what the datapath keeps beside it: all that a packet needs of it but window and
+/// key, in lines of its own that can be asked for at once.
+#[repr(align(64))]
 pub struct InboundSlot {
     /// The tunnel it belongs to.
     pub tunnel: TunnelId,
     /// The SA: here and not behind a pointer, which would be one more wait for memory.
     pub sa: Inbound,
+    /// What the tables said of it last.
+    pub known: Option<Known>,
     /// Packets refused as replayed or too old.
     pub replayed: u64,
     /// Packets that failed authentication.
@@ -66,47 +62,14 @@ impl InboundSlot {
     }
 }
 
-/// SPIs come from the wire: a seeded multiply-fold keeps chains short whatever is sent.
-#[derive(Clone, Copy)]
-struct SpiHash(u64);
-
-struct SpiHasher {
-    seed: u64,
-    state: u64,
-}
-
-impl BuildHasher for SpiHash {
-    type Hasher = SpiHasher;
-    fn build_hasher(&self) -> SpiHasher {
-        SpiHasher {
-            seed: self.0,
-            state: 0,
-        }
-    }
-}
-
-impl Hasher for SpiHasher {
-    fn finish(&self) -> u64 {
-        self.state
-    }
-    fn write(&mut self, bytes: &[u8]) {
-        for byte in bytes {
-            self.write_u32(u32::from(*byte));
-        }
-    }
-    #[inline]
-    fn write_u32(&mut self, value: u32) {
-        let mixed = self.seed ^ u64::from(value) ^ self.state.rotate_left(5);
-        let product = u128::from(mixed) * u128::from(0x9e37_79b9_7f4a_7c15_u64);
-        self.state = (product >> 64) as u64 ^ product as u64;
-    }
-}
-
 /// All SAs a worker knows of.
 pub struct SaTable {
     outbound: Slab<OutboundSlot>,
-    inbound: Slab<InboundSlot>,
-    by_spi: HashMap<u32, Located, SpiHash>,
+    /// Not a slab, of which one cannot tell where a place is without reading it.
+    inbound: Vec<Option<InboundSlot>>,
+    /// Places without an SA.
+    vacant: Vec<usize>,
+    spis: SpiTable,
     /// The real outbound SAs while a dry run uses others in their places.
     set_aside: Vec<(usize, Box<Outbound>)>,
 }
@@ -116,8 +79,9 @@ impl SaTable {
     pub fn new(seed: u64) -> Self {
         SaTable {
             outbound: Slab::new(),
-            inbound: Slab::new(),
-            by_spi: HashMap::with_hasher(SpiHash(seed)),
+            inbound: Vec::new(),
+            vacant: Vec::new(),
+            spis: SpiTable::new(seed),
             set_aside: Vec::new(),
         }
     }
@@ -125,7 +89,21 @@ impl SaTable {
     /// Who opens packets of this SPI.
     #[inline]
     pub fn locate(&self, spi: u32) -> Option<Located> {
-        self.by_spi.get(&spi).copied()
+        self.spis.get(spi)
+    }
+
+    /// Asks for what [`Self::locate`] will read.
+    #[inline(always)]
+    pub fn prefetch_spi(&self, spi: u32) {
+        self.spis.prefetch(spi);
+    }
+
+    /// Asks for an inbound SA.
+    #[inline(always)]
+    pub fn prefetch_inbound(&self, slot: usize) {
+        if let Some(place) = self.inbound.get(slot) {
+            cache::prefetch(place);
+        }
     }
 
     /// The outbound SA in a slot.
@@ -140,7 +118,9 @@ impl SaTable {
         self.outbound.get_mut(slot)
     }
 
-    /// As [`Self::touch_inbound`], for the outbound SAs in these slots.
+    /// Reads what a burst will need of these outbound SAs, level by level: loads of one level do
+    /// not wait for one another, so their cache misses overlap, which they do not while one
+    /// frame after the other is worked on.
     pub fn touch_outbound(&self, slots: impl Iterator<Item = usize> + Clone) {
         let mut seen = 0;
         for slot in slots.clone().filter_map(|slot| self.outbound(slot)) {
@@ -191,46 +171,25 @@ impl SaTable {
     /// The inbound SA in a slot.
     #[inline]
     pub fn inbound(&self, slot: usize) -> Option<&InboundSlot> {
-        self.inbound.get(slot)
+        self.inbound.get(slot)?.as_ref()
     }
 
-    /// Whether there are more SAs than the first-level cache has room for, so that
-    /// [`Self::touch_inbound`] pays.
+    /// Whether there are more inbound SAs than the first-level cache has room for, so that it pays to
+    /// ask for them beforehand.
     #[inline]
     pub fn are_many(&self) -> bool {
         self.inbound.len() > FEW
     }
 
-    /// Reads what a burst will need of these inbound SAs, level by level: loads of one level do
-    /// not wait for one another, so their cache misses overlap, which they do not while one
-    /// packet after the other is worked on. Calls `beside` for each SA's tunnel.
-    pub fn touch_inbound(
-        &self,
-        slots: impl Iterator<Item = usize> + Clone,
-        mut beside: impl FnMut(TunnelId) -> u64,
-    ) {
-        let mut seen = 0;
-        for slot in slots.clone().filter_map(|slot| self.inbound(slot)) {
-            seen ^= slot.sa.highest() ^ slot.sa.counters().packets ^ u64::from(slot.sa.spi().get());
-        }
-        for slot in slots.clone().filter_map(|slot| self.inbound(slot)) {
-            seen ^= beside(slot.tunnel);
-        }
-        for slot in slots.filter_map(|slot| self.inbound(slot)) {
-            seen ^= slot.sa.touch();
-        }
-        std::hint::black_box(seen);
-    }
-
     /// The inbound SA in a slot, to count on.
     #[inline]
     pub fn inbound_mut(&mut self, slot: usize) -> Option<&mut InboundSlot> {
-        self.inbound.get_mut(slot)
+        self.inbound.get_mut(slot)?.as_mut()
     }
 
     /// Slots of inbound SAs are below this.
     pub fn inbound_places(&self) -> usize {
-        self.inbound.capacity()
+        self.inbound.len()
     }
 
     /// Stores an outbound SA and returns its slot.
@@ -264,47 +223,49 @@ impl SaTable {
         let slot = InboundSlot {
             tunnel,
             sa: *sa,
+            known: None,
             replayed: 0,
             auth_failed: 0,
             quiet: Quiet::default(),
             floor,
         };
-        let index = self.inbound.insert(slot);
-        self.by_spi.insert(spi.get(), Located::Mine(index));
+        let index = self.vacant.pop().unwrap_or(self.inbound.len());
+        match self.inbound.get_mut(index) {
+            Some(place) => *place = Some(slot),
+            None => self.inbound.push(Some(slot)),
+        }
+        self.spis.insert(spi.get(), Located::Mine(index));
         old
     }
 
     /// Takes an inbound SA of this worker out.
     pub fn remove_inbound(&mut self, spi: Spi) -> Option<InboundSlot> {
-        match self.by_spi.get(&spi.get()) {
-            Some(Located::Mine(index)) => {
-                let index = *index;
-                self.by_spi.remove(&spi.get());
-                self.inbound.try_remove(index)
-            }
-            _ => None,
-        }
+        let Some(Located::Mine(index)) = self.spis.get(spi.get()) else {
+            return None;
+        };
+        self.spis.remove(spi.get());
+        let slot = self.inbound.get_mut(index)?.take()?;
+        self.vacant.push(index);
+        Some(slot)
     }
 
     /// Notes who owns an inbound SA of another worker.
     pub fn set_owner(&mut self, spi: Spi, owner: Option<WorkerId>) {
         match owner {
-            Some(worker) => self.by_spi.insert(spi.get(), Located::Colleague(worker)),
-            None => self.by_spi.remove(&spi.get()),
-        };
+            Some(worker) => self.spis.insert(spi.get(), Located::Colleague(worker)),
+            None => self.spis.remove(spi.get()),
+        }
     }
 
     /// SAs of this worker, and bytes of them with what is kept beside them, keys left out.
     pub fn usage(&self) -> (usize, usize) {
         let outbound = self.outbound.len();
-        let inbound = self.inbound.iter();
-        let per_inbound = size_of::<InboundSlot>();
+        let windows = self.inbound.iter().flatten().map(|s| s.sa.heap_bytes());
         let bytes = outbound * (size_of::<OutboundSlot>() + size_of::<Outbound>())
-            + inbound
-                .clone()
-                .map(|(_, slot)| per_inbound + slot.sa.heap_bytes())
-                .sum::<usize>();
-        (outbound + self.inbound.len(), bytes)
+            + self.inbound.len() * size_of::<Option<InboundSlot>>()
+            + windows.sum::<usize>()
+            + self.spis.memory_bytes();
+        (outbound + self.inbound.iter().flatten().count(), bytes)
     }
 
     /// What `show sas` needs.
@@ -324,7 +285,7 @@ impl SaTable {
             replayed: 0,
             auth_failed: 0,
         });
-        let inbound = self.inbound.iter().map(|(_, slot)| SaSnapshot {
+        let inbound = self.inbound.iter().flatten().map(|slot| SaSnapshot {
             worker,
             outbound: false,
             spi: slot.sa.spi().get(),
@@ -340,22 +301,5 @@ impl SaTable {
             auth_failed: slot.auth_failed,
         });
         outbound.chain(inbound).collect()
-    }
-}
-
-#[cfg(test)]
-mod tests {
-    use super::*;
-
-    #[test]
-    fn every_seed_hashes_every_spi() {
-        for seed in [0, 1, 0x5eed_0123_4567_89ab, u64::MAX] {
-            let hash = SpiHash(seed);
-            let hashes: std::collections::HashSet<u64> = (256..4352)
-                .chain([u32::MAX])
-                .map(|spi: u32| hash.hash_one(spi))
-                .collect();
-            assert_eq!(hashes.len(), 4097, "{seed:#x}");
-        }
     }
 }

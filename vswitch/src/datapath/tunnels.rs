@@ -63,7 +63,7 @@ impl TunnelTable {
     }
 
     /// Reads what a burst will need of these tunnels, as
-    /// [`SaTable::touch_inbound`](super::sas::SaTable::touch_inbound) does of SAs; their SAs.
+    /// [`SaTable::touch_outbound`](super::sas::SaTable::touch_outbound) does of SAs; their SAs.
     pub fn touch(
         &self,
         ids: impl Iterator<Item = TunnelId> + Clone,

@@ -21,8 +21,8 @@ use super::observe::Step;
 use super::outlet::{Note, Way};
 use super::police::Urgency;
 use super::probe::{Probe, Stage};
-use super::sas::Located;
 use super::sightings::Subject;
+use super::spis::Located;
 use super::verdict::Verdict;
 use super::worker::Worker;
 use crate::dpdk::mbuf::{BURST, Burst, Mbuf};
@@ -102,6 +102,10 @@ impl<P: Probe> Worker<P> {
             burst.iter().for_each(|packet| sum.add(packet.len()));
             traffic.rx_all(sum);
         }
+        let many = self.sas.are_many();
+        if many {
+            self.prefetch_sas(burst);
+        }
         let usual = self.usual_outer(port);
         let mut last: Option<(u32, usize)> = None;
         for packet in burst.drain(..) {
@@ -135,6 +139,9 @@ impl<P: Probe> Worker<P> {
                     _ => self.locate(spi, QuickOuter::PAYLOAD, &packet),
                 };
                 if let Some(Located::Mine(slot)) = located {
+                    if many && last != Some((spi, slot)) {
+                        self.prefetch_run(slot, IpAddr::V4(quick.src));
+                    }
                     last = Some((spi, slot));
                     arrivals.push_usual(packet, slot, quick.end, IpAddr::V4(quick.src));
                 } else {
@@ -150,6 +157,9 @@ impl<P: Probe> Worker<P> {
                     src,
                 } => match self.locate(spi, start, &packet) {
                     Some(Located::Mine(slot)) => {
+                        if many {
+                            self.prefetch_run(slot, src);
+                        }
                         packet.truncate(end);
                         arrivals.push(packet, slot, start, src);
                     }

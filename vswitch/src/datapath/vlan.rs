@@ -17,6 +17,15 @@ use super::verdict::Verdict;
 use super::worker::Worker;
 use crate::dpdk::mbuf::{BURST, Burst, Mbuf};
 
+/// Which VLAN a port is.
+#[derive(Debug, Clone, Copy)]
+pub(super) struct VlanPort {
+    /// The device that carries it.
+    pub device: u16,
+    /// Its identifier (IEEE 802.1Q).
+    pub vid: u16,
+}
+
 /// Frames of one VLAN that follow one another.
 #[derive(Clone, Copy)]
 struct Run {
@@ -159,13 +168,15 @@ impl<P: Probe> Worker<P> {
         Ok(mapping.is_none())
     }
 
+    /// The VLAN that a port is, if it is one.
+    #[inline(always)]
+    pub(super) fn vlan_of(&self, port: PortId) -> Option<VlanPort> {
+        self.vlan_ports.get(port.index()).copied().flatten()
+    }
+
     /// Sends a frame to a VLAN: tagged, by the device's outlet.
-    pub(super) fn deliver_to_vlan(&mut self, port: PortId, device: u16, mut packet: Mbuf) {
-        let vid = self
-            .attachments
-            .get(port.index())
-            .and_then(|a| a.as_ref())
-            .map_or(0, |a| a.vid);
+    pub(super) fn deliver_to_vlan(&mut self, port: PortId, vlan: VlanPort, mut packet: Mbuf) {
+        let VlanPort { device, vid } = vlan;
         let Some(way) = self.trunks.get_mut(usize::from(device)) else {
             return self.port_drop(port, Verdict::TenantDown, packet);
         };

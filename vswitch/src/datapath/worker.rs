@@ -29,6 +29,7 @@ use super::snapshot::WorkerSnapshot;
 use super::tunnels::TunnelTable;
 use super::underlay::Endpoints;
 use super::verdict::Verdict;
+use super::vlan::VlanPort;
 use crate::dpdk::mbuf::{BURST, Burst, Mbuf};
 use crate::dpdk::mempool::Mempool;
 use crate::dpdk::queue::RxQueue;
@@ -143,6 +144,8 @@ pub struct Worker<P: Probe = NoProbe> {
     pub(super) answers: VecDeque<Event>,
     /// By VLAN device and VLAN identifier: the port.
     pub(super) vlans: Vec<Vec<Option<PortId>>>,
+    /// By port: the VLAN that it is. A few bytes each, where attachments are far apart.
+    pub(super) vlan_ports: Vec<Option<VlanPort>>,
     /// IP MTU of each VLAN device.
     pub(super) trunk_mtus: Vec<u16>,
     /// Reports of learned addresses, limited.
@@ -233,6 +236,7 @@ impl<P: Probe> Worker<P> {
             waiting: Vec::new(),
             answers: VecDeque::new(),
             vlans: Vec::new(),
+            vlan_ports: Vec::new(),
             trunk_mtus: setup.trunk_mtus,
             learned_reports: TokenBucket::new(
                 LEARNED_REPORTS,
@@ -316,6 +320,7 @@ impl<P: Probe> Worker<P> {
             waiting: self.waiting,
             answers: self.answers,
             vlans: self.vlans,
+            vlan_ports: self.vlan_ports,
             trunk_mtus: self.trunk_mtus,
             learned_reports: self.learned_reports,
             now: self.now,

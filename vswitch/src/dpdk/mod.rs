@@ -2,6 +2,7 @@
 //! in the types. All FFI calls of the product are in this room.
 //!
 //! Nothing here works before [`eal::Eal::init`]; constructors say so with an error.
+pub mod cache;
 pub mod devices;
 pub mod eal;
 pub mod error;

@@ -381,13 +381,12 @@ impl Inbound {
         result
     }
 
-    /// Fetches key and window, without waiting, before a batch of packets of many associations
-    /// is looked at one by one. Returns a number without meaning, which the caller must not let
-    /// the compiler find unused.
+    /// Asks the CPU to fetch the key, without waiting, before a batch of packets of many
+    /// associations is looked at one by one; and says where its window will be read.
     #[inline]
-    pub fn touch(&self) -> u64 {
+    pub fn prefetch(&self) -> Option<&u64> {
         self.key.prefetch(crate::SHORT);
-        self.window.touch()
+        self.window.next_word()
     }
 
     /// Takes every number up to `floor` for received; see [`ReplayWindow::restore_floor`].

@@ -100,10 +100,10 @@ impl ReplayWindow {
         Ok(())
     }
 
-    /// Loads the word that the next packets' bits are in.
+    /// The word that the next packets' bits are in.
     #[inline]
-    pub(crate) fn touch(&self) -> u64 {
-        self.word(self.highest)
+    pub(crate) fn next_word(&self) -> Option<&u64> {
+        self.ring.get(((self.highest / WORD) & self.mask) as usize)
     }
 
     /// The highest number received, or the floor; 0 before the first packet.

@@ -55,6 +55,7 @@ impl Tables {
     ///
     /// Removing a network, port or tunnel reads the whole forwarding database once.
     pub fn apply(&mut self, change: &Change) {
+        self.changes += 1;
         match change {
             Change::AddVn { id, config } => {
                 self.vnis.insert(config.vni, *id);

@@ -123,7 +123,7 @@ pub(crate) const SEEN_MASK: u32 = (1 << 29) - 1;
 /// entry and the IPv4 address of a static one; an empty slot is all zero.
 #[derive(Clone, Copy, Debug, Default)]
 #[repr(C)]
-struct Slot {
+pub struct Slot {
     key: u64,
     data: u32,
     meta: u32,
@@ -311,6 +311,13 @@ impl Fdb {
         let home = self.home(key);
         let slot = self.follow(key, home, self.slot(home))?;
         Some(slot.destination())
+    }
+
+    /// Where a lookup of this key will read first: for its address, so that who may can ask for that
+    /// memory some time before.
+    #[inline(always)]
+    pub fn place(&self, key: Key) -> Option<&Slot> {
+        self.slots.get(self.home(key))
     }
 
     /// Looks up many keys; `out` is as long as `keys` (what is beyond the shorter of the two

@@ -33,6 +33,7 @@ pub struct Tables {
     pub(crate) addresses: Map<IpAddr, PeerId>,
     pub(crate) pairs: Map<(VnId, PeerId), TunnelId>,
     pub(crate) expire_cursor: usize,
+    pub(crate) changes: u64,
 }
 
 fn get<T>(list: &[Option<T>], index: usize) -> Option<&T> {
@@ -59,7 +60,15 @@ impl Tables {
             addresses: Map::with_hasher(map(3)),
             pairs: Map::with_hasher(map(4)),
             expire_cursor: 0,
+            changes: 0,
         }
+    }
+
+    /// How many changes were applied: while it stays the same, so do networks, ports, peers, tunnels and
+    /// mappings (learned entries come and go). A clone goes on counting by itself.
+    #[inline]
+    pub fn changes(&self) -> u64 {
+        self.changes
     }
 
     /// A virtual network.
