@@ -104,6 +104,14 @@ pub fn sealing(host: &str, peer: Option<&str>) -> Vec<u64> {
     spis
 }
 
+/// Whether a host has any SA with a peer, in either direction.
+#[track_caller]
+pub fn secured(host: &str, peer: &str) -> bool {
+    let sas = show(host, "sas");
+    let mut sas = sas.as_array().expect("SAs").iter();
+    sas.any(|sa| sa["peer"] == peer)
+}
+
 /// Packets that a host dropped for this reason.
 #[track_caller]
 pub fn drops(host: &str, reason: &str) -> u64 {

@@ -38,6 +38,20 @@ pub fn binary(name: &str) -> PathBuf {
     path
 }
 
+/// Has a running host follow another configuration, with which it also starts again.
+#[track_caller]
+pub fn apply(name: &str, yaml: &str) {
+    let file = format!("{DIR}/{name}.yaml");
+    fs::write(&file, yaml).expect("configuration");
+    let output = Command::new(binary("vswitchctl"))
+        .args(["--socket", &format!("{DIR}/{name}.api")])
+        .args(["apply", &file, "--yes"])
+        .output()
+        .expect("vswitchctl");
+    let said = String::from_utf8_lossy(&output.stderr);
+    assert!(output.status.success(), "{said}");
+}
+
 impl Daemon {
     /// Starts host `name` with this configuration, in the namespace of that name if there is
     /// one, and waits until it answers.

@@ -10,16 +10,23 @@ const NANO: u32 = 0xa1b2_3c4d;
 /// Ethernet.
 const LINK: u32 = 1;
 
+/// What a capture begins with.
+pub fn head() -> Vec<u8> {
+    let header = [MAGIC, 4 << 16 | 2, 0, 0, 65_535, LINK];
+    header.map(u32::to_le_bytes).concat()
+}
+
+/// A frame of a capture, of its microsecond `at`.
+pub fn record(at: u32, frame: &[u8]) -> Vec<u8> {
+    let len = frame.len() as u32;
+    let header = [0, at, len, len].map(u32::to_le_bytes).concat();
+    [&header, frame].concat()
+}
+
 /// Writes a capture of these frames.
 pub fn write(path: &Path, frames: &[Vec<u8>]) {
-    let mut file = Vec::new();
-    let header = [MAGIC, 4 << 16 | 2, 0, 0, 65_535, LINK];
-    file.extend(header.map(u32::to_le_bytes).concat());
-    for (i, frame) in frames.iter().enumerate() {
-        let len = frame.len() as u32;
-        file.extend([0, i as u32, len, len].map(u32::to_le_bytes).concat());
-        file.extend(frame);
-    }
+    let frames = (0..).zip(frames).map(|(i, frame)| record(i, frame));
+    let file: Vec<u8> = [head()].into_iter().chain(frames).flatten().collect();
     fs::write(path, file).expect("a capture");
 }
 

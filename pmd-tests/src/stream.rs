@@ -8,6 +8,7 @@ use std::thread::{self, JoinHandle};
 use std::time::{Duration, Instant};
 
 use crate::lab::{on_host, wait_for};
+use crate::overlay::Tenant;
 
 /// What every datagram says, and nobody on the underlay may read.
 pub const SECRET: &[u8] = b"a tenant's secret that nobody on the way may read";
@@ -53,6 +54,20 @@ impl Stream {
             shared,
             threads,
         }
+    }
+
+    /// From each of these tenants to each other one.
+    pub fn mesh(tenants: &[Tenant], per_second: u32) -> Vec<(Tenant, Tenant, Stream)> {
+        let pairs = tenants.iter().flat_map(|from| {
+            let others = tenants.iter().filter(|to| to.n != from.n);
+            others.map(move |to| (*from, *to))
+        });
+        pairs
+            .map(|(from, to)| {
+                let stream = Stream::start(from.name, to.name, to.n, per_second);
+                (from, to, stream)
+            })
+            .collect()
     }
 
     fn datagrams(&self) -> Vec<Datagram> {

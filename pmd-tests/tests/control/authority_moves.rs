@@ -1,41 +1,25 @@
-//! A machine moves from one edge to the other, and its former edge cannot win it back; with an edge's
-//! last port in a network go its keys, on both sides, and its mappings.
+//! A machine moves from one edge to the other, and its former edge cannot win it back; who claims another
+//! edge's address is sent away, and nobody else notices; with an edge's last port in a network go its keys, on
+//! both sides, and its mappings.
 
-use std::fs;
-use std::process::Command;
+use std::net::IpAddr;
 use std::time::{Duration, Instant};
 
-use pmd_tests::asking::{drops, network, ping, place, sealing, show, stands};
+use pmd_tests::asking::{drops, network, ping, place, sealing, security, show, standing, stands};
 use pmd_tests::bridge::wire;
-use pmd_tests::daemon::{Daemon, binary};
+use pmd_tests::claimant::says_it_is_at;
+use pmd_tests::daemon::{Daemon, apply};
 use pmd_tests::isolate::isolated_in_lab;
-use pmd_tests::lab::{DIR, wait_for};
+use pmd_tests::lab::wait_for;
 use pmd_tests::overlay::{By, Ima, Tenant, declaration, edge, pki, plug};
+use pmd_tests::stream::Stream;
 use serde_json::Value;
+use vswitch_control::message::ima::Goodbye;
 
 const HERE: Tenant = Tenant::new("t3a", "a", "red", 3);
 const THERE: Tenant = Tenant::new("t3b", "b", "red", 3);
 const T1: Tenant = Tenant::new("t1", "a", "red", 1);
 const T2: Tenant = Tenant::new("t2", "b", "red", 2);
-
-/// Has an edge run another configuration.
-#[track_caller]
-fn apply(host: &str, text: &str) {
-    let file = format!("{DIR}/{host}-new.yaml");
-    fs::write(&file, text).expect("configuration");
-    let output = Command::new(binary("vswitchctl"))
-        .args([
-            "--socket",
-            &format!("{DIR}/{host}.api"),
-            "apply",
-            &file,
-            "--yes",
-        ])
-        .output()
-        .expect("vswitchctl");
-    let said = String::from_utf8_lossy(&output.stderr);
-    assert!(output.status.success(), "{said}");
-}
 
 /// What a move may take from the operator's command to the edge that only hears of it. Events pushed: here
 /// it is tens of milliseconds, most of it commands that ask; who polled once a second would need more.
@@ -69,15 +53,72 @@ fn config(name: &str, tenants: &[Tenant]) -> String {
     edge(name, n, 1, "", (By::Machines, tenants))
 }
 
+/// Edge `c`, a member with credentials of its own, is sent away: it is told why, and so is the operator. The
+/// others forward meanwhile, and follow what changes.
+#[track_caller]
+fn claims_in_vain() {
+    let streams = [
+        Stream::start("t1", "t2", 2, 100),
+        Stream::start("t2", "t1", 1, 100),
+    ];
+    let since = Instant::now();
+    for stream in &streams {
+        stream.first_after(since, 5);
+    }
+    let refused = Ima::count("claims-refused");
+    // A switch: both its own address and one of `b`'s.
+    let places = "underlay:\n  local: [192.0.2.3, 192.0.2.2]\n";
+    let machine = Tenant::new("t5", "c", "red", 5);
+    let config = edge("c", 3, 1, "", (By::Switches, &[machine]));
+    let c = Daemon::start("c", &config.replace("underlay:\n", places));
+    let taken = "a tunnel address belongs to another edge";
+    wait_for("c is told why", 10, || {
+        let ima = show("c", "ima");
+        assert_ne!(ima["state"], "connected");
+        security("c").contains(taken).then_some(())
+    });
+    assert_eq!(standing("c", "red"), ["vm5: waiting"]);
+    // Words alone: that of another and nothing else, and one of its own twice.
+    let own: IpAddr = [192, 0, 2, 3].into();
+    let others: IpAddr = [192, 0, 2, 2].into();
+    for (addresses, why) in [
+        (vec![others], Goodbye::AddressTaken),
+        (vec![own, own], Goodbye::Protocol),
+    ] {
+        assert_eq!(says_it_is_at("ima", "c", &addresses), Some(why));
+    }
+    wait_for("the operator sees it", 5, || {
+        let log = Ima::log();
+        let said = |what: &str, why: &str| {
+            let mut lines = log.lines();
+            lines.any(|l| l.contains(what) && l.contains("nve/c") && l.contains(why))
+        };
+        let refused = Ima::count("claims-refused") >= refused + 2;
+        (refused && said("session closed", "the protocol was not kept")).then_some(())
+    });
+    let log = Ima::log();
+    let line = log.lines().find(|line| line.contains("claim refused"));
+    assert!(line.is_some_and(|line| line.contains(taken)), "{log}");
+    let addresses = Ima::ctl("show addresses");
+    assert!(!addresses.contains("192.0.2.3"), "{addresses}");
+    // Changes.
+    moved("b", "a");
+    moved("a", "b");
+    c.kill();
+    for stream in streams {
+        stream.whole(since);
+    }
+}
+
 #[test]
 fn a_machine_moves_for_good_and_with_the_last_port_go_keys_and_mappings() {
     isolated_in_lab(|| {
-        wire(&["a", "b"], &[("ima", "192.0.2.250")]);
-        pki(&["nve a", "nve b"]);
+        wire(&["a", "b", "c"], &[("ima", "192.0.2.250")]);
+        pki(&["nve a", "nve b", "nve c"]);
         let ima = Ima::start("");
         let declare = |mover| {
             let tenants = [T1, T2, mover];
-            Ima::declare(&declaration(&[("red", "")], &["a", "b"], &tenants));
+            Ima::declare(&declaration(&[("red", "")], &["a", "b", "c"], &tenants));
         };
         declare(HERE);
         let a = Daemon::start("a", &config("a", &[T1, HERE]));
@@ -132,6 +173,9 @@ fn a_machine_moves_for_good_and_with_the_last_port_go_keys_and_mappings() {
         assert!(took.iter().all(|took| *took < AT_ONCE), "{took:?}");
         assert!(generation("a").is_some_and(|(peer, newer)| peer == "b" && newer > after));
         assert_eq!(ping("t1", 3, 3, "0.2"), (3, 3));
+
+        // Somebody says that it is where another edge is, or that it is twice at one place.
+        claims_in_vain();
 
         // The last ports leave.
         assert!(!sealing("a", Some("b")).is_empty() && !sealing("b", Some("a")).is_empty());

@@ -8,6 +8,8 @@ mod authority_cluster;
 mod authority_exception;
 mod authority_full_load;
 mod authority_killed;
+mod authority_killed_moving;
+mod authority_killed_revoking;
 mod authority_limit;
 mod authority_load;
 mod authority_moves;

@@ -14,6 +14,8 @@ struct Entry {
     joining: bool,
     /// The end of the lease ends it, or has yet to be told.
     leased: bool,
+    /// The authority has not said yet whether this run of the edge is on it.
+    open: bool,
 }
 
 /// What all VNs wait for.
@@ -25,6 +27,7 @@ pub(super) struct Agenda {
     /// The others for which there is something to wait for.
     waiting: BTreeSet<(Duration, VnName)>,
     leased: usize,
+    open: usize,
 }
 
 impl Agenda {
@@ -34,6 +37,7 @@ impl Agenda {
             at: network.deadline(),
             joining: network.is_joining(),
             leased: network.is_joined() && !network.lease_kept(),
+            open: !network.is_joined() && !network.is_refused(),
         };
         if self.entries.get(network.name()) == Some(&entry) {
             return;
@@ -43,6 +47,7 @@ impl Agenda {
             self.of(entry.joining).insert((at, network.name().clone()));
         }
         self.leased += usize::from(entry.leased);
+        self.open += usize::from(entry.open);
         self.entries.insert(network.name().clone(), entry);
     }
 
@@ -53,6 +58,7 @@ impl Agenda {
                 self.of(entry.joining).remove(&(at, vn.clone()));
             }
             self.leased -= usize::from(entry.leased);
+            self.open -= usize::from(entry.open);
         }
     }
 
@@ -89,6 +95,11 @@ impl Agenda {
         self.leased != 0
     }
 
+    /// Whether the authority has said of every VN whether this run of the edge is on it.
+    pub(super) fn is_answered(&self) -> bool {
+        self.open == 0
+    }
+
     /// Whether this is what `networks` say: the tests ask.
     #[cfg(test)]
     pub(super) fn is_true<'a>(&self, networks: impl Iterator<Item = &'a Network>) -> bool {
@@ -100,7 +111,7 @@ impl Agenda {
                 entries,
                 agenda.joining.clone(),
                 agenda.waiting.clone(),
-                agenda.leased,
+                (agenda.leased, agenda.open),
             )
         };
         of(&fresh) == of(self)

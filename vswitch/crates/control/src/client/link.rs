@@ -108,6 +108,11 @@ impl Link {
         (self.lease / 4).clamp(SHORTEST_RENEWAL, LONGEST_RENEWAL)
     }
 
+    /// The next renewal is sent now.
+    pub(super) fn renew_now(&mut self, now: Duration) {
+        self.next_renewal = now;
+    }
+
     /// The number of a renewal to be sent now.
     pub(super) fn renew(&mut self, now: Duration) -> Option<u64> {
         if !self.is_welcome() || now < self.next_renewal {

@@ -4,7 +4,8 @@
 //!
 //! `api` is what goes in and out, `link` finds a server and keeps the lease, `network` is one VN as its
 //! member sees it, `admission` are the addresses registered there, `agenda` when something is due in which
-//! VN, `leaving` what is to be left, `question` asks for unknown destinations within limits.
+//! VN, `leaving` what is to be left, `arrival` that there
+//! is no more to join, `question` asks for unknown destinations within limits.
 //!
 //! Nothing is believed that does not come from the authority: what is about a VN opens only by that
 //! VN's channel, which belongs to this session, this epoch and both identities.
@@ -12,6 +13,7 @@
 mod admission;
 mod agenda;
 mod api;
+mod arrival;
 mod leaving;
 mod link;
 mod network;
@@ -28,6 +30,7 @@ use crate::message::overlay::{LeaseEnd, Mapping};
 use crate::types::{PortName, VnName};
 
 use agenda::Agenda;
+use arrival::Arrival;
 use leaving::Leaving;
 use link::Link;
 use network::Network;
@@ -46,6 +49,7 @@ pub struct Client {
     agenda: Agenda,
     leaving: Leaving,
     questions: Questions,
+    arrival: Arrival,
     outputs: VecDeque<Output>,
     rng: fastrand::Rng,
 }
@@ -67,6 +71,7 @@ impl Client {
             agenda: Agenda::default(),
             leaving: Leaving::default(),
             questions,
+            arrival: Arrival::default(),
             outputs: VecDeque::new(),
             rng,
         }
@@ -132,6 +137,7 @@ impl Client {
         }
         self.leaving.disconnected();
         self.questions.disconnected();
+        self.arrival.disconnected();
     }
 
     /// Time has passed: at [`Self::deadline`] at the latest.
@@ -144,7 +150,14 @@ impl Client {
         if self.link.is_stuck(now) {
             self.hang_up(now, "the authority does not answer");
         }
+        let arrives = self.arrival.is_due() && self.link.is_welcome() && self.agenda.is_answered();
+        if arrives {
+            self.link.renew_now(now);
+        }
         if let Some(sequence) = self.link.renew(now) {
+            if arrives {
+                self.arrival = Arrival::Said(sequence);
+            }
             self.send(FromEdge::Renew { sequence });
         }
         self.questions.expire(now);
@@ -170,6 +183,7 @@ impl Client {
             }
             FromIma::Renewed { sequence, lease } => {
                 if self.link.renewed(now, sequence, lease) {
+                    self.arrival.heard(sequence);
                     self.leaving.heard(sequence);
                     self.renewed();
                 }

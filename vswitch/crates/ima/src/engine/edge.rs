@@ -161,7 +161,8 @@ impl Engine {
                 let mut plan = Plan::default();
                 let left = self.is_renewed(nve, *boot, endpoint, now);
                 let lease = left.unwrap_or_else(|| {
-                    self.renew(&mut plan, nve, *boot, endpoint);
+                    let run = self.end_former_run(&mut plan, session, *boot);
+                    self.renew(&mut plan, nve, run, endpoint);
                     self.lease_seconds()
                 });
                 let reply = Reply::Renewed {
@@ -201,7 +202,8 @@ impl Engine {
         // Said again a short time later, it is a renewal like others.
         let left = self.is_renewed(nve, boot, endpoint, now);
         let lease = left.unwrap_or_else(|| {
-            self.renew(&mut plan, nve, boot, endpoint);
+            let run = self.run_at_hello(nve, boot);
+            self.renew(&mut plan, nve, run, endpoint);
             self.lease_seconds()
         });
         let limits = self.limits.edge;

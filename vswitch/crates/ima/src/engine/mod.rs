@@ -8,6 +8,7 @@
 
 mod budget;
 mod edge;
+mod former;
 mod lease;
 mod limit;
 mod operator;

@@ -208,7 +208,7 @@ pub struct MappingRecord {
 /// An edge with a lease.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 pub struct EdgeRecord {
-    /// Its latest run.
+    /// Its latest run; the one before, until that one's VNs are left that the latest has not joined.
     pub boot: BootId,
     /// Where it is reached.
     pub endpoint: Endpoint,

@@ -127,6 +127,10 @@ impl Network {
         self.joining.is_some()
     }
 
+    pub(super) fn is_refused(&self) -> bool {
+        self.refusal.is_some()
+    }
+
     /// Whether sealed messages can be sent.
     pub(super) fn is_open(&self) -> bool {
         self.channel.is_some()

@@ -307,3 +307,34 @@ fn a_gap_in_the_log_is_noticed_and_everything_told_anew() {
     assert_eq!(world.told("red"), world.truth("red"));
     assert_eq!(world.admitted("red"), [mac(1)]);
 }
+
+/// What an earlier run was on and this one is not is over with the renewal that follows the joins.
+#[test]
+fn a_run_says_once_that_it_has_joined_all_that_it_wants() {
+    let mut world = World::new(Ima::new(NETS));
+    world.ima.answers_renewals = false;
+    let both = wanted(&[("red", &[1]), ("blue", &[])]);
+    world.client.want(world.now, both);
+    world.run(seconds(2));
+    assert!(world.is_joined("red") && world.is_joined("blue"));
+    assert_eq!((world.ima.joins.len(), world.ima.renewals.len()), (2, 1));
+    // Perhaps nobody heard it.
+    world.cut();
+    world.reachable = true;
+    world.ima.answers_renewals = true;
+    world.run(seconds(5));
+    assert_eq!((world.ima.joins.len(), world.ima.renewals.len()), (4, 2));
+    world.cut();
+    world.reachable = true;
+    world.run(seconds(5));
+    assert_eq!((world.ima.joins.len(), world.ima.renewals.len()), (6, 2));
+}
+
+#[test]
+fn who_is_refused_has_joined_all_that_it_may() {
+    let mut world = World::new(Ima::new(NETS));
+    world.ima.refuse = Some(Refusal::NotMember);
+    world.client.want(world.now, wanted(&[("red", &[1])]));
+    world.run(seconds(1));
+    assert_eq!((world.ima.joins.len(), world.ima.renewals.len()), (1, 1));
+}

@@ -1,6 +1,7 @@
 //! The engine with edges that believe what they are told, and nothing between them.
 
 mod budget;
+mod former;
 mod leases;
 mod liar;
 mod load;

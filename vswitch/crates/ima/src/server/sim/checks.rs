@@ -112,10 +112,7 @@ impl World {
         if !truth.admits(&net, &me) || wanted.is_none() {
             assert!(view.is_none(), "{case}: not on it, and knows {view:?}");
             let joined = truth.vns.get(&net).map(|vn| vn.joined.contains_key(&me));
-            assert!(
-                edge.rebooted || joined != Some(true),
-                "{case}: has not left"
-            );
+            assert!(joined != Some(true), "{case}: has not left");
             return;
         }
         let (Some(view), Some(wanted)) = (view, wanted) else {

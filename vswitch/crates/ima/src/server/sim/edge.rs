@@ -53,8 +53,6 @@ pub struct Edge {
     pub views: BTreeMap<VnName, View>,
     /// Machines behind its ports, by network.
     pub wanted: Wanted,
-    /// It may have left networks without a word.
-    pub rebooted: bool,
 }
 
 fn client(n: usize, seed: u64, now: Duration) -> Client {
@@ -84,7 +82,6 @@ impl Edge {
             dialling: None,
             views: BTreeMap::new(),
             wanted: BTreeMap::new(),
-            rebooted: false,
         }
     }
 
@@ -92,7 +89,6 @@ impl Edge {
         self.client = client(self.n, seed, now);
         (self.lost, self.dialling) = (None, None);
         self.views.clear();
-        self.rebooted = true;
         self.wish(now);
     }
 
