@@ -1,7 +1,7 @@
 //! The loop: whatever comes from sessions, the control thread, the operator or the clock goes into
 //! the state machines, and what they want is done.
 
-use std::collections::{BTreeMap, HashMap, HashSet, VecDeque};
+use std::collections::{BTreeMap, HashMap, VecDeque};
 use std::net::IpAddr;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
@@ -12,6 +12,7 @@ use tokio::sync::{mpsc, oneshot};
 use vswitch_control::client::{self, Client, Settings};
 use vswitch_control::identity::{Identity, Watcher};
 use vswitch_control::keying::{self, Keying};
+use vswitch_control::meetings::Meetings;
 use vswitch_control::message::overlay::{Endpoint as Reached, Protection};
 use vswitch_control::message::{Bounded, encode};
 use vswitch_control::session::{Endpoint, Handle, SendError};
@@ -19,8 +20,7 @@ use vswitch_control::types::{BootId, NveName, VnName};
 
 use super::StartError;
 use super::members::Members;
-use super::network::{Attempt, Heard, IMA_HEARD, Network, PEERS_HEARD};
-use super::sessions::PeerSession;
+use super::network::{Attempt, GiveUp, Heard, IMA_HEARD, Network, PEERS_HEARD};
 use super::steering::Steering;
 use crate::manage::config::Config;
 use crate::manage::edge::overlay::{Order, Overlay};
@@ -70,8 +70,11 @@ pub(super) struct Driver {
     pub(super) outgoing: VecDeque<Bytes>,
     /// Why the last session with the authority ended or did not begin.
     pub(super) ima_trouble: Option<String>,
-    pub(super) peers: HashMap<NveName, PeerSession>,
-    pub(super) dialling: HashSet<NveName>,
+    pub(super) meetings: Meetings,
+    /// Of sessions with other edges, by number.
+    pub(super) handles: HashMap<u64, Handle>,
+    /// Of dials to them; one that is dropped is given up.
+    pub(super) dials: HashMap<u64, GiveUp>,
     /// Why there is no session with an edge, of those where one was wished for.
     pub(super) troubles: HashMap<NveName, String>,
     pub(super) numbers: Arc<AtomicU64>,
@@ -140,6 +143,7 @@ impl Driver {
                 seeds.next().unwrap_or_default(),
                 Box::new(steering.clone()),
             ),
+            meetings: Meetings::new(me.clone()),
             me,
             identity: identity.clone(),
             watcher,
@@ -164,8 +168,8 @@ impl Driver {
             attempt: 0,
             outgoing: VecDeque::new(),
             ima_trouble: None,
-            peers: HashMap::new(),
-            dialling: HashSet::new(),
+            handles: HashMap::new(),
+            dials: HashMap::new(),
             troubles: HashMap::new(),
             numbers: Arc::default(),
         })

@@ -9,7 +9,7 @@ use std::sync::{Arc, Mutex, PoisonError};
 use std::time::Duration;
 
 use bytes::Bytes;
-use tokio::sync::mpsc;
+use tokio::sync::{mpsc, oneshot};
 use tokio::time::Instant;
 use vswitch_control::identity::{Expect, Identity, Role};
 use vswitch_control::session::{Endpoint, Handle, Session};
@@ -45,8 +45,14 @@ pub(super) enum Heard {
     PeerMessage(NveName, u64, Bytes),
     /// The session is gone.
     PeerGone(NveName, u64),
-    /// No session came of a dial; why.
-    NoPeer(NveName, String),
+    /// No session came of the dial of this number; why.
+    NoPeer(NveName, u64, String),
+}
+
+/// A dial under way: it is given up when this is dropped before it has led to a session.
+#[derive(Debug)]
+pub(super) struct GiveUp {
+    _dropped: oneshot::Sender<()>,
 }
 
 /// Who opens and reads sessions.
@@ -121,17 +127,31 @@ impl Network {
     }
 
     /// Opens a session with another edge, and reads it.
-    pub(super) fn dial_peer(&self, name: NveName, identity: Identity, at: SocketAddr, number: u64) {
+    pub(super) fn dial_peer(
+        &self,
+        name: NveName,
+        identity: Identity,
+        at: SocketAddr,
+        number: u64,
+    ) -> GiveUp {
         let network = self.clone();
+        let (dropped, given_up) = oneshot::channel::<()>();
         tokio::spawn(async move {
-            match network.endpoint.dial(at, Expect::Identity(identity)).await {
+            let dialled = tokio::select! {
+                dialled = network.endpoint.dial(at, Expect::Identity(identity)) => dialled,
+                // Whoever gives it up knows.
+                _ = given_up => return,
+            };
+            match dialled {
                 Ok(session) => network.read_peer(name, session, number, true).await,
                 Err(error) => {
                     let why = format!("{at}: {error}");
-                    let _ = network.peers.send(Heard::NoPeer(name, why)).await;
+                    let gone = Heard::NoPeer(name, number, why);
+                    let _ = network.peers.send(gone).await;
                 }
             }
         });
+        GiveUp { _dropped: dropped }
     }
 
     /// Reads a session that another edge opened.

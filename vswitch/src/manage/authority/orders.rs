@@ -198,7 +198,7 @@ impl Driver {
                 bytes,
             } => self.send(&peer, session, bytes),
             keying::Output::Connect { peer } => self.connect(peer),
-            keying::Output::Close { peer, session } => self.close(&peer, session),
+            keying::Output::Close { session, .. } => self.close(session),
             keying::Output::InstallInbound {
                 id,
                 vn,

@@ -61,8 +61,9 @@ impl Driver {
 
     /// Other edges, mappings and keys.
     pub(super) fn report(&self) -> Report {
+        let now = self.now();
         let sessions = self.members.all().map(|(nve, endpoint)| {
-            let session = self.peers.get(nve);
+            let session = self.meetings.known(nve);
             let trouble = self.troubles.get(nve).filter(|_| session.is_none());
             let addresses = endpoint.tunnel_addresses.iter();
             let vns = self.members.shared(nve);
@@ -71,7 +72,7 @@ impl Driver {
                 control: endpoint.control_address.to_string(),
                 addresses: addresses.map(ToString::to_string).collect(),
                 vns: vns.map(ToString::to_string).collect(),
-                session: session.map(|session| session.since.elapsed().as_secs()),
+                session: session.map(|session| now.saturating_sub(session.since).as_secs()),
                 dialled: session
                     .map(|session| if session.dialled { "here" } else { "there" }.to_owned()),
                 trouble: trouble.cloned(),
@@ -84,7 +85,6 @@ impl Driver {
             peer: mapping.nve.to_string(),
             generation: mapping.generation.0,
         });
-        let now = self.now();
         let keys = self.keying.sas().map(|sa| Key {
             vn: sa.vn.into(),
             peer: sa.peer.into(),

@@ -1,8 +1,8 @@
-//! What sessions bring: messages to the state machine that they are for, and, of two sessions with
-//! one edge, which stays.
+//! What sessions bring: messages to the state machine that they are for. Which of two sessions with
+//! one edge stays, and when one is dialled, `vswitch_control::meetings` says.
 
 use std::sync::atomic::Ordering;
-use std::time::{Duration, Instant};
+use std::time::Duration;
 
 use vswitch_control::identity::{Identity, Role};
 use vswitch_control::keying::{self, SessionId};
@@ -16,17 +16,6 @@ use super::network::Heard;
 /// Label of the exporter value (RFC 8446, section 7.5) that binds key exchanges between edges to
 /// their session.
 const PEER_BINDING: &[u8] = b"EXPORTER-vswitch-peer";
-/// Two sessions that begin within this were dialled by both at once; otherwise the newer one is
-/// that of an edge that came back.
-const AT_ONCE: Duration = Duration::from_secs(2);
-
-/// A session with another edge.
-pub(super) struct PeerSession {
-    pub number: u64,
-    pub handle: Handle,
-    pub dialled: bool,
-    pub since: Instant,
-}
 
 impl Driver {
     pub(super) fn hear(&mut self, heard: Heard) {
@@ -72,7 +61,7 @@ impl Driver {
                 self.peer_opened(now, name, number, handle, dialled);
             }
             Heard::PeerMessage(peer, number, bytes) => {
-                if self.peers.get(&peer).is_some_and(|s| s.number == number) {
+                if self.known(&peer, number) {
                     let message = keying::Event::Message {
                         peer,
                         session: SessionId(number),
@@ -82,16 +71,19 @@ impl Driver {
                 }
             }
             Heard::PeerGone(peer, number) => {
-                if self.peers.get(&peer).is_some_and(|s| s.number == number) {
-                    self.peers.remove(&peer);
+                self.handles.remove(&number);
+                if self.meetings.gone(&peer, number) {
                     let session = SessionId(number);
                     let down = keying::Event::SessionDown { peer, session };
                     self.keying.handle(now, down);
                 }
             }
-            Heard::NoPeer(peer, why) => {
-                self.dialling.remove(&peer);
-                if self.troubles.get(&peer) != Some(&why) {
+            Heard::NoPeer(peer, number, why) => {
+                self.dials.remove(&number);
+                self.meetings.failed(&peer, number);
+                // With a session it does not matter.
+                let alone = self.meetings.known(&peer).is_none();
+                if alone && self.troubles.get(&peer) != Some(&why) {
                     tracing::info!(%peer, %why, "no session with the edge");
                     self.troubles.insert(peer, why);
                 }
@@ -99,8 +91,12 @@ impl Driver {
         }
     }
 
-    /// A session with another edge. Of two that both dialled at once, both keep the one that the
-    /// smaller name dialled; else the newer stays.
+    fn known(&self, peer: &NveName, number: u64) -> bool {
+        let known = self.meetings.known(peer);
+        known.is_some_and(|known| known.number == number)
+    }
+
+    /// A session with another edge.
     fn peer_opened(
         &mut self,
         now: Duration,
@@ -109,28 +105,23 @@ impl Driver {
         handle: Handle,
         dialled: bool,
     ) {
-        if dialled {
-            self.dialling.remove(&peer);
-        }
-        self.troubles.remove(&peer);
-        let by_smaller = |dialled: bool| dialled == (self.me < peer);
-        if let Some(known) = self.peers.get(&peer) {
-            let at_once = known.since.elapsed() < AT_ONCE && known.dialled != dialled;
-            if at_once && by_smaller(known.dialled) {
-                return handle.close("both dialled, the other stays");
-            }
-            known.handle.close("another session of the same edge");
-        }
+        self.dials.remove(&number);
         let Some(binding) = handle.export_keying_material(PEER_BINDING, b"") else {
+            self.meetings.failed(&peer, number);
             return handle.close("no exporter value");
         };
-        let session = PeerSession {
-            number,
-            handle,
-            dialled,
-            since: Instant::now(),
-        };
-        self.peers.insert(peer.clone(), session);
+        self.troubles.remove(&peer);
+        let verdict = self.meetings.opened(now, &peer, number, dialled);
+        if !verdict.stays {
+            return handle.close("there is another session, which stays");
+        }
+        for ended in verdict.ends {
+            self.dials.remove(&ended);
+            if let Some(former) = self.handles.remove(&ended) {
+                former.close("another session of the same edge");
+            }
+        }
+        self.handles.insert(number, handle);
         let up = keying::Event::SessionUp {
             peer,
             session: SessionId(number),
@@ -141,7 +132,8 @@ impl Driver {
 
     /// A session with another edge is wished for.
     pub(super) fn connect(&mut self, peer: NveName) {
-        if self.peers.contains_key(&peer) || self.dialling.contains(&peer) {
+        let now = self.now();
+        if !self.meetings.dials(now, &peer) {
             return;
         }
         let Some(endpoint) = self.members.endpoint(&peer) else {
@@ -152,25 +144,26 @@ impl Driver {
         };
         let at = endpoint.control_address;
         let number = self.numbers.fetch_add(1, Ordering::Relaxed);
-        self.dialling.insert(peer.clone());
-        self.network.dial_peer(peer, identity, at, number);
+        self.meetings.dialling(now, peer.clone(), number);
+        let dial = self.network.dial_peer(peer, identity, at, number);
+        self.dials.insert(number, dial);
     }
 
     /// Sends to another edge. One that takes nothing loses its session, and begins anew.
     pub(super) fn send(&mut self, peer: &NveName, session: SessionId, bytes: Vec<u8>) {
-        let Some(known) = self.peers.get(peer).filter(|s| s.number == session.0) else {
+        let Some(handle) = self.handles.get(&session.0) else {
             return;
         };
-        if let Err(error) = known.handle.try_send(bytes.into()) {
+        if let Err(error) = handle.try_send(bytes.into()) {
             tracing::debug!(%peer, %error, "session closed");
-            known.handle.close("what is sent is not taken");
+            handle.close("what is sent is not taken");
         }
     }
 
     /// Closes a session with another edge.
-    pub(super) fn close(&mut self, peer: &NveName, session: SessionId) {
-        if let Some(known) = self.peers.get(peer).filter(|s| s.number == session.0) {
-            known.handle.close("the protocol was not kept");
+    pub(super) fn close(&mut self, session: SessionId) {
+        if let Some(handle) = self.handles.get(&session.0) {
+            handle.close("the protocol was not kept");
         }
     }
 }

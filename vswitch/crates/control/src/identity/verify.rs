@@ -29,6 +29,17 @@ pub enum Expect {
     Identity(Identity),
 }
 
+impl Expect {
+    /// Whether only an edge will do.
+    #[must_use]
+    pub fn is_edge(&self) -> bool {
+        match self {
+            Self::Roles(roles) => *roles == [Role::Nve],
+            Self::Identity(identity) => identity.role() == Role::Nve,
+        }
+    }
+}
+
 impl fmt::Display for Expect {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         match self {

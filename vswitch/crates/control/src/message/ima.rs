@@ -310,7 +310,8 @@ pub enum VnFromEdge {
         /// Its IP addresses: replaces those registered before.
         ips: Ips,
     },
-    /// It no longer has. Not answered; an update tells everyone.
+    /// It no longer has. An update tells everyone; answered only if it is not so yet (`Rejected`,
+    /// `Unavailable`), and to be said again then.
     Withdraw {
         /// The address.
         mac: Mac,

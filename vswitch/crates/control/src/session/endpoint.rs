@@ -104,7 +104,11 @@ impl Endpoint {
             let credentials = setup.credentials.borrow().clone();
             let verifier = credentials.verifier(Expect::Roles(Vec::new()), &setup.denied);
             let tls = tls::server(&credentials, verifier, &setup.clock)?;
-            transport::server(tls, transport::transport(limits, 1)?, limits)
+            transport::server(
+                tls,
+                transport::transport(limits, limits.accepted, 1)?,
+                limits,
+            )
         };
         let quinn = quinn::Endpoint::new(
             EndpointConfig::default(),
@@ -114,13 +118,15 @@ impl Endpoint {
         )?;
         let sessions = Sessions::new(limits, setup.denied.clone(), setup.clock.clone());
         let (backlog, accepted) = mpsc::channel(limits.backlog.max(1));
-        let dialling = transport::transport(limits, 0)?;
+        let dialling = transport::transport(limits, limits.dialled, 0)?;
+        let dialling_edges = transport::transport(limits, limits.dialled_edge, 0)?;
         let known = Known::new(limits.sources);
         let admission = Admission::new(limits, known.clone(), Duration::ZERO);
         let inner = Arc::new(Inner {
             quinn,
             setup,
             dialling,
+            dialling_edges,
             server,
             sessions,
             admission: std::sync::Mutex::new(admission),
@@ -152,11 +158,15 @@ impl Endpoint {
         let inner = &self.inner;
         inner.counters().dials.add();
         let credentials = inner.setup.credentials.borrow().clone();
+        let transport = match expect.is_edge() {
+            true => &inner.dialling_edges,
+            false => &inner.dialling,
+        };
         let verifier = credentials.verifier(expect, &inner.setup.denied);
         let impossible = |why: &dyn core::fmt::Display| DialError::Impossible(why.to_string());
         let tls = tls::client(&credentials, verifier.clone(), &inner.setup.clock)
             .map_err(|error| impossible(&error))?;
-        let config = transport::client(tls, inner.dialling.clone())
+        let config = transport::client(tls, transport.clone())
             .ok_or_else(|| impossible(&"no cipher for first packets"))?;
         // An address as a name is not sent (RFC 6066, section 3).
         let name = address.ip().to_string();

@@ -27,6 +27,7 @@ pub(super) struct Inner {
     pub(super) quinn: quinn::Endpoint,
     pub(super) setup: Setup,
     pub(super) dialling: Arc<TransportConfig>,
+    pub(super) dialling_edges: Arc<TransportConfig>,
     pub(super) server: Option<quinn::ServerConfig>,
     pub(super) sessions: Sessions,
     pub(super) admission: Mutex<Admission>,

@@ -23,10 +23,12 @@ pub struct Liveness {
 
 impl Liveness {
     /// Between edges: a peer that is killed and comes back has lost its keys, and what is sent to
-    /// it is lost until the session is known to be dead.
+    /// it is lost until the session is known to be dead: that is `idle_timeout` behind the first thing
+    /// said to it in vain, so 1.65 s behind its last packet at most, which leaves a third of a second
+    /// for another session and its keys. One that stands still for a second keeps its session.
     pub const SHORT: Self = Self {
-        idle_timeout: Duration::from_secs(2),
-        keepalive: Duration::from_millis(500),
+        idle_timeout: Duration::from_millis(1400),
+        keepalive: Duration::from_millis(250),
     };
     /// To an authority, which has thousands of edges, and whose silence costs nothing at once.
     pub const LONG: Self = Self {
@@ -40,8 +42,11 @@ impl Liveness {
 pub struct Limits {
     /// From a peer's first packet until its session stands, and as long for a dial.
     pub handshake_timeout: Duration,
-    /// Of sessions that were dialled from here.
+    /// Of sessions that were dialled from here, with others than edges.
     pub dialled: Liveness,
+    /// Of those dialled with an edge. Both ends say something often: one that hears nothing may be the
+    /// only one to know.
+    pub dialled_edge: Liveness,
     /// Of sessions that others dialled: at an edge, those of its peers.
     pub accepted: Liveness,
     /// From so many unfinished handshakes on, whoever comes has to prove their address first (Retry:
@@ -89,6 +94,7 @@ impl Default for Limits {
         Self {
             handshake_timeout: Duration::from_secs(5),
             dialled: Liveness::LONG,
+            dialled_edge: Liveness::SHORT,
             accepted: Liveness::SHORT,
             retry_above: 0,
             max_half_open: 1024,

@@ -27,6 +27,8 @@ pub use limits::{Limits, Liveness, Rate};
 pub use registry::Sessions;
 pub use stats::Stats;
 pub use transport::BadLimit;
+#[cfg(test)]
+pub(crate) use transport::INITIAL_RTT;
 
 #[cfg(test)]
 mod tests;

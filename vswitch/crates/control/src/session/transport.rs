@@ -18,7 +18,7 @@ use super::limits::{Limits, Liveness};
 /// Until a round trip is measured: that of a data centre and some, so that a lost first packet is sent
 /// again after a third of a second and not a whole one (RFC 9002, section 6.2.2 advises for the
 /// Internet).
-const INITIAL_RTT: Duration = Duration::from_millis(100);
+pub(crate) const INITIAL_RTT: Duration = Duration::from_millis(100);
 
 /// Room for bursts of first packets from many at once; more than this the kernel may not give.
 const SOCKET_BUFFER: usize = 4 << 20;
@@ -35,14 +35,15 @@ const INCOMING_BUFFER: u64 = 8 * 1024;
 pub struct BadLimit(Duration);
 
 /// For connections that open (`streams` 0) or take (`streams` 1) the stream.
-pub(super) fn transport(limits: &Limits, streams: u32) -> Result<Arc<TransportConfig>, BadLimit> {
+pub(super) fn transport(
+    limits: &Limits,
+    liveness: Liveness,
+    streams: u32,
+) -> Result<Arc<TransportConfig>, BadLimit> {
     let Liveness {
         idle_timeout,
         keepalive,
-    } = match streams {
-        0 => limits.dialled,
-        _ => limits.accepted,
-    };
+    } = liveness;
     let idle = IdleTimeout::try_from(idle_timeout).map_err(|_| BadLimit(idle_timeout))?;
     let mut transport = TransportConfig::default();
     transport

@@ -9,7 +9,7 @@ use vswitch_control::message::overlay::Vni;
 use vswitch_control::types::{Mac, NveName, OperatorName, VnName};
 
 use super::record::{Claim, EdgeRecord, Key, Record, Revoked};
-use super::transaction::Op;
+use super::transaction::{Op, one_life};
 use super::vn::{Vn, What};
 
 /// All records but the audit.
@@ -141,9 +141,19 @@ impl State {
         self.present.get(nve).into_iter().flatten()
     }
 
-    /// Applies what was decided. Gives what takes it back.
+    /// Applies what was decided, one transaction or several in their order. Gives what takes it back.
     pub fn apply(&mut self, ops: &[Op]) -> Vec<Op> {
-        let mut undo = Vec::new();
+        let (mut undo, mut rest) = (Vec::new(), ops);
+        while !rest.is_empty() {
+            let (part, more) = rest.split_at(one_life(rest));
+            self.apply_part(part, &mut undo);
+            rest = more;
+        }
+        undo.reverse();
+        undo
+    }
+
+    fn apply_part(&mut self, ops: &[Op], undo: &mut Vec<Op>) {
         // Counters first: what ends, ends at the version that this makes. A VN's go last.
         let mut ordered: Vec<&Op> = ops.iter().collect();
         ordered.sort_by_key(|op| match op {
@@ -166,8 +176,6 @@ impl State {
                 None => Op::Delete(key.clone()),
             });
         }
-        undo.reverse();
-        undo
     }
 
     /// Takes back what [`apply`](Self::apply) did last.

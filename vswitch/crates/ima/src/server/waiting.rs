@@ -58,14 +58,17 @@ impl Group {
 /// What an edge is told when the store does not answer.
 pub(super) fn unavailable(request: &EdgeRequest) -> Option<Reply> {
     match request {
-        EdgeRequest::Hello { .. } => Some(Reply::Goodbye(Goodbye::Unavailable)),
+        // Of a leave nobody would hear again: it is said once in each session.
+        EdgeRequest::Hello { .. } | EdgeRequest::Leave { .. } => {
+            Some(Reply::Goodbye(Goodbye::Unavailable))
+        }
         EdgeRequest::Join { vn, .. } => Some(Reply::Refused {
             vn: vn.clone(),
             why: Refusal::Unavailable,
         }),
         EdgeRequest::Vn {
             vn,
-            message: VnFromEdge::Register { mac, .. },
+            message: VnFromEdge::Register { mac, .. } | VnFromEdge::Withdraw { mac },
         } => {
             let message = VnFromIma::Rejected {
                 mac: *mac,
@@ -78,6 +81,6 @@ pub(super) fn unavailable(request: &EdgeRequest) -> Option<Reply> {
         }
         // A lease that is not stored is none: whoever cannot reach the store cannot know of a
         // revocation either.
-        EdgeRequest::Renew { .. } | EdgeRequest::Leave { .. } | EdgeRequest::Vn { .. } => None,
+        EdgeRequest::Renew { .. } | EdgeRequest::Vn { .. } => None,
     }
 }

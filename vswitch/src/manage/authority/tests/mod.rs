@@ -224,7 +224,7 @@ fn the_authority_has_a_queue_of_its_own() {
         };
         while network
             .peers
-            .try_send(Heard::NoPeer("m".parse().unwrap(), String::new()))
+            .try_send(Heard::NoPeer("m".parse().unwrap(), 0, String::new()))
             .is_ok()
         {}
         network.dial_ima(1, lab.at);

@@ -5,9 +5,10 @@ use core::time::Duration;
 use std::collections::VecDeque;
 
 use super::{Network, Reply, Staging, event};
+use crate::client::admission::is_undecided;
 use crate::client::{Alarm, Event, Output};
 use crate::message::decode;
-use crate::message::ima::{Base, Rejection, Resume, Update, VnFromEdge, VnFromIma};
+use crate::message::ima::{Base, Rejection, Resume, Update, VnFromIma};
 use crate::message::overlay::Mapping;
 use crate::types::{Epoch, Generation, Mac, NveName};
 
@@ -48,6 +49,12 @@ impl Network {
                 }
             }
             VnFromIma::Rejected { mac, why } => {
+                if is_undecided(why)
+                    && let Some(said) = self.withdrawn.get_mut(&mac)
+                {
+                    *said = false;
+                    self.again = Some(now + UNDECIDED);
+                }
                 if let Some((port, changed)) = self.admission.rejected(mac, why) {
                     if changed {
                         self.tell_admitted(outputs);
@@ -147,6 +154,7 @@ impl Network {
             self.take(mapping, me, &mut upserts, &mut withdrawals, outputs);
         }
         for gone in update.withdrawn.into_inner() {
+            self.withdrawn.remove(&gone.mac);
             self.supersede(gone.mac, gone.generation, outputs);
             let known = self.mappings.get(gone.mac);
             if known.is_some_and(|known| known.generation <= gone.generation) {
@@ -174,6 +182,7 @@ impl Network {
         self.tell_members(outputs);
         let admitted = self.admission.admitted();
         let listed = |mac| mappings.get(&mac).is_some_and(|m: &Mapping| m.nve == *me);
+        self.withdrawn.retain(|mac, _| listed(*mac));
         self.admission.ask_missing(listed);
         self.mappings.clear();
         let (mut upserts, mut withdrawals) = (Vec::new(), Vec::new());
@@ -202,11 +211,13 @@ impl Network {
                 withdrawals.push(mac);
             }
             if !self.admission.is_wanted(mac) {
-                // Of an earlier run of this edge.
-                self.seal(&VnFromEdge::Withdraw { mac }, outputs);
+                // Of an earlier run of this edge, or what it gave up was not heard.
+                self.give_up(mac);
+                self.register(outputs);
             }
             return;
         }
+        self.withdrawn.remove(&mac);
         self.supersede(mac, mapping.generation, outputs);
         let ours = self.admission.generation(mac);
         let known = self.mappings.get(mac).map(|known| known.generation);

@@ -149,6 +149,7 @@ impl Network {
         let channel = VnChannel::new(&root, &transcript, Side::Initiator)
             .map_err(|_| "a key exchange that gives no keys")?;
         self.channel = Some((terms.epoch, channel));
+        self.withdrawn.values_mut().for_each(|said| *said = false);
         if self
             .announced
             .take()

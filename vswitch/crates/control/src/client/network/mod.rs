@@ -6,7 +6,7 @@ mod mappings;
 mod membership;
 
 use core::time::Duration;
-use std::collections::{BTreeMap, BTreeSet, VecDeque};
+use std::collections::{BTreeMap, VecDeque};
 
 use self::mappings::Mappings;
 use super::admission::Admission;
@@ -58,6 +58,10 @@ struct Staging {
     mappings: BTreeMap<Mac, Mapping>,
 }
 
+/// Addresses given up of which the authority has not said that they are gone: as many as one edge has
+/// there at most, unless it is configured otherwise.
+const REMEMBERED: usize = 4096;
+
 pub(super) struct Network {
     name: VnName,
     joining: Option<Joining>,
@@ -81,8 +85,9 @@ pub(super) struct Network {
     mappings: Mappings,
     staging: Option<Staging>,
     admission: Admission,
-    /// Addresses that no port has any more, of which the authority is to be told.
-    withdrawn: BTreeSet<Mac>,
+    /// Addresses that no port has any more, until the authority says that they are gone; and whether
+    /// it has been told, over this channel.
+    withdrawn: BTreeMap<Mac, bool>,
     /// When what a server could not decide is asked again.
     again: Option<Duration>,
 }
@@ -110,7 +115,7 @@ impl Network {
             mappings: Mappings::default(),
             staging: None,
             admission: Admission::default(),
-            withdrawn: BTreeSet::new(),
+            withdrawn: BTreeMap::new(),
             again: None,
         }
     }
@@ -174,20 +179,38 @@ impl Network {
     /// The addresses of this edge's ports.
     pub(super) fn want(&mut self, addresses: Addresses, outputs: &mut VecDeque<Output>) {
         let before = self.admission.admitted();
-        self.withdrawn.extend(self.admission.want(addresses));
+        for mac in self.admission.want(addresses) {
+            self.give_up(mac);
+        }
         self.register(outputs);
         if self.is_joined() && self.admission.admitted() != before {
             self.tell_admitted(outputs);
         }
     }
 
+    /// No port has this address any more. It is said until it is so: with its session a word may be lost,
+    /// and a server that cannot reach the store does nothing.
+    fn give_up(&mut self, mac: Mac) {
+        self.withdrawn.insert(mac, false);
+        if self.withdrawn.len() > REMEMBERED {
+            self.withdrawn.pop_first();
+        }
+    }
+
     /// Asks for what is to be asked for, and gives up what no port has any more.
     fn register(&mut self, outputs: &mut VecDeque<Output>) {
         if self.is_open() {
-            for mac in std::mem::take(&mut self.withdrawn) {
-                if !self.admission.is_wanted(mac) {
-                    self.seal(&VnFromEdge::Withdraw { mac }, outputs);
-                }
+            let admission = &self.admission;
+            self.withdrawn.retain(|mac, _| !admission.is_wanted(*mac));
+            let unsaid = self.withdrawn.iter_mut().filter(|(_, said)| !**said);
+            let unsaid: Vec<Mac> = unsaid
+                .map(|(mac, said)| {
+                    *said = true;
+                    *mac
+                })
+                .collect();
+            for mac in unsaid {
+                self.seal(&VnFromEdge::Withdraw { mac }, outputs);
             }
             for message in self.admission.ask() {
                 self.seal(&message, outputs);

@@ -3,6 +3,7 @@
 use std::collections::BTreeMap;
 
 use super::World;
+use super::plane::Flow;
 use crate::keying::receiving::PER_WORKER;
 use crate::keying::{Direction, SaState};
 use crate::types::VnName;
@@ -69,38 +70,44 @@ impl World {
     /// Everything is as it should be: every flow between members has its SA, which can be opened,
     /// under the current epoch.
     pub fn check_converged(&self) {
-        for (index, edge) in self.edges.iter().enumerate() {
-            for flow in &edge.flows {
-                let (vn, peer, _) = flow;
-                let (epoch, members) = &self.vns[vn];
-                let sa = self.sa_of(index, flow);
-                if !members.contains(&edge.name) || !members.contains(peer) {
-                    assert_eq!(sa, None, "{index} still sends {flow:?}");
-                    continue;
-                }
-                let Some((spi, key)) = sa else {
-                    panic!("{index} has no SA for {flow:?}\n{}", self.describe(index));
-                };
-                let twin = self.edges[self.index(peer)].plane.inbound.get(&spi);
-                assert!(
-                    twin.is_some_and(|twin| twin.key == key),
-                    "{index} {flow:?} {spi}\n{}{}",
-                    self.describe(index),
-                    self.describe(self.index(peer))
-                );
-                let mut sas = edge.keying.as_ref().unwrap().sas();
-                let sa = sas.find(|sa| sa.direction == Direction::Outbound && sa.spi == spi);
-                let sa = sa.expect("what the data plane has is known");
-                // A rekey may have come so far that only the answer to its install is missing.
-                assert!(matches!(sa.state, SaState::Live | SaState::Installing));
-                assert_eq!(
-                    sa.epoch,
-                    *epoch,
-                    "{index} {flow:?}\n{}",
-                    self.describe(index)
-                );
-            }
+        if let Some((index, flow, what)) = self.wrong() {
+            let (here, there) = (self.describe(index), self.describe(self.index(&flow.1)));
+            panic!("{index} {flow:?}: {what}\n{here}{there}");
         }
+    }
+
+    /// The first flow that is not as it should be, whose, and why.
+    pub fn wrong(&self) -> Option<(usize, &Flow, &'static str)> {
+        let mut flows = self.edges.iter().enumerate().flat_map(|(index, edge)| {
+            let flows = edge.flows.iter();
+            flows.map(move |flow| (index, edge, flow))
+        });
+        flows.find_map(|(index, edge, flow)| {
+            let (vn, peer, _) = flow;
+            let (epoch, members) = &self.vns[vn];
+            let (sa, wrong) = (self.sa_of(index, flow), |what| Some((index, flow, what)));
+            if !members.contains(&edge.name) || !members.contains(peer) {
+                return sa.and_then(|_| wrong("still sent"));
+            }
+            let Some((spi, key)) = sa else {
+                return wrong("no SA");
+            };
+            let twin = self.edges[self.index(peer)].plane.inbound.get(&spi);
+            if twin.is_none_or(|twin| twin.key != key) {
+                return wrong("an SA that cannot be opened");
+            }
+            let mut sas = edge.keying.as_ref()?.sas();
+            let sa = sas.find(|sa| sa.direction == Direction::Outbound && sa.spi == spi);
+            let Some(sa) = sa else {
+                return wrong("an SA that only the data plane has");
+            };
+            // A rekey may have come so far that only the answer to its install is missing.
+            match sa.state {
+                SaState::Live | SaState::Installing if sa.epoch == *epoch => None,
+                SaState::Live | SaState::Installing => wrong("another epoch's SA"),
+                _ => wrong("neither live nor installing"),
+            }
+        })
     }
 
     /// Nothing is left over: an inbound SA for each outbound one, and the data planes have what the
@@ -135,6 +142,14 @@ impl World {
     pub fn describe(&self, index: usize) -> String {
         let keying = self.edges[index].keying.as_ref().unwrap();
         let mut text = format!("edge {index} at {:?}: {:?}\n", self.now, keying.counters());
+        for (vn, known) in &keying.vns {
+            text += &format!("  {vn}: {:?} {:?}\n", known.epoch, known.members);
+        }
+        let edge = &self.edges[index];
+        text += &format!(
+            "  told {:?}, to be told {:?}; so is {:?}\n",
+            edge.told, edge.word, self.vns
+        );
         for session in keying.sessions() {
             text += &format!("  session {session:?}\n");
         }

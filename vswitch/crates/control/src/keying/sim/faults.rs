@@ -19,10 +19,9 @@ impl World {
         self.conduct = Conduct {
             slowest: self.rng.u64(1..200),
             slowest_word: self.rng.u64(1..1000),
-            slowest_loss: self.rng.u64(1..1000),
             repeated: self.rng.u64(0..30),
             failing: self.rng.u64(0..100),
-            parted: self.conduct.parted.clone(),
+            cut: self.conduct.cut.clone(),
         };
     }
 
@@ -44,17 +43,19 @@ impl World {
     pub fn fault(&mut self, temper: Temper) {
         let what = self
             .rng
-            .u8(0..if temper == Temper::Gentle { 7 } else { 14 });
+            .u8(0..if temper == Temper::Gentle { 9 } else { 16 });
         match what {
-            0 if !self.links.is_empty() => {
-                let link = self.rng.usize(0..self.links.len());
-                self.kill_link(link);
-            }
+            0 => self.close_some(),
             1 => {
                 let (a, b) = self.two();
                 self.part(a, b);
             }
-            2 => self.conduct.parted.clear(),
+            2 => self.conduct.cut.clear(),
+            7 => {
+                let way = self.two();
+                self.conduct.cut.insert(way);
+            }
+            8 => self.cross_dials(),
             3 | 4 => {
                 if let Some((edge, sa)) = self.some_sa(Direction::Outbound) {
                     let SaInfo {
@@ -75,18 +76,18 @@ impl World {
             }
             5 => self.misbehave(),
             6 => self.change_members(true),
-            7 | 8 => self.change_members(false),
-            9 => {
+            9 | 10 => self.change_members(false),
+            11 => {
                 let edge = self.rng.usize(0..self.edges.len());
                 let after = self.between(10, 1000);
                 self.restart(edge, after);
             }
-            10 => {
+            12 => {
                 let edge = self.rng.usize(0..self.edges.len());
                 self.excuse(edge); // Its drains are over at once.
                 self.edges[edge].ahead += ms(self.rng.u64(1..10_000_000));
             }
-            11 => {
+            13 => {
                 if let Some((edge, sa)) = self.some_sa(Direction::Outbound) {
                     let flow = (sa.vn.clone(), sa.peer.clone(), sa.worker);
                     let outbound = &mut self.edges[edge].plane.outbound;
@@ -107,8 +108,8 @@ impl World {
                     self.give(edge, event);
                 }
             }
-            12 | 13 => {
-                let direction = [Direction::Inbound, Direction::Outbound][usize::from(what - 12)];
+            14 | 15 => {
+                let direction = [Direction::Inbound, Direction::Outbound][usize::from(what - 14)];
                 if let Some((edge, sa)) = self.some_sa(direction) {
                     self.excuse(edge);
                     let SaInfo { vn, peer, spi, .. } = sa;
@@ -122,6 +123,17 @@ impl World {
                 }
             }
             _ => {}
+        }
+    }
+
+    /// Sessions begin twice and in any order, dialled by one or by both, though there may be one.
+    pub fn cross_dials(&mut self) {
+        let (a, b) = self.two();
+        for _ in 0..self.rng.u8(1..=4) {
+            let (from, to) = if self.rng.bool() { (a, b) } else { (b, a) };
+            if self.edges[from].keying.is_some() {
+                self.begin_dial(from, to);
+            }
         }
     }
 

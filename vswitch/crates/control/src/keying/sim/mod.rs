@@ -4,17 +4,20 @@
 
 mod checks;
 mod faults;
+mod healing;
 pub mod links;
 pub mod plane;
 mod runs;
+mod wire;
 
 use std::collections::{BTreeMap, BTreeSet, HashSet};
 use std::time::Duration;
 
 use super::{Config, Event, Keying, OrderId, Output};
+use crate::meetings::Meetings;
 use crate::message::peer::SaAlgorithm;
 use crate::types::{BootId, Epoch, NveName, VnName};
-use links::{Conduct, Link};
+use links::{Conduct, Link, Seen};
 use plane::{Flow, Plane, Rss};
 
 pub const fn ms(ms: u64) -> Duration {
@@ -31,11 +34,15 @@ pub struct Edge {
     pub keying: Option<Keying>,
     /// How often it was started.
     pub run: u64,
+    /// Its sessions.
+    pub meetings: Meetings,
     pub plane: Plane,
     /// What its guests send all the time.
     pub flows: BTreeSet<Flow>,
     /// The authority's last word, by VN.
     pub told: BTreeMap<VnName, Epoch>,
+    /// And that which is on its way at the latest.
+    pub word: BTreeMap<VnName, Epoch>,
     /// By how much its clock is ahead.
     pub ahead: Duration,
     pub reports: Vec<super::Report>,
@@ -47,11 +54,18 @@ enum Item {
     Up(usize, usize),
     Down(usize, usize),
     Arrive(usize, usize, Vec<u8>),
+    /// A dial asks again; an end of a session sends what waits, looks at its clock, hears a packet or
+    /// the answer to one.
+    Probe(usize),
+    Flush(usize, usize),
+    Beat(usize, usize),
+    Ping(usize, usize),
+    Pong(usize, usize),
     /// The data plane gets to an order; its answer gets back.
     Order(usize, u64, Output),
     Answer(usize, u64, Event),
-    /// The authority's word.
-    Word(usize, VnName, Epoch, Option<BTreeSet<NveName>>),
+    /// The authority's word, to one run of an edge.
+    Word(usize, u64, VnName, Epoch, Option<BTreeSet<NveName>>),
     Start(usize),
     Tick,
     Packet(usize, usize, u32, [u8; 36]),
@@ -75,6 +89,7 @@ pub struct World {
     pub excused: BTreeSet<(usize, usize)>,
     pub opened: u64,
     pub missed: u64,
+    pub seen: Seen,
 }
 
 impl World {
@@ -93,15 +108,19 @@ impl World {
             excused: BTreeSet::new(),
             opened: 0,
             missed: 0,
+            seen: Seen::default(),
         };
         for index in 0..edges {
+            let name: NveName = format!("edge-{index}").parse().unwrap();
             world.edges.push(Edge {
-                name: format!("edge-{index}").parse().unwrap(),
+                name: name.clone(),
                 keying: None,
                 run: 0,
+                meetings: Meetings::new(name),
                 plane: Plane::default(),
                 flows: BTreeSet::new(),
                 told: BTreeMap::new(),
+                word: BTreeMap::new(),
                 ahead: Duration::ZERO,
                 reports: Vec::new(),
             });
@@ -145,8 +164,12 @@ impl World {
     }
 
     fn word(&mut self, edge: usize, vn: &VnName, epoch: Epoch, to: Option<BTreeSet<NveName>>) {
+        if self.edges[edge].keying.is_some() {
+            self.edges[edge].word.insert(vn.clone(), epoch);
+        }
         let after = self.between(1, self.conduct.slowest_word);
-        self.at(after, Item::Word(edge, vn.clone(), epoch, to));
+        let run = self.edges[edge].run;
+        self.at(after, Item::Word(edge, run, vn.clone(), epoch, to));
     }
 
     /// A guest of `from` sends to one of `to`'s through each of so many workers.
@@ -165,7 +188,8 @@ impl World {
         self.edges[edge].run += 1; // What was on its way is nobody's now.
         self.edges[edge].plane = Plane::default();
         self.edges[edge].told.clear();
-        self.kill_links_of(edge);
+        self.edges[edge].word.clear();
+        self.forget_links_of(edge);
         self.at(after, Item::Start(edge));
     }
 
@@ -178,6 +202,7 @@ impl World {
             return;
         }
         edge.run += 1;
+        edge.meetings = Meetings::new(edge.name.clone());
         edge.keying = Some(Keying::new(
             config,
             edge.name.clone(),
@@ -214,7 +239,7 @@ impl World {
             match output {
                 Output::Send { session, bytes, .. } => self.transmit(index, session, bytes),
                 Output::Connect { peer } => self.dial(index, &peer),
-                Output::Close { session, .. } => self.kill_link(session.0 as usize),
+                Output::Close { session, .. } => self.close_by(session.0 as usize, index),
                 Output::Report(report) => self.edges[index].reports.push(report),
                 order => {
                     let after = self.between(0, 3);
@@ -236,6 +261,17 @@ impl World {
             Some(at.saturating_sub(edge.ahead))
         });
         edges.chain(queue).min().unwrap_or(self.now).max(self.now)
+    }
+
+    /// Until everybody runs and has heard the authority's last word.
+    pub fn settle(&mut self) {
+        let heard = |world: &Self| {
+            let mut edges = world.edges.iter();
+            edges.all(|edge| edge.keying.is_some() && edge.told == edge.word)
+        };
+        while !heard(self) {
+            self.run(ms(1));
+        }
     }
 
     /// Lets so much time pass.
@@ -274,6 +310,11 @@ impl World {
             Item::Up(link, edge) => self.link_up(link, edge),
             Item::Down(link, edge) => self.link_down(link, edge),
             Item::Arrive(link, edge, bytes) => self.arrive(link, edge, bytes),
+            Item::Probe(link) => self.probe(link),
+            Item::Flush(link, side) => self.flush(link, side),
+            Item::Beat(link, side) => self.beat(link, side),
+            Item::Ping(link, side) => self.ping(link, side),
+            Item::Pong(link, side) => self.pong(link, side),
             Item::Order(edge, run, order) if self.edges[edge].run == run => {
                 self.carry_out(edge, order);
             }
@@ -281,9 +322,10 @@ impl World {
                 self.give(edge, event);
             }
             Item::Order(..) | Item::Answer(..) => {}
-            Item::Word(edge, vn, epoch, members) => {
+            Item::Word(edge, run, vn, epoch, members) => {
                 let told = self.edges[edge].told.get(&vn).copied().unwrap_or_default();
-                if told >= epoch || self.edges[edge].keying.is_none() {
+                let here = self.edges[edge].run == run && self.edges[edge].keying.is_some();
+                if told >= epoch || !here {
                     return;
                 }
                 self.edges[edge].told.insert(vn.clone(), epoch);

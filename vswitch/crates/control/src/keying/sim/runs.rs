@@ -1,6 +1,7 @@
 //! Many seeds: what the module's head promises holds under all of them.
 
 use super::faults::Temper;
+use super::links::Seen;
 use super::{World, ms};
 use crate::keying::Config;
 use crate::secret::live;
@@ -42,10 +43,9 @@ fn run(seed: u64, temper: Temper) -> World {
         world.run(pause);
         world.fault(temper);
     }
-    // Everything that is dead is found dead, everybody runs and has heard the authority.
+    // Everybody runs and has heard the authority, and only then the network is whole: the last fault.
+    world.settle();
     world.calm();
-    world.run(ms(1000));
-    // And from here on two seconds.
     world.run(ms(1999));
     world.check_converged();
     world.excused.clear();
@@ -57,7 +57,7 @@ fn run(seed: u64, temper: Temper) -> World {
     world
 }
 
-fn seeds() -> impl Iterator<Item = u64> {
+pub fn seeds() -> impl Iterator<Item = u64> {
     let number = |name: &str| {
         let text = std::env::var(name).ok()?;
         Some(text.parse::<u64>().expect("a number"))
@@ -72,15 +72,18 @@ fn seeds() -> impl Iterator<Item = u64> {
 
 fn run_all(temper: Temper) {
     let (mut opened, mut missed) = (0, 0);
+    let mut seen = Seen::default();
     for seed in seeds() {
         println!("{temper:?} seed {seed}");
         let world = run(seed, temper);
         opened += world.opened;
         missed += world.missed;
+        seen.add(&world.seen);
         drop(world);
         assert_eq!(live::count(), 0, "a secret is left");
     }
-    println!("{opened} packets opened, {missed} not");
+    println!("{opened} packets opened, {missed} not, {seen:?}");
+    seen.check();
     assert!(opened > 1000);
     assert_eq!(missed > 0, temper == Temper::Rough);
 }

@@ -4,6 +4,7 @@ use std::sync::atomic::{AtomicBool, Ordering};
 
 use tokio::net::UdpSocket;
 use tokio::sync::watch;
+use tokio::time::Instant;
 
 use super::*;
 
@@ -215,6 +216,79 @@ async fn silence_ends_a_session_and_an_idle_one_is_not_silent() {
     cut.store(true, Ordering::Relaxed);
     assert_eq!(soon(here.closed()).await, Closed::Silence);
     assert_eq!(soon(there.closed()).await, Closed::Silence);
+}
+
+/// Sessions between edges, as they are by default: what stands still for a second keeps its session,
+/// what is gone is noticed soon enough to be whole within two; at both ends, whoever dialled.
+#[tokio::test]
+async fn edges_bear_a_second_of_silence_and_no_two() {
+    let lab = Lab::new("lab");
+    let edge = |name| endpoint(lab.credentials(Role::Nve, name), &[Role::Nve], |_| ());
+    let (a, b) = (edge("a"), edge("b"));
+    let cut = Arc::new(AtomicBool::new(false));
+    let relay = relay(address(&b), cut.clone()).await;
+    let name = lab.identity(Role::Nve, "b");
+    let (here, there) = tokio::join!(b.accept(), a.dial(relay, Expect::Identity(name)));
+    let (mut here, there) = (here.unwrap(), there.unwrap());
+    for n in 0..4 {
+        cut.store(true, Ordering::Relaxed);
+        tokio::time::sleep(Duration::from_millis(1000)).await;
+        cut.store(false, Ordering::Relaxed);
+        let word = Bytes::from(format!("{n}"));
+        there.send(word.clone()).await.unwrap();
+        assert_eq!(soon(here.recv()).await, Some(word));
+        // Nothing is under way, so both wait for the next keepalive.
+        tokio::time::sleep(Duration::from_millis(600 + n * 50)).await;
+    }
+    cut.store(true, Ordering::Relaxed);
+    let since = Instant::now();
+    let ends = [there.closed(), here.closed()].map(|closed| async move {
+        assert_eq!(soon(closed).await, Closed::Silence);
+        since.elapsed()
+    });
+    let [first, second] = ends;
+    let (first, second) = tokio::join!(first, second);
+    let Liveness {
+        idle_timeout,
+        keepalive,
+    } = Liveness::SHORT;
+    for took in [first, second] {
+        let least = idle_timeout.checked_sub(keepalive).unwrap();
+        assert!(
+            took > least && took < Duration::from_millis(1850),
+            "{took:?}"
+        );
+    }
+}
+
+/// Only one end has lost the session: the other learns of it with its next word, not by silence.
+#[tokio::test]
+async fn who_knows_of_no_session_says_so() {
+    let lab = Lab::new("lab");
+    let edge = |name| endpoint(lab.credentials(Role::Nve, name), &[Role::Nve], |_| ());
+    let (a, b) = (edge("a"), edge("b"));
+    let cut = Arc::new(AtomicBool::new(false));
+    let relay = relay(address(&b), cut.clone()).await;
+    let name = lab.identity(Role::Nve, "b");
+    for at_dialler in [true, false] {
+        let to = Expect::Identity(name.clone());
+        let (here, there) = tokio::join!(b.accept(), a.dial(relay, to));
+        let (here, there) = (here.unwrap(), there.unwrap());
+        let (left, kept) = if at_dialler {
+            (there, here)
+        } else {
+            (here, there)
+        };
+        // Its last word is lost.
+        cut.store(true, Ordering::Relaxed);
+        left.close("gone");
+        tokio::time::sleep(Duration::from_millis(600)).await;
+        cut.store(false, Ordering::Relaxed);
+        let since = Instant::now();
+        let how = soon(kept.closed()).await;
+        let took = since.elapsed();
+        assert!(took < Duration::from_millis(1000), "{took:?}: {how:?}");
+    }
 }
 
 #[tokio::test]

@@ -85,7 +85,7 @@ fn raw_config(
     let clock = crate::identity::Clock::system();
     let tls = tls::client(credentials, verifier, &clock).unwrap();
     let transport = transport.map_or_else(
-        || transport::transport(&Limits::default(), 0).unwrap(),
+        || transport::transport(&Limits::default(), Liveness::LONG, 0).unwrap(),
         Arc::new,
     );
     transport::client(tls, transport).unwrap()

@@ -132,7 +132,10 @@ async fn a_peer_without_the_hybrid_key_exchange_gets_no_session() {
         .with_custom_certificate_verifier(nve.verifier(ima(), &Denied::new()))
         .with_no_client_auth();
     tls.alpn_protocols = vec![tls::ALPN.to_vec()];
-    let config = transport::client(tls, transport::transport(&Limits::default(), 0).unwrap());
+    let config = transport::client(
+        tls,
+        transport::transport(&Limits::default(), Liveness::LONG, 0).unwrap(),
+    );
     let quinn = quinn::Endpoint::client(LOOPBACK).unwrap();
     let connecting = quinn
         .connect_with(config.unwrap(), address(&authority), "192.0.2.1")
@@ -154,7 +157,10 @@ async fn a_peer_of_another_protocol_gets_no_session() {
     let clock = crate::identity::Clock::system();
     let mut tls = tls::client(&nve, nve.verifier(ima(), &Denied::new()), &clock).unwrap();
     tls.alpn_protocols = vec![b"h3".to_vec()];
-    let config = transport::client(tls, transport::transport(&Limits::default(), 0).unwrap());
+    let config = transport::client(
+        tls,
+        transport::transport(&Limits::default(), Liveness::LONG, 0).unwrap(),
+    );
     let quinn = quinn::Endpoint::client(LOOPBACK).unwrap();
     let connecting = quinn
         .connect_with(config.unwrap(), address(&authority), "192.0.2.1")

@@ -94,6 +94,7 @@ impl World {
         let truth = self.truth();
         for at in &self.servers {
             let (own, stored) = (at.engine.state(), &truth);
+            assert!(!at.broken && !self.store.is_behind(&at.known));
             for (name, vn) in &stored.vns {
                 assert_eq!(own.vns[name].mappings, vn.mappings);
                 assert_eq!(own.vns[name].joined, vn.joined);

@@ -4,6 +4,7 @@ use std::collections::{BTreeMap, BTreeSet};
 use std::time::Duration;
 
 use vswitch_control::client::{Addresses, Client, Settings};
+use vswitch_control::message::decode;
 use vswitch_control::message::overlay::{Endpoint, Ips, Mapping};
 use vswitch_control::types::{BootId, Epoch, Generation, Mac, NveName, VnName};
 
@@ -90,6 +91,11 @@ impl Edge {
         (self.lost, self.dialling) = (None, None);
         self.views.clear();
         self.wish(now);
+    }
+
+    /// What the authority says.
+    pub fn hear(&mut self, now: Duration, frame: &[u8]) {
+        self.client.received(now, decode(frame).unwrap());
     }
 
     /// Tells the client what ports want.

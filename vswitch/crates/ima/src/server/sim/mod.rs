@@ -1,11 +1,14 @@
 //! The whole way from an operator's word to what edges believe, without sockets and in simulated time: real
 //! clients, the sessions' side of the protocol, real engines, and a store that two servers share. In
-//! between are delays, sessions that end with what was on its way, servers and edges that start anew, and
-//! networks that are split. A session loses nothing inside and keeps the order; that is QUIC's part.
+//! between are delays, sessions that end with some of what was on its way or at one end only, servers and edges
+//! that start anew, networks that are split, and servers that cannot reach the store or do not learn what it
+//! did (`faults`). A session loses nothing inside and keeps the order; that is QUIC's part.
 
 mod checks;
 mod edge;
+mod faults;
 mod runs;
+mod servers;
 mod session;
 mod store;
 
@@ -14,15 +17,14 @@ use std::net::SocketAddr;
 use std::time::Duration;
 
 use vswitch_control::client::Output;
-use vswitch_control::message::ima::LogId;
-use vswitch_control::message::operator::{AuditId, Change, Text};
-use vswitch_control::message::{decode, encode};
+use vswitch_control::message::encode;
 use vswitch_control::session::Exported;
 use vswitch_control::types::{NveName, VnName};
 
 use super::line::Line;
-use crate::engine::{Engine, Limits, SessionId, Stamp};
+use crate::engine::{Engine, Limits, SessionId};
 use edge::Edge;
+use faults::{Seen, Way};
 use session::Session;
 use store::{Shared, Views};
 
@@ -62,6 +64,9 @@ struct Server {
     /// How much of the store's history it knows.
     known: Views,
     sessions: u64,
+    /// To the store; and whether it did not answer last time.
+    store: Way,
+    broken: bool,
 }
 
 struct World {
@@ -72,13 +77,12 @@ struct World {
     edges: Vec<Edge>,
     /// Sessions whose edge has given them up, until the server notices.
     orphans: Vec<Session>,
-    /// Between which edge and which server nothing gets through.
-    split: Vec<[bool; SERVERS]>,
+    /// What gets through between an edge and a server.
+    split: Vec<[Way; SERVERS]>,
     /// What those know at most who have lost their rights.
     bounds: checks::Bounds,
     stamps: u64,
-    /// Times that servers were too late, for the tests of the test.
-    conflicts: u64,
+    seen: Seen,
 }
 
 fn address(server: usize) -> SocketAddr {
@@ -97,6 +101,8 @@ impl World {
             engine: Engine::new(limits(), [], Duration::ZERO),
             known: Views::default(),
             sessions: 0,
+            store: Way::Open,
+            broken: false,
         };
         let mut world = Self {
             now: Duration::ZERO,
@@ -106,10 +112,10 @@ impl World {
                 .map(|n| Edge::new(n, rng.u64(..)))
                 .collect(),
             orphans: Vec::new(),
-            split: vec![[false; SERVERS]; EDGES.len()],
+            split: vec![Default::default(); EDGES.len()],
             bounds: checks::Bounds::new(),
             stamps: 0,
-            conflicts: 0,
+            seen: Seen::default(),
             rng,
         };
         world.tell_time();
@@ -126,7 +132,10 @@ impl World {
     /// Mostly soon, seldom late: but behind what was sent before.
     fn arrival(&mut self, last: Option<Duration>) -> Duration {
         let delay = match self.rng.u8(..) {
-            0..=1 => self.rng.u64(2_000..13_000),
+            0..=1 => {
+                self.seen.late += 1;
+                self.rng.u64(2_000..13_000)
+            }
             2..=30 => self.rng.u64(50..500),
             _ => self.rng.u64(1..20),
         };
@@ -139,133 +148,40 @@ impl World {
         self.now + Duration::from_millis(self.rng.u64(1..=silence))
     }
 
-    /// An operator's change, at some server.
-    fn change(&mut self, change: &Change) -> bool {
-        let at = self.rng.usize(..SERVERS);
-        self.stamps += 1;
-        let stamp = Stamp {
-            who: Text::of("root"),
-            id: AuditId {
-                at: self.stamps,
-                tie: 0,
-            },
-            log: LogId(self.stamps),
-        };
-        self.commit(at, |engine, _| {
-            engine.operator(change, &stamp).map_or_else(
-                |_| (crate::model::Plan::default(), false),
-                |plan| (plan, true),
-            )
-        })
-    }
-
-    /// Decides until what is decided is stored.
-    fn commit<T>(
-        &mut self,
-        at: usize,
-        mut decide: impl FnMut(&mut Engine, Duration) -> (crate::model::Plan, T),
-    ) -> T {
-        loop {
-            let (server, now) = (&mut self.servers[at], self.now);
-            let (plan, decided) = decide(&mut server.engine, now);
-            if plan.is_empty() {
-                return decided;
-            }
-            if self.store.commit(&mut server.known, &plan) {
-                // What others did before it touches nothing of it.
-                let before = server.known.take_before_own();
-                server.engine.apply(&before);
-                server.engine.committed(&before, now);
-                server.engine.apply(plan.ops());
-                server.engine.committed(plan.ops(), now);
-                return decided;
-            }
-            self.conflicts += 1;
-            self.catch_up(at);
-        }
-    }
-
-    /// A server learns what the others did.
-    fn catch_up(&mut self, at: usize) {
-        let server = &mut self.servers[at];
-        let ops = self.store.since(&mut server.known);
-        server.engine.apply(&ops);
-        server.engine.committed(&ops, self.now);
-    }
-
-    fn sweep(&mut self, at: usize) {
-        for _ in 0..10_000 {
-            if !self.commit(at, |engine, now| {
-                let plan = engine.sweep(now, 120).unwrap_or_default();
-                let more = !plan.is_empty();
-                (plan, more)
-            }) {
-                return;
-            }
-        }
-        panic!("the sweep does not end");
-    }
-
-    /// A server starts anew: all of its sessions end.
-    fn restart(&mut self, at: usize) {
-        for n in 0..self.edges.len() {
-            if self.edges[n]
-                .session
-                .as_ref()
-                .is_some_and(|s| s.server == at)
-            {
-                self.edges[n].session = None;
-                self.edges[n].lost = Some(self.notice());
-            }
-        }
-        self.orphans.retain(|session| session.server != at);
-        let (records, known) = self.store.load();
-        let wall = EPOCH + u64::try_from(self.now.as_millis()).unwrap();
-        let mut engine = Engine::new(limits(), records, self.now);
-        engine.resume_leases(self.now, wall);
-        let sessions = self.servers[at].sessions;
-        self.servers[at] = Server {
-            engine,
-            known,
-            sessions,
-        };
-    }
-
-    /// The session of an edge ends; what was on its way is lost. Each end notices in its time.
-    fn cut(&mut self, n: usize) {
-        let Some(mut session) = self.edges[n].session.take() else {
-            return;
-        };
-        self.edges[n].lost = Some(self.notice());
-        session.to_edge.clear();
-        session.dead = Some(self.notice());
-        self.orphans.push(session);
-    }
-
     /// The edge gives it up at once; what it sent before may still arrive.
     fn hang_up(&mut self, n: usize) {
         let Some(mut session) = self.edges[n].session.take() else {
             return;
         };
-        let cut = match self.split[n][session.server] {
-            true => 0,
-            false => self.rng.usize(..=session.to_server.len()),
+        let cut = match self.split[n][session.server].there() {
+            false => 0,
+            true => self.rng.usize(..=session.to_server.len()),
         };
         session.to_server.truncate(cut);
         session.to_edge.clear();
         let last = session.to_server.back().map(|(at, _)| *at);
         session.dead = Some(self.arrival(last));
-        self.orphans.push(session);
+        self.orphan(session);
+    }
+
+    /// Its server has it until it notices; unless it has noticed.
+    fn orphan(&mut self, session: Session) {
+        if !session.server_gone {
+            self.orphans.push(session);
+        }
     }
 
     /// An edge's process dies, and another begins.
     fn reboot(&mut self, n: usize) {
         self.cut(n);
+        self.seen.edges_anew += 1;
         let seed = self.rng.u64(..);
         self.edges[n].reboot(self.now, seed);
     }
 
     fn open(&mut self, n: usize, at: usize) {
+        let of_before = self.orphans.iter().filter(|it| it.edge == n);
+        self.seen.server_alone += of_before.count() as u64;
         let server = &mut self.servers[at];
         server.sessions += 1;
         let id = SessionId(server.sessions);
@@ -274,12 +190,15 @@ impl World {
         server.engine.open(id, name(n), source);
         let line = Line::new(edge::identity(n), identity(at), Exported::from(binding));
         self.edges[n].session = Some(Session {
+            edge: n,
             server: at,
             id,
             line,
             to_server: VecDeque::new(),
             to_edge: VecDeque::new(),
             dead: None,
+            server_gone: false,
+            silent: [None; 2],
             finished: false,
         });
         self.edges[n]
@@ -301,6 +220,10 @@ impl World {
         }
         for mut session in std::mem::take(&mut self.orphans) {
             self.arrivals(&mut session);
+            // What it is told goes nowhere.
+            self.push(&mut session);
+            self.seen.in_vain += session.to_edge.len() as u64;
+            session.to_edge.clear();
             let dead = session.dead.is_none_or(|at| at <= self.now);
             if dead || session.finished {
                 self.servers[session.server].engine.close(session.id);
@@ -318,20 +241,26 @@ impl World {
             .dialling
             .take_if(|(when, _)| *when <= self.now)
         {
-            if self.split[n][at] {
+            if self.split[n][at] != Way::Open {
                 self.edges[n].client.disconnected(self.now);
             } else {
                 self.open(n, at);
             }
         }
+        self.silence(n);
         if let Some(mut session) = self.edges[n].session.take() {
-            if !self.split[n][session.server] {
+            let way = self.split[n][session.server];
+            if way.there() && !session.server_gone {
                 self.arrivals(&mut session);
+            }
+            if !session.server_gone {
                 self.push(&mut session);
+            }
+            if way.back() {
                 let now = self.now;
                 let here = &mut self.edges[n];
                 while let Some((_, frame)) = session.to_edge.pop_front_if(|(at, _)| *at <= now) {
-                    here.client.received(now, decode(&frame).unwrap());
+                    here.hear(now, &frame);
                 }
             }
             let over = session.finished && session.to_edge.is_empty();
@@ -352,8 +281,8 @@ impl World {
                 Output::Connect(to) => {
                     let at = (0..SERVERS).find(|at| address(*at) == to).unwrap();
                     let when = match self.split[n][at] {
-                        true => self.now + Duration::from_secs(5),
-                        false => self.arrival(None),
+                        Way::Open => self.arrival(None),
+                        _ => self.now + Duration::from_secs(5),
                     };
                     (self.edges[n].lost, self.edges[n].dialling) = (None, Some((when, at)));
                 }
@@ -396,7 +325,7 @@ impl World {
         let edges = self.edges.iter().zip(&self.split);
         let sessions = edges.filter_map(|(edge, split)| {
             let session = edge.session.as_ref()?;
-            (!split[session.server]).then_some(session)
+            (split[session.server] == Way::Open).then_some(session)
         });
         let frames = sessions.chain(&self.orphans).flat_map(|session| {
             let first = |queue: &VecDeque<(Duration, Vec<u8>)>| queue.front().map(|(at, _)| *at);

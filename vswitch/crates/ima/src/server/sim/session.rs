@@ -6,12 +6,14 @@ use std::time::Duration;
 use vswitch_control::message::encode;
 use vswitch_control::message::ima::{FromIma, Goodbye};
 
+use super::super::waiting::unavailable;
 use super::World;
 use crate::engine::{EdgeRequest, Excess, Reply, SessionId};
 use crate::server::line::Line;
 
 /// A session, both ends of it. What is on its way arrives in order.
 pub(super) struct Session {
+    pub(super) edge: usize,
     pub(super) server: usize,
     pub(super) id: SessionId,
     pub(super) line: Line,
@@ -19,6 +21,10 @@ pub(super) struct Session {
     pub(super) to_edge: VecDeque<(Duration, Vec<u8>)>,
     /// The edge has given it up, or cannot be reached: the server notices then.
     pub(super) dead: Option<Duration>,
+    /// The server has given it up, and the edge has not noticed.
+    pub(super) server_gone: bool,
+    /// Since when nothing gets through to the server, and to the edge.
+    pub(super) silent: [Option<Duration>; 2],
     /// The server has said its last word.
     pub(super) finished: bool,
 }
@@ -39,10 +45,16 @@ impl World {
         let now = self.now;
         let excess = self.servers[at].engine.excess(id, &request, now);
         let reply = match excess {
-            None => self.commit(at, |engine, now| {
-                let decision = engine.edge(id, &request, now);
-                (decision.plan, decision.reply)
-            }),
+            None => {
+                let stored = self.commit(at, |engine, now| {
+                    let decision = engine.edge(id, &request, now);
+                    (decision.plan, decision.reply)
+                });
+                stored.unwrap_or_else(|| {
+                    self.seen.unserved += 1;
+                    unavailable(&request)
+                })
+            }
             Some(Excess::Registration(reply) | Excess::Join(reply) | Excess::Hello(reply)) => {
                 Some(reply)
             }

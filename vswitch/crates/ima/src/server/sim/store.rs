@@ -6,7 +6,7 @@ use std::collections::BTreeMap;
 use crate::model::{Key, Op, Plan, Record, Transaction};
 
 /// What one server knows.
-#[derive(Debug, Default)]
+#[derive(Debug, Default, Clone)]
 pub struct Views {
     /// Of the history, so many transactions.
     known: usize,
