@@ -403,7 +403,8 @@ impl Outbound {
         Job::seal(&self.key, nonce(*self.salt, seq), aad, data, tag)
     }
 
-    /// Fetches the key, without waiting; as [`Inbound::touch`](crate::Inbound::touch).
+    /// Asks the CPU to fetch the key, without waiting, and reads what it is used with: a number
+    /// without meaning, which the caller must not let the compiler find unused.
     #[inline]
     pub fn touch(&self) -> u64 {
         self.key.prefetch(crate::SHORT);

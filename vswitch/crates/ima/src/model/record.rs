@@ -4,6 +4,7 @@
 use core::fmt;
 use std::net::IpAddr;
 
+use serde::de::DeserializeOwned;
 use serde::{Deserialize, Serialize};
 use vswitch_control::message::ima::LogId;
 use vswitch_control::message::operator::{AuditId, Change, Places, Text};
@@ -279,6 +280,14 @@ pub enum Record {
     Unreadable,
 }
 
+/// A value and nothing behind it: what is stored is what was written.
+fn whole<T: DeserializeOwned>(body: &[u8]) -> Result<T, postcard::Error> {
+    match postcard::take_from_bytes(body)? {
+        (value, []) => Ok(value),
+        _ => Err(postcard::Error::DeserializeBadEncoding),
+    }
+}
+
 impl Record {
     /// As it is stored.
     ///
@@ -326,19 +335,19 @@ impl Record {
             return Err(wrong("of another format".to_owned()));
         };
         let decoded = match key {
-            Key::Vn(_) => postcard::from_bytes(body).map(Self::Vn),
-            Key::Vni(_) => postcard::from_bytes(body).map(Self::Vni),
-            Key::Clock(_) => postcard::from_bytes(body).map(Self::Clock),
-            Key::Member(..) => Ok(Self::Member),
-            Key::Joined(..) => postcard::from_bytes(body).map(Self::Joined),
-            Key::Placement(..) => postcard::from_bytes(body).map(Self::Placed),
-            Key::Mapping(..) => postcard::from_bytes(body).map(Self::Mapping),
-            Key::Edge(_) => postcard::from_bytes(body).map(Self::Edge),
-            Key::Revoked(_) => postcard::from_bytes(body).map(Self::Revoked),
-            Key::Audit(_) => postcard::from_bytes(body).map(Self::Audit),
-            Key::Declared(_) => postcard::from_bytes(body).map(Self::Declared),
-            Key::Claim(_) => postcard::from_bytes(body).map(Self::Claim),
-            Key::Operator(_) => postcard::from_bytes(body).map(Self::Operator),
+            Key::Vn(_) => whole(body).map(Self::Vn),
+            Key::Vni(_) => whole(body).map(Self::Vni),
+            Key::Clock(_) => whole(body).map(Self::Clock),
+            Key::Member(..) => whole(body).map(|()| Self::Member),
+            Key::Joined(..) => whole(body).map(Self::Joined),
+            Key::Placement(..) => whole(body).map(Self::Placed),
+            Key::Mapping(..) => whole(body).map(Self::Mapping),
+            Key::Edge(_) => whole(body).map(Self::Edge),
+            Key::Revoked(_) => whole(body).map(Self::Revoked),
+            Key::Audit(_) => whole(body).map(Self::Audit),
+            Key::Declared(_) => whole(body).map(Self::Declared),
+            Key::Claim(_) => whole(body).map(Self::Claim),
+            Key::Operator(_) => whole(body).map(Self::Operator),
         };
         decoded.map_err(|why| wrong(why.to_string()))
     }
@@ -347,6 +356,25 @@ impl Record {
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn a_value_with_something_behind_it_is_none() {
+        let (vn, nve): (VnName, NveName) = ("red".parse().unwrap(), "a".parse().unwrap());
+        let clock = Clock {
+            version: Version(300),
+            epoch: Epoch(7),
+        };
+        let stored = [
+            (Key::Member(vn.clone(), nve), Record::Member),
+            (Key::Clock(vn), Record::Clock(clock)),
+        ];
+        for (key, record) in stored {
+            let mut bytes = record.encode(&key).unwrap();
+            assert_eq!(Record::decode(&key, &bytes), Ok(record));
+            bytes.push(0);
+            assert!(Record::decode(&key, &bytes).is_err());
+        }
+    }
 
     #[test]
     fn keys_are_their_paths() {
