@@ -178,7 +178,7 @@ impl SaTable {
     /// ask for them beforehand.
     #[inline]
     pub fn are_many(&self) -> bool {
-        self.inbound.len() > FEW
+        self.inbound.len() - self.vacant.len() > FEW
     }
 
     /// The inbound SA in a slot, to count on.
