@@ -218,15 +218,21 @@ async fn silence_ends_a_session_and_an_idle_one_is_not_silent() {
     assert_eq!(soon(there.closed()).await, Closed::Silence);
 }
 
+/// Edges `a` and `b`, and where `a` finds `b`: nothing passes there while that is cut.
+async fn edges(lab: &Lab) -> (Endpoint, Endpoint, Arc<AtomicBool>, SocketAddr) {
+    let edge = |name| endpoint(lab.credentials(Role::Nve, name), &[Role::Nve], |_| ());
+    let (a, b) = (edge("a"), edge("b"));
+    let cut = Arc::new(AtomicBool::new(false));
+    let relay = relay(address(&b), cut.clone()).await;
+    (a, b, cut, relay)
+}
+
 /// Sessions between edges, as they are by default: what stands still for a second keeps its session,
 /// what is gone is noticed soon enough to be whole within two; at both ends, whoever dialled.
 #[tokio::test]
 async fn edges_bear_a_second_of_silence_and_no_two() {
     let lab = Lab::new("lab");
-    let edge = |name| endpoint(lab.credentials(Role::Nve, name), &[Role::Nve], |_| ());
-    let (a, b) = (edge("a"), edge("b"));
-    let cut = Arc::new(AtomicBool::new(false));
-    let relay = relay(address(&b), cut.clone()).await;
+    let (a, b, cut, relay) = edges(&lab).await;
     let name = lab.identity(Role::Nve, "b");
     let (here, there) = tokio::join!(b.accept(), a.dial(relay, Expect::Identity(name)));
     let (mut here, there) = (here.unwrap(), there.unwrap());
@@ -265,10 +271,7 @@ async fn edges_bear_a_second_of_silence_and_no_two() {
 #[tokio::test]
 async fn who_knows_of_no_session_says_so() {
     let lab = Lab::new("lab");
-    let edge = |name| endpoint(lab.credentials(Role::Nve, name), &[Role::Nve], |_| ());
-    let (a, b) = (edge("a"), edge("b"));
-    let cut = Arc::new(AtomicBool::new(false));
-    let relay = relay(address(&b), cut.clone()).await;
+    let (a, b, cut, relay) = edges(&lab).await;
     let name = lab.identity(Role::Nve, "b");
     for at_dialler in [true, false] {
         let to = Expect::Identity(name.clone());
